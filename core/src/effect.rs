@@ -1,0 +1,221 @@
+//! What goes out of the core. There is no other way out.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::{EffectId, Epoch, SecretId, TaskId};
+use crate::notice::Notice;
+use crate::policy::{BranchName, CommitText, RepositoryUrl};
+use crate::protocol::DaemonMessage;
+use crate::task::{End, Spec};
+
+/// One thing to do. Effects are carried out in the order in which they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// For the transport.
+    Link(LinkEffect),
+    /// For the executor. Answered exactly once by [`Input::Done`](crate::input::Input::Done).
+    Work {
+        /// Its name.
+        id: EffectId,
+        /// Whose it is.
+        task: TaskId,
+        /// What is to be done.
+        work: Work,
+    },
+    /// Leave that effect be, if it is still under way. It is answered all the same: as done where it was
+    /// done by then, else as failed.
+    Cancel {
+        /// Which effect.
+        id: EffectId,
+    },
+    /// For people: the log.
+    Tell(Notice),
+    /// The daemon's work is done: the driver ends.
+    Exit(Exit),
+}
+
+/// For the transport. Not answered one by one: what becomes of a connection is told by
+/// [`Input::LinkUp`](crate::input::Input::LinkUp), `LinkDown`, `Flushed` and `Pong`. What names a connection
+/// that is gone is dropped without a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEffect {
+    /// Connect to the server. Any connection before is over.
+    Connect {
+        /// The name of this attempt.
+        epoch: Epoch,
+    },
+    /// Send one message.
+    Send {
+        /// On which connection.
+        epoch: Epoch,
+        /// The frame's number on it, from 1.
+        n: u64,
+        /// The message.
+        message: Box<DaemonMessage>,
+        /// The secret whose value goes into the message's empty key field.
+        secret: Option<SecretId>,
+    },
+    /// Send a task's output, a message a piece.
+    Output {
+        /// On which connection.
+        epoch: Epoch,
+        /// The number of the last of these frames; the pieces share it.
+        n: u64,
+        /// Whose output it is.
+        task: TaskId,
+        /// The text that the pieces are cut from.
+        text: String,
+        /// The messages, in order.
+        pieces: Vec<Piece>,
+    },
+    /// Send a ping that the far application has to answer.
+    Ping {
+        /// On which connection.
+        epoch: Epoch,
+        /// The frame's number on it, to be given back by the answer.
+        n: u64,
+    },
+    /// Close the connection.
+    Close {
+        /// Which connection.
+        epoch: Epoch,
+    },
+}
+
+/// One `taskOutput`, as a range of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins, in bytes.
+    pub start: u32,
+    /// Where it ends, in bytes; its newline is not part of it.
+    pub end: u32,
+    /// Whether the line goes on in the next piece.
+    pub partial: bool,
+}
+
+/// For the executor. A sequence of I/O steps is one effect: done twice it is as if done once, so that it may
+/// be asked for again after a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Write down that this task was taken on. Answered by [`Outcome::Done`](crate::input::Outcome::Done).
+    Accept {
+        /// What was asked for.
+        spec: Box<Spec>,
+    },
+    /// Make the worktree: the shared bare repository there and current, the task's own repository checked
+    /// out at the base on its branch, the plan written. Answered by `Prepared`.
+    Prepare(Box<Prepare>),
+    /// Write down that it is about to run, then start the agent in its worktree, in a process tree of its
+    /// own. Answered by `Started`, then by [`Input::Exited`](crate::input::Input::Exited).
+    Start(Launch),
+    /// The next stretch of the output log behind `from`, as soon as there is one. Answered by `Chunk`; one of
+    /// no length means that the log has ended there, or that the effect was cancelled.
+    Read {
+        /// Where to begin.
+        from: u64,
+    },
+    /// Write to the agent's standard input. Answered by `Done`.
+    Stdin {
+        /// The bytes, as text.
+        text: String,
+    },
+    /// Signal the agent's process group. Answered by `Done`, also where it is gone already.
+    Signal {
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Kill what is left of the task's process tree and see that it is empty. Answered by `Emptied`.
+    Empty,
+    /// Commit what is uncommitted, put the task's branch at the result and bring it into the bare
+    /// repository. Answered by `Committed`.
+    Commit(Box<Commit>),
+    /// Put the task's branch into a repository on this machine. Answered by `Delivered`.
+    PutBranch {
+        /// The repository.
+        target: String,
+        /// The branch.
+        branch: BranchName,
+        /// Its tip.
+        commit: String,
+    },
+    /// Write down how it ended, and take its secrets off the disk. Answered by `Done`.
+    Conclude {
+        /// How it ended.
+        end: End,
+    },
+    /// Write down how far the output has been handed over. Answered by `Done`.
+    Delivered {
+        /// Up to here, in bytes of the log.
+        to: u64,
+    },
+    /// Write down that the server knows of the end. Answered by `Done`.
+    Close,
+}
+
+/// A worktree to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// Whence; none for an empty repository.
+    pub repository: Option<RepositoryUrl>,
+    /// The secret that the URL bore.
+    pub credentials: Option<SecretId>,
+    /// The branch, tag or full commit id to start from; none for the default branch.
+    pub base: Option<String>,
+    /// The branch of the work.
+    pub branch: BranchName,
+    /// What the agent is to do.
+    pub plan: String,
+}
+
+/// An agent to be started in its worktree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The command line; never empty.
+    pub argv: Vec<Arg>,
+    /// Variables beside those that [`policy::passes`](crate::policy::passes) lets through.
+    pub env: Vec<(String, String)>,
+}
+
+/// A word of a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arg {
+    /// As it stands.
+    Text(String),
+    /// The path of the file that holds the plan.
+    PlanFile,
+}
+
+/// A signal to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+/// A commit to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The branch of the work.
+    pub branch: BranchName,
+    /// The commit that the work started from.
+    pub base: Option<String>,
+    /// What the commit says.
+    pub text: CommitText,
+}
+
+/// How the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was asked to, and everything is told.
+    Stopped,
+    /// `--once`: the server closed the session and no task is left.
+    SessionOver,
+    /// `--once`: the key was refused.
+    KeyRefused,
+    /// `--once`: the server was not reached.
+    NotReached,
+}

@@ -1,0 +1,237 @@
+//! What comes into the core. There is no other way in.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EffectId, Epoch, SecretId};
+use crate::protocol::{DaemonCommand, Unreadable};
+use crate::task::{End, Spec};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The daemon starts. Always the first input, and never again.
+    Boot(Boot),
+    /// The deadline that the core asked for has come.
+    Tick,
+    /// The connection that was asked for stands: bytes can go both ways, nobody is authenticated yet.
+    LinkUp {
+        /// Which attempt.
+        epoch: Epoch,
+    },
+    /// The connection is gone, or could not be made.
+    LinkDown {
+        /// Which attempt.
+        epoch: Epoch,
+        /// Why.
+        cause: LinkCause,
+    },
+    /// A command that could be read.
+    Command {
+        /// On which connection.
+        epoch: Epoch,
+        /// What it says; credentials have been taken out of its URLs.
+        command: Box<DaemonCommand>,
+        /// Where credentials stood in `repoUrl`: the name of the secret that they are now.
+        credentials: Option<SecretId>,
+    },
+    /// A frame that could not be read.
+    Unreadable {
+        /// On which connection.
+        epoch: Epoch,
+        /// What was wrong, without any value of it.
+        what: Unreadable,
+    },
+    /// Everything up to frame `n` of this connection has been handed to the kernel.
+    Flushed {
+        /// Which connection.
+        epoch: Epoch,
+        /// The frame's number, as in [`LinkEffect`](crate::effect::LinkEffect).
+        n: u64,
+    },
+    /// The far side answered the ping that was frame `n`.
+    Pong {
+        /// Which connection.
+        epoch: Epoch,
+        /// The ping's number.
+        n: u64,
+    },
+    /// An effect was carried out, or could not be. Exactly once for each.
+    Done {
+        /// Which effect.
+        id: EffectId,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// An agent that was started has ended. Exactly once for each [`Outcome::Started`], after it.
+    Exited {
+        /// The effect that started it.
+        id: EffectId,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A person or the service manager wants the daemon to end.
+    Stop {
+        /// How.
+        how: Stop,
+    },
+}
+
+/// What the driver knows when the daemon starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boot {
+    /// Which life of this daemon: larger than any before.
+    pub incarnation: u32,
+    /// Where the core's own chance begins.
+    pub seed: u64,
+    /// What earlier lives left on the disk.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// A task that an earlier life of the daemon left on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// What was asked for.
+    pub spec: Spec,
+    /// How far it had come.
+    pub stage: Stage,
+    /// How far its output had been handed over, as far as is known.
+    pub delivered: u64,
+}
+
+/// How far a task had come when the daemon was killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Taken on; no process of it was ever started.
+    Accepted,
+    /// An agent was started, or was about to be.
+    Started,
+    /// It had ended; the server may not know yet.
+    Ended(End),
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LinkCause {
+    /// Nobody answers at that address.
+    Unreachable(String),
+    /// The handshake was answered with something else than an upgrade.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Whether the answer came from the server itself and not from something on the way: it had a JSON
+        /// body or a header of ours.
+        by_server: bool,
+        /// What it said, cut short.
+        detail: String,
+    },
+    /// The far side closed it in good order.
+    Closed(String),
+    /// It broke: reset, timed out, or what came was no WebSocket.
+    Broken(String),
+}
+
+/// How an effect went. Each [`Work`](crate::effect::Work) names the one that answers it; [`Outcome::Failed`]
+/// answers any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done, and there is nothing more to say.
+    Done,
+    /// The worktree stands.
+    Prepared {
+        /// The commit that it starts from; none in an empty repository.
+        base: Option<String>,
+        /// The repository that the URL named, if it is on this machine: where `branch` goes by default.
+        local: Option<String>,
+    },
+    /// The agent runs.
+    Started {
+        /// Its process id, for people.
+        pid: u32,
+    },
+    /// Some output.
+    Chunk(Chunk),
+    /// No process of the task is left.
+    Emptied {
+        /// How many had to be killed after the agent's own end.
+        killed: u32,
+        /// Where the output log ends, now that nobody can write to it.
+        log_end: u64,
+    },
+    /// What was changed is committed.
+    Committed(Option<Change>),
+    /// The branch is where it was to go.
+    Delivered {
+        /// For people.
+        message: String,
+    },
+    /// It could not be done.
+    Failed(String),
+}
+
+/// What a task changed, from the commit that it started from to the tip of its branch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Change {
+    /// The tip.
+    pub commit: String,
+    /// Files touched.
+    pub files: u32,
+    /// Lines added.
+    pub insertions: u32,
+    /// Lines taken away.
+    pub deletions: u32,
+}
+
+/// A stretch of a task's output log, masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where it begins, in bytes of the log.
+    pub from: u64,
+    /// Where it ends: where the next one begins.
+    pub to: u64,
+    /// What stands there, in the order in which it was read.
+    pub parts: Vec<Part>,
+}
+
+/// What one stream wrote in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which stream.
+    pub stream: Stream,
+    /// Its text: secrets masked, what is no UTF-8 replaced.
+    pub text: String,
+    /// The place in the log right behind the last newline of `text`; none if it has no newline.
+    pub line_end: Option<u64>,
+}
+
+/// Where an agent wrote to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It cannot be known any more.
+    Unknown,
+}
+
+/// How the daemon is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Stop {
+    /// End the agents gracefully, commit, tell the server, leave.
+    Graceful,
+    /// The same, but kill the agents at once.
+    Forced,
+}

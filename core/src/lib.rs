@@ -1,0 +1,25 @@
+//! The makima daemon as a pure, deterministic state machine.
+//!
+//! One way in, [`input::Input`]; one way out, [`effect::Effect`]. No clock, no chance, no I/O: time and a
+//! seed come in with the inputs.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm
+)]
+
+extern crate alloc;
+
+pub mod effect;
+pub mod id;
+pub mod input;
+pub mod limits;
+pub mod notice;
+pub mod policy;
+pub mod protocol;
+pub mod task;
+pub mod time;

@@ -1,0 +1,268 @@
+//! Rules about names that come from outside: what they may be, and what becomes of them.
+//!
+//! Nothing that a server, a repository or an agent says becomes an option, a shell word or a transport
+//! helper. The part that needs a file system (links, what lies where) is the executor's.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::id::TaskId;
+use crate::limits;
+
+/// Why a name was refused. For people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Where a repository is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RepositoryUrl {
+    /// A path on this machine. May begin with `~/`.
+    Local(String),
+    /// Somewhere else: `https:`, `ssh:` or `user@host:path`. Without credentials.
+    Remote(String),
+}
+
+impl RepositoryUrl {
+    /// Reads what a server or a person wrote.
+    ///
+    /// # Errors
+    /// Another transport than https, ssh, scp-like and local ones; what git could take for an option.
+    pub fn read(text: &str) -> Result<Self, Refused> {
+        let shown = || shorten(text, limits::NAME_SHOWN);
+        if text.chars().any(char::is_control) {
+            return Err(Refused("the repository's URL has a control character in it".to_string()));
+        }
+        if text.starts_with('-') {
+            return Err(Refused(format!("`{}` cannot be a repository: it begins with a dash", shown())));
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return if path.starts_with('/') {
+                Ok(Self::Local(path.to_string()))
+            } else {
+                Err(Refused(format!("`{}` names a host; a file URL has three slashes", shown())))
+            };
+        }
+        if text.contains("::") {
+            return Err(Refused(format!(
+                "`{}` asks for a transport helper; https, ssh and local paths are allowed",
+                shown()
+            )));
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let known = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("ssh");
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            return if known && !host.is_empty() && !host.starts_with(['-', '/']) {
+                Ok(Self::Remote(text.to_string()))
+            } else {
+                Err(Refused(format!("`{}` cannot be a repository: https, ssh and local paths are allowed", shown())))
+            };
+        }
+        // git's own rule: a colon before the first slash makes it `host:path`.
+        let head = text.split('/').next().unwrap_or_default();
+        if let Some((host, _)) = head.split_once(':') {
+            let bare = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            return if bare.is_empty() || bare.starts_with('-') {
+                Err(Refused(format!("`{}` names no host", shown())))
+            } else {
+                Ok(Self::Remote(text.to_string()))
+            };
+        }
+        Ok(Self::Local(text.to_string()))
+    }
+
+    /// As git takes it, and as it is shown.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Local(text) | Self::Remote(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for RepositoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Reads a branch, a tag or a full commit id.
+///
+/// # Errors
+/// What git would refuse as a name, and what it could take for an option or for more than a name.
+pub fn revision(text: &str) -> Result<String, Refused> {
+    const FORBIDDEN: &[char] = &[' ', '~', '^', ':', '?', '*', '[', '\\'];
+    let bad = text.is_empty()
+        || text.starts_with(['-', '/', '.'])
+        || text.ends_with(['/', '.'])
+        || text == "@"
+        || text.chars().any(|c| c.is_control() || FORBIDDEN.contains(&c))
+        || ["..", "//", "@{", "/.", ".lock/"].iter().any(|part| text.contains(part))
+        || text.ends_with(".lock");
+    if bad {
+        return Err(Refused(format!(
+            "`{}` cannot be the name of a branch, a tag or a commit",
+            shorten(text, limits::NAME_SHOWN)
+        )));
+    }
+    Ok(text.to_string())
+}
+
+/// The branch of a task's work: `makima/<slug of the name>-<task id>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BranchName(String);
+
+impl BranchName {
+    /// The branch of the task `id` that people call `name`.
+    #[must_use]
+    pub fn of(name: &str, id: TaskId) -> Self {
+        let mut slug = String::new();
+        for c in name.chars() {
+            if slug.len() >= limits::SLUG {
+                break;
+            }
+            match c.to_ascii_lowercase() {
+                c @ ('a'..='z' | '0'..='9') => slug.push(c),
+                _ if slug.is_empty() || slug.ends_with('-') => {}
+                _ => slug.push('-'),
+            }
+        }
+        let slug = slug.trim_end_matches('-');
+        let slug = if slug.is_empty() { "task" } else { slug };
+        Self(format!("{PREFIX}{slug}-{id}"))
+    }
+
+    /// The name, without `refs/heads/`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The task that a branch bears in its name, if it bears one.
+    #[must_use]
+    pub fn task_of(branch: &str) -> Option<TaskId> {
+        let rest = branch.strip_prefix(PREFIX)?;
+        let id = rest.get(rest.len().checked_sub(36)?..)?;
+        Uuid::try_parse(id).ok().map(TaskId)
+    }
+}
+
+const PREFIX: &str = "makima/";
+
+impl fmt::Display for BranchName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a commit of ours says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CommitText {
+    /// One line of at most 72 characters.
+    pub subject: String,
+    /// Name and value of each trailer.
+    pub trailers: Vec<(&'static str, String)>,
+}
+
+impl CommitText {
+    /// The text for the work of the task `id` that people call `name`.
+    #[must_use]
+    pub fn of(name: &str, id: TaskId, parent: Option<TaskId>) -> Self {
+        let mut trailers = Vec::from([("Makima-Task", id.to_string())]);
+        trailers.extend(parent.map(|parent| ("Makima-Parent", parent.to_string())));
+        Self { subject: shorten(name, limits::SUBJECT), trailers }
+    }
+
+    /// The whole message. `note` is put behind the subject in brackets, within the same length.
+    #[must_use]
+    pub fn message(&self, note: Option<&str>) -> String {
+        let mut text = match note {
+            Some(note) => {
+                let room = limits::SUBJECT.saturating_sub(note.chars().count().saturating_add(3));
+                format!("{} ({note})", shorten(&self.subject, room))
+            }
+            None => self.subject.clone(),
+        };
+        text.push_str("\n\n");
+        for (name, value) in &self.trailers {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+        text
+    }
+}
+
+/// What people call a task: the name that it was given, else the first words of its plan.
+#[must_use]
+pub fn task_name(given: &str, plan: &str) -> String {
+    let given = one_line(given);
+    if !given.is_empty() {
+        return shorten(&given, limits::NAME);
+    }
+    let words: Vec<&str> =
+        plan.split_whitespace().filter(|word| !word.starts_with("#!")).take(limits::NAME_WORDS).collect();
+    let name = shorten(&one_line(&words.join(" ")), limits::SUBJECT);
+    if name.is_empty() { "task".to_string() } else { name }
+}
+
+/// Control characters and runs of white space become one space each.
+fn one_line(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// At most `max` characters in one line; what was cut shows as an ellipsis.
+#[must_use]
+pub fn shorten(text: &str, max: usize) -> String {
+    let text = one_line(text);
+    if text.chars().count() <= max {
+        return text;
+    }
+    let mut short: String = text.chars().take(max.saturating_sub(1)).collect();
+    short.truncate(short.trim_end().len());
+    short.push('…');
+    short
+}
+
+/// Whether an agent gets this variable of the daemon's environment.
+#[must_use]
+pub fn passes(variable: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "TZ",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "GIT_SSL_CAINFO",
+        "CURL_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+    ];
+    const PREFIXES: &[&str] = &["LC_", "XDG_"];
+    NAMES.contains(&variable) || PREFIXES.iter().any(|prefix| variable.starts_with(prefix))
+}
+
+/// Whether the value of a variable with this name is a secret wherever it shows up.
+#[must_use]
+pub fn is_secret(variable: &str) -> bool {
+    let upper = variable.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|end| upper.ends_with(end))
+}

@@ -1,0 +1,2 @@
+//! makima.
+fn main() {}
