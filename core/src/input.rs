@@ -100,6 +100,8 @@ pub struct Leftover {
     pub stage: Stage,
     /// How far its output had been handed over, as far as is known.
     pub delivered: u64,
+    /// Whether the server knows of its end: it is remembered, and nothing is left to tell.
+    pub closed: bool,
 }
 
 /// How far a task had come when the daemon was killed.
@@ -108,7 +110,7 @@ pub enum Stage {
     /// Taken on; no process of it was ever started.
     Accepted,
     /// An agent was started, or was about to be.
-    Started,
+    Started(Prepared),
     /// It had ended; the server may not know yet.
     Ended(End),
 }
@@ -140,13 +142,8 @@ pub enum LinkCause {
 pub enum Outcome {
     /// It is done, and there is nothing more to say.
     Done,
-    /// The worktree stands.
-    Prepared {
-        /// The commit that it starts from; none in an empty repository.
-        base: Option<String>,
-        /// The repository that the URL named, if it is on this machine: where `branch` goes by default.
-        local: Option<String>,
-    },
+    /// The worktree stands. Also written down in the task's folder, for [`Stage::Started`].
+    Prepared(Prepared),
     /// The agent runs.
     Started {
         /// Its process id, for people.
@@ -172,6 +169,15 @@ pub enum Outcome {
     Failed(String),
 }
 
+/// A worktree that stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The commit that it starts from; none in an empty repository.
+    pub base: Option<String>,
+    /// The repository that the URL named, if it is on this machine: where `branch` goes by default.
+    pub local: Option<String>,
+}
+
 /// What a task changed, from the commit that it started from to the tip of its branch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Change {
@@ -183,6 +189,9 @@ pub struct Change {
     pub insertions: u32,
     /// Lines taken away.
     pub deletions: u32,
+    /// What a person should know about how it was committed, if anything: an unfinished merge, commits that
+    /// were kept aside.
+    pub note: Option<String>,
 }
 
 /// A stretch of a task's output log, masked.
