@@ -179,9 +179,57 @@ pub struct BranchInfo {
 /// building the message first. Output is the one thing that comes a million times.
 pub fn write_task_output(out: &mut String, task: Uuid, output: &str, is_partial: bool) {
     out.push_str(r#"{"type":"taskOutput","taskId":""#);
-    // Writing to a `String` cannot fail.
-    let _ = write!(out, "{}", task.as_hyphenated());
-    out.push_str(r#"","output":"#);
-    out.push_str(&serde_json::to_string(output).unwrap_or_default());
-    out.push_str(if is_partial { r#","isPartial":true}"# } else { r#","isPartial":false}"# });
+    out.push_str(task.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    out.push_str(r#"","output":""#);
+    push_escaped(out, output);
+    out.push_str(if is_partial { r#"","isPartial":true}"# } else { r#"","isPartial":false}"# });
+}
+
+/// Appends the inside of a JSON string, escaped as `serde_json` does it. What needs no escape is copied in
+/// one go: `serde_json` without `std` can only write to a string of its own, a copy more for every line.
+fn push_escaped(out: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some((clean, byte, tail)) = split_at_escape(rest) {
+        out.push_str(clean);
+        match byte {
+            b'"' => out.push_str(r#"\""#),
+            b'\\' => out.push_str(r"\\"),
+            b'\n' => out.push_str(r"\n"),
+            b'\r' => out.push_str(r"\r"),
+            b'\t' => out.push_str(r"\t"),
+            0x08 => out.push_str(r"\b"),
+            0x0c => out.push_str(r"\f"),
+            _ => {
+                // Writing to a `String` cannot fail.
+                let _ = write!(out, "\\u{byte:04x}");
+            }
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+}
+
+/// What stands before the first byte that JSON escapes, that byte, and what stands behind it.
+fn split_at_escape(text: &str) -> Option<(&str, u8, &str)> {
+    let at = find_escape(text.as_bytes())?;
+    // All such bytes are ASCII: characters of their own.
+    let (clean, rest) = text.split_at_checked(at)?;
+    let (byte, tail) = rest.split_at_checked(1)?;
+    Some((clean, *byte.as_bytes().first()?, tail))
+}
+
+/// Where the first byte stands that JSON escapes. Bytes near by one at a time, for text that is JSON itself;
+/// then in blocks without a branch inside, which compilers turn into vector instructions.
+fn find_escape(bytes: &[u8]) -> Option<usize> {
+    const NEAR: usize = 8;
+    const BLOCK: usize = 16;
+    let escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    let (near, far) = bytes.split_at_checked(NEAR).unwrap_or((bytes, &[]));
+    if let Some(at) = near.iter().position(escaped) {
+        return Some(at);
+    }
+    let (blocks, _) = far.as_chunks::<BLOCK>();
+    let clean = blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | escaped(byte))).count();
+    let start = near.len() + clean * BLOCK;
+    bytes.get(start..)?.iter().position(escaped).map(|at| start + at)
 }
