@@ -14,12 +14,26 @@
 
 extern crate alloc;
 
+mod agent;
+mod command;
+mod config;
+mod counters;
+mod daemon;
+mod digest;
 pub mod effect;
 pub mod id;
 pub mod input;
 pub mod limits;
+mod link;
 pub mod notice;
+mod outbox;
 pub mod policy;
 pub mod protocol;
+pub mod rng;
+pub mod snapshot;
 pub mod task;
 pub mod time;
+
+pub use config::{Compat, Config};
+pub use counters::Counters;
+pub use daemon::Daemon;

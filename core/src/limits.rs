@@ -22,3 +22,105 @@ pub const SLUG: usize = 40;
 
 /// Nobody may be silent for longer than this before the link is taken for dead.
 pub const LINK_SILENCE: Millis = Millis::seconds(45);
+
+/// A connection that was asked for and neither stands nor failed is given up after this; a transport has
+/// shorter limits of its own.
+pub const CONNECT: Millis = Millis::seconds(30);
+
+/// `authenticated` must come within this.
+pub const AUTHENTICATE: Millis = Millis::seconds(10);
+
+/// Between two heartbeats.
+pub const HEARTBEAT: Millis = Millis::seconds(30);
+
+/// Between two pings where nothing is under way.
+pub const PING: Millis = Millis::seconds(20);
+
+/// With a server that answers no pings, what was flushed counts as delivered once the session has lived on
+/// for this long.
+pub const SILENT_GRACE: Millis = Millis::seconds(60);
+
+/// So many sessions in a row without an answer to a ping make a server one that answers none.
+pub const MUTE_SESSIONS: u8 = 2;
+
+/// A ping without an answer for this long, when its session ends, counts as one that is not answered.
+pub const PONG_LATE: Millis = Millis::seconds(10);
+
+/// The first window of the backoff; each failure doubles it.
+pub const BACKOFF_FIRST: Millis = Millis::seconds(1);
+
+/// The window of the backoff does not grow beyond this.
+pub const BACKOFF_MAX: Millis = Millis::seconds(64);
+
+/// A session that lasted this long starts the backoff anew.
+pub const SESSION_GOOD: Millis = Millis::seconds(60);
+
+/// Between two attempts with a key that was refused.
+pub const KEY_REFUSED: Millis = Millis::seconds(300);
+
+/// A machine that slept for longer than this has lost its connections.
+pub const SLEPT: Millis = Millis::seconds(10);
+
+/// Output handed to the transport and not flushed, in bytes over all tasks; beyond it nothing is read.
+pub const WINDOW: u64 = 512 * 1024;
+
+/// A line longer than this, in bytes, is sent in pieces.
+pub const PIECE: usize = 64 * 1024;
+
+/// An unfinished line is sent after this much silence of its stream.
+pub const LINE_SILENCE: Millis = Millis(25);
+
+/// Between two records on disk of how far a task's output has been delivered.
+pub const RECORD_DELIVERED: Millis = Millis(500);
+
+/// Tasks that may wait for a slot; one more is refused by `taskComplete`.
+pub const WAITING_TASKS: usize = 1_000;
+
+/// Messages to the server that may wait for one task; a further answer to a command is dropped and counted,
+/// statuses and ends never are.
+pub const REPORTS: usize = 10_000;
+
+/// Messages that may wait for an agent; one more is refused.
+pub const MESSAGES: usize = 1_000;
+
+/// Bytes of messages that may wait for an agent; one more is refused.
+pub const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Characters of a message to the server that says why something failed; the rest is cut.
+pub const REASON: usize = 4_000;
+
+/// An agent interrupted by SIGINT gets SIGTERM after this.
+pub const INTERRUPT_TO_TERMINATE: Millis = Millis::seconds(5);
+
+/// An agent that got SIGTERM is killed after this.
+pub const TERMINATE_TO_KILL: Millis = Millis::seconds(5);
+
+/// Writing down that a task was taken on, or how it ended.
+pub const RECORD: Millis = Millis::seconds(60);
+
+/// Making a worktree; a first clone may be large.
+pub const PREPARE: Millis = Millis::seconds(3_600);
+
+/// Starting an agent.
+pub const START: Millis = Millis::seconds(30);
+
+/// Emptying a process tree.
+pub const EMPTY: Millis = Millis::seconds(30);
+
+/// Times that emptying a process tree is tried.
+pub const EMPTY_TRIES: u8 = 3;
+
+/// Committing what an agent left.
+pub const COMMIT: Millis = Millis::seconds(600);
+
+/// A completion action.
+pub const ACTION: Millis = Millis::seconds(60);
+
+/// A forced interrupt lets a git step that is under way run on for this.
+pub const FORCED_GIT: Millis = Millis::seconds(60);
+
+/// An effect that was cancelled must be answered within this, else it is not waited for any more.
+pub const CANCEL: Millis = Millis::seconds(30);
+
+/// A daemon that was told to stop, and whose tasks have ended, waits this long for the server to take note.
+pub const STOP_DELIVERY: Millis = Millis::seconds(5);

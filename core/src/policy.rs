@@ -266,3 +266,12 @@ pub fn is_secret(variable: &str) -> bool {
     let upper = variable.to_ascii_uppercase();
     ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|end| upper.ends_with(end))
 }
+
+/// At most `max` characters of a text of several lines; what was cut shows as an ellipsis.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_string(),
+    }
+}

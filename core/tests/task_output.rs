@@ -8,8 +8,7 @@ const TASK: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
 #[track_caller]
 fn same(output: &str) {
     for is_partial in [false, true] {
-        let ordinary =
-            DaemonMessage::from(TaskOutput { task_id: TASK, output: output.to_owned(), is_partial }).write();
+        let ordinary = DaemonMessage::from(TaskOutput { task_id: TASK, output: output.to_owned(), is_partial }).write();
         let mut fast = String::from("kept");
         write_task_output(&mut fast, TASK, output, is_partial);
         assert_eq!(fast.strip_prefix("kept"), Some(ordinary.as_str()));

@@ -1,5 +1,394 @@
 //! One task: from the command that asks for it to the one end that it gets.
 
+mod cx;
+mod finish;
+mod lines;
+mod mailbox;
+mod output;
+mod phase;
+mod prepare;
+mod run;
 mod spec;
 
-pub use spec::{Action, Completion, End, EndStatus, Spec, Status};
+use alloc::format;
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+use core::mem;
+
+use serde::{Deserialize, Serialize};
+
+use self::cx::Cx;
+pub(crate) use self::cx::Ids;
+use self::finish::Finishing;
+pub(crate) use self::lines::Cut;
+use self::mailbox::Mailbox;
+use self::output::Output;
+pub(crate) use self::phase::Event;
+use self::phase::{Phase, Verdict};
+use self::prepare::Pending;
+pub use self::spec::{Action, Completion, End, EndStatus, Spec, Status};
+use crate::counters::Counters;
+use crate::digest;
+use crate::effect::{Effect, Work};
+use crate::id::EffectId;
+use crate::input::{Leftover, Stage};
+use crate::outbox::{Outbox, Report};
+use crate::protocol::DaemonMessage;
+use crate::time::{Millis, Now};
+
+/// What a task can reach beside itself.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Now,
+    /// Whether the session with the server is open.
+    pub(crate) live: bool,
+    pub(crate) ids: &'a mut Ids,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) out: &'a mut Vec<Effect>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Task {
+    spec: Spec,
+    /// Plans can be long, and a spec never changes: it is hashed once.
+    spec_digest: u64,
+    /// Its place among the tasks that came.
+    arrival: u64,
+    phase: Phase,
+    outbox: Outbox,
+    output: Output,
+    mailbox: Mailbox,
+    /// The server knows of its end.
+    closed: bool,
+}
+
+impl Hash for Task {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, closed } = self;
+        (spec_digest, arrival, phase, outbox, output, mailbox, closed).hash(state);
+    }
+}
+
+impl Task {
+    fn with(spec: Spec, arrival: u64, phase: Phase) -> Self {
+        let spec_digest = digest::of(&spec);
+        let (outbox, output, mailbox) = (Outbox::default(), Output::default(), Mailbox::default());
+        Self { spec, spec_digest, arrival, phase, outbox, output, mailbox, closed: false }
+    }
+
+    /// A task that the server asks for.
+    pub(crate) fn new(spec: Spec, arrival: u64, s: &mut Surroundings<'_>) -> Self {
+        let mut task = Self::with(spec, arrival, Pending::accepted());
+        task.phase = task.within(s, |_, spec, cx| Pending::accept(spec, cx));
+        task
+    }
+
+    /// A task that an earlier life of the daemon left. What has not begun may begin; what had begun ends as
+    /// failed, its work committed; what had ended is told once more.
+    pub(crate) fn recovered(left: Leftover, arrival: u64, s: &mut Surroundings<'_>) -> Self {
+        let mut task = Self::with(left.spec, arrival, Pending::accepted());
+        match left.stage {
+            Stage::Accepted => {}
+            Stage::Started(prepared) => {
+                task.output = Output::resumed(left.delivered, None);
+                let verdict = Verdict::Failed("daemon was killed".into());
+                task.phase = task.within(s, |_, _, cx| Finishing::begin(None, prepared, verdict, cx));
+            }
+            Stage::Ended(end) => {
+                task.output = Output::resumed(left.delivered, Some(end.log_end));
+                task.closed = left.closed;
+                if !left.closed {
+                    task.within(s, |_, _, cx| tell_end(&end, Status::Finishing, cx));
+                }
+                task.phase = Phase::Ended(end);
+            }
+        }
+        task
+    }
+
+    /// Runs a transition with everything that it may reach.
+    fn within<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(Phase, &Spec, &mut Cx<'_>) -> T) -> T {
+        let phase = mem::replace(&mut self.phase, Pending::accepted());
+        let mut cx = Cx {
+            now: s.now,
+            task: self.spec.id,
+            live: s.live,
+            log_read: self.output.log_end(),
+            ids: s.ids,
+            outbox: &mut self.outbox,
+            counters: s.counters,
+            out: s.out,
+        };
+        run(phase, &self.spec, &mut cx)
+    }
+
+    /// Something happened to it. Gives back output to be sent, in order.
+    pub(crate) fn on(&mut self, event: Event, s: &mut Surroundings<'_>) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        match event {
+            Event::Done(id, mut outcome) => match self.with_output(s, |output, cx| output.answer(id, &mut outcome, cx))
+            {
+                Some(output) => cuts = output,
+                None => self.advance(Event::Done(id, outcome), s),
+            },
+            Event::Due => {
+                self.output.silence(s.now.mono, &mut cuts);
+                self.with_output(s, Output::record);
+                if self.phase.deadline().is_some_and(|due| due <= s.now.mono) {
+                    self.advance(Event::Due, s);
+                }
+            }
+            Event::Interrupt { graceful } if !self.can_interrupt(graceful) => self.inapplicable(None, s),
+            Event::Message(text) => self.message(text, s),
+            event @ (Event::Slot | Event::Exited(..) | Event::Interrupt { .. } | Event::Stop { .. }) => {
+                self.advance(event, s);
+            }
+        }
+        self.output.finish(&mut cuts);
+        if s.live { cuts } else { Vec::new() }
+    }
+
+    /// The next state, and everything that a change of the status brings with it.
+    fn advance(&mut self, event: Event, s: &mut Surroundings<'_>) {
+        let old = self.phase.status();
+        let was_ended = self.has_ended();
+        self.phase = self.within(s, |phase, spec, cx| phase.on(event, spec, cx));
+        match &self.phase {
+            Phase::Running(_) => self.output.opened(),
+            Phase::Finishing(state) => {
+                if let Some(end) = state.log_end() {
+                    self.output.ended(end);
+                }
+            }
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Concluding(_) | Phase::Ended(_) => {}
+        }
+        let new = self.phase.status();
+        if let (Phase::Ended(end), false) = (&self.phase, was_ended) {
+            let end = end.clone();
+            self.output.ended(end.log_end);
+            self.tell_late_messages(s);
+            self.within_phase(s, |cx| tell_end(&end, old, cx));
+        } else if new != old {
+            self.within_phase(s, |cx| cx.report(Report::Status { old, new }, 0));
+        }
+        self.deliver_messages(s);
+    }
+
+    /// As [`Task::within`], for what leaves the phase as it is.
+    fn within_phase<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+        let (phase, result) = self.within(s, |phase, _, cx| (phase, run(cx)));
+        self.phase = phase;
+        result
+    }
+
+    fn with_output<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Output, &mut Cx<'_>) -> T) -> T {
+        let mut output = mem::take(&mut self.output);
+        let result = self.within_phase(s, |cx| run(&mut output, cx));
+        self.output = output;
+        result
+    }
+
+    /// A command cannot apply: the server is told how things stand, and why where that helps.
+    pub(crate) fn inapplicable(&mut self, why: Option<&str>, s: &mut Surroundings<'_>) {
+        s.counters.inapplicable += 1;
+        let status = self.status();
+        self.within_phase(s, |cx| {
+            if let Some(why) = why {
+                cx.progress(why);
+            }
+            cx.report(Report::Status { old: status, new: status }, 0);
+        });
+    }
+
+    /// Answers a command of this task with a report.
+    pub(crate) fn answer(&mut self, report: Report, s: &mut Surroundings<'_>) {
+        self.within_phase(s, |cx| cx.report(report, 0));
+    }
+
+    /// The same spawn came again: the present status is told, and the end again if it has ended.
+    pub(crate) fn tell_again(&mut self, s: &mut Surroundings<'_>) {
+        let status = self.status();
+        let end = match &self.phase {
+            Phase::Ended(end) => {
+                Some(Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() })
+            }
+            Phase::Pending(_)
+            | Phase::Preparing(_)
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Finishing(_)
+            | Phase::Concluding(_) => None,
+        };
+        // Behind the end's own messages, if those still wait for the output.
+        let after = if end.is_some() { self.output.log_end() } else { 0 };
+        self.within_phase(s, |cx| {
+            cx.report(Report::Status { old: status, new: status }, after);
+            if let Some(end) = end {
+                cx.report(end, after);
+            }
+        });
+    }
+
+    fn can_interrupt(&self, graceful: bool) -> bool {
+        match &self.phase {
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Running(_) => true,
+            Phase::Finishing(_) => !graceful,
+            Phase::Concluding(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    fn message(&mut self, text: alloc::string::String, s: &mut Surroundings<'_>) {
+        match &self.phase {
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Running(_) => {
+                if self.mailbox.push(text) {
+                    self.deliver_messages(s);
+                } else {
+                    self.inapplicable(Some("too many messages wait for the agent"), s);
+                }
+            }
+            Phase::Finishing(_) | Phase::Concluding(_) | Phase::Ended(_) => {
+                self.inapplicable(Some("the agent has ended and takes no messages"), s);
+            }
+        }
+    }
+
+    /// What waits for the agent reaches it once it runs, in order.
+    fn deliver_messages(&mut self, s: &mut Surroundings<'_>) {
+        while matches!(self.phase, Phase::Running(_)) {
+            let Some(text) = self.mailbox.pop() else { return };
+            self.phase = self.within(s, |phase, spec, cx| phase.on(Event::Message(text), spec, cx));
+        }
+    }
+
+    fn tell_late_messages(&mut self, s: &mut Surroundings<'_>) {
+        let left = self.mailbox.clear();
+        if left > 0 {
+            self.within_phase(s, |cx| cx.progress(format!("{left} messages came too late for the agent")));
+        }
+    }
+
+    /// The next message to the server, to go out as frame `n`.
+    pub(crate) fn send(&mut self, n: u64) -> Option<alloc::boxed::Box<DaemonMessage>> {
+        self.outbox.send(self.output.gate(), n)
+    }
+
+    /// Whether the next stretch of output is to be asked for.
+    pub(crate) fn wants_read(&self) -> bool {
+        self.output.wants_read()
+    }
+
+    pub(crate) fn read(&mut self, s: &mut Surroundings<'_>) {
+        self.with_output(s, Output::read);
+    }
+
+    /// A barrier is set behind everything that was sent. True where something of this task hangs on it.
+    pub(crate) fn barrier(&mut self) -> bool {
+        self.output.barrier();
+        self.in_flight()
+    }
+
+    /// Everything up to frame `n`, and the output that was sent before that barrier, has been delivered.
+    pub(crate) fn delivered(&mut self, n: u64, s: &mut Surroundings<'_>) {
+        self.output.barrier_passed();
+        let end_told = self.outbox.delivered(n);
+        self.with_output(s, Output::record);
+        if end_told && !self.closed && !self.outbox.owes_end() {
+            self.closed = true;
+            self.within_phase(s, |cx| cx.work(Work::Close));
+        }
+    }
+
+    /// Whether something was sent that is not known to have got there.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.outbox.in_flight() || self.output.in_flight()
+    }
+
+    /// The session is over.
+    pub(crate) fn disconnected(&mut self, s: &mut Surroundings<'_>) {
+        s.counters.resent += self.outbox.unsend();
+        self.with_output(s, Output::disconnected);
+    }
+
+    /// When something is due that no other input tells of.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        [self.phase.deadline(), self.output.deadline()].into_iter().flatten().min()
+    }
+
+    /// The effect that started its agent, while the agent's end is waited for.
+    pub(crate) const fn agent(&self) -> Option<EffectId> {
+        match &self.phase {
+            Phase::Running(state) => Some(state.agent()),
+            Phase::Finishing(state) => state.agent(),
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Concluding(_) | Phase::Ended(_) => {
+                None
+            }
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.phase.status()
+    }
+
+    pub(crate) fn holds_slot(&self) -> bool {
+        self.phase.holds_slot()
+    }
+
+    /// Whether it only waits for a slot: then its place among those that do. Subtasks go first.
+    pub(crate) fn waiting(&self) -> Option<(bool, u64)> {
+        match &self.phase {
+            Phase::Pending(state) if state.is_ready() => Some((self.spec.parent.is_none(), self.arrival)),
+            Phase::Pending(_)
+            | Phase::Preparing(_)
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Finishing(_)
+            | Phase::Concluding(_)
+            | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Tells whoever looks on that it waits.
+    pub(crate) fn tell_place(&mut self, place: usize, s: &mut Surroundings<'_>) {
+        self.within_phase(s, |cx| cx.progress(format!("waiting for a slot, {place} in line")));
+    }
+
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Whether it is under way: neither waiting for its turn nor ended.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        !matches!(self.phase, Phase::Ended(_) | Phase::Pending(_))
+    }
+
+    /// Whether the server has been told everything, its end above all.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the server has nothing more to be told for now.
+    pub(crate) fn is_told(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// What must hold between any two steps.
+    pub(crate) fn check(&self) {
+        self.outbox.check();
+        self.output.check();
+        assert!(self.spec_digest == digest::of(&self.spec), "a spec changed");
+        assert!(!self.closed || self.has_ended(), "the server was told of an end that is none");
+        if self.has_ended() && !self.closed {
+            assert!(self.outbox.owes_end(), "an end is not told");
+        }
+    }
+}
+
+/// The last messages of a task, in their order; all held until the output has been delivered.
+fn tell_end(end: &End, old: Status, cx: &mut Cx<'_>) {
+    if let Some(completion) = &end.completion {
+        cx.report(Report::Completion(completion.clone()), end.log_end);
+    }
+    cx.report(Report::Status { old, new: end.status.into() }, end.log_end);
+    let complete = Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() };
+    cx.report(complete, end.log_end);
+}

@@ -1,0 +1,47 @@
+//! The shell agent: the plan is a script. User messages are lines on its standard input, its exit code decides.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::Result;
+use crate::effect::{Arg, Launch};
+use crate::input::ExitStatus;
+
+pub(super) fn launch() -> Launch {
+    Launch { argv: Vec::from([Arg::Text("sh".to_string()), Arg::PlanFile]), env: Vec::new() }
+}
+
+/// One line: a script reads messages with `read`. Newlines inside become spaces, else one message would be two.
+pub(super) fn message(text: &str) -> String {
+    let mut line: String = text.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { c }).collect();
+    line.push('\n');
+    line
+}
+
+pub(super) fn result(status: ExitStatus) -> Result {
+    match status {
+        ExitStatus::Code(0) => Result::Success,
+        ExitStatus::Code(code) => Result::Failure(format!("the script ended with exit code {code}")),
+        ExitStatus::Signal(signal) => Result::Failure(format!("the script was ended by signal {signal}")),
+        ExitStatus::Unknown => Result::Failure("the script ended, and its exit code is not known".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_several_lines_stays_one_message() {
+        assert_eq!(message("stop\r\nand say why"), "stop  and say why\n");
+    }
+
+    #[test]
+    fn only_exit_code_zero_is_success() {
+        assert_eq!(result(ExitStatus::Code(0)), Result::Success);
+        for status in [ExitStatus::Code(1), ExitStatus::Code(-1), ExitStatus::Signal(9), ExitStatus::Unknown] {
+            assert!(matches!(result(status), Result::Failure(_)), "{status:?}");
+        }
+    }
+}

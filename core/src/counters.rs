@@ -1,0 +1,56 @@
+//! What is counted: every drop, retry, refusal and duplicate, so that nothing goes wrong in silence.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! counters {
+    ($( $(#[$meta:meta])* $name:ident, )*) => {
+        /// Counts since the daemon started.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub struct Counters {
+            $( $(#[$meta])* pub $name: u64, )*
+        }
+
+        impl Counters {
+            /// Each counter with its name.
+            #[must_use]
+            pub fn all(&self) -> alloc::vec::Vec<(&'static str, u64)> {
+                alloc::vec![$((stringify!($name), self.$name)),*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections asked for.
+    connects,
+    /// Sessions that were authenticated.
+    sessions,
+    /// Times that the server refused the key.
+    key_refused,
+    /// Connections given up because nobody answered.
+    silences,
+    /// Frames that could not be read.
+    unreadable,
+    /// Inputs that named a connection that is gone.
+    stale_frames,
+    /// Answers to effects that nobody waits for.
+    stale_effects,
+    /// Commands that could not apply to the task they named.
+    inapplicable,
+    /// Commands for tasks that are not known here.
+    unknown_tasks,
+    /// Tasks asked for once more.
+    duplicate_spawns,
+    /// Tasks refused.
+    refused_tasks,
+    /// Messages sent again because delivery was in doubt.
+    resent,
+    /// Messages dropped because too many waited.
+    dropped_reports,
+    /// Inputs that nobody should have sent.
+    misbehaved,
+    /// Errors that the server reported.
+    server_errors,
+    /// Waits that were given up.
+    timeouts,
+}

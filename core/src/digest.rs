@@ -1,0 +1,65 @@
+//! A pinned hash of the core's state: two runs that are given the same inputs have the same digest at every
+//! step, on every machine.
+
+use core::hash::{Hash, Hasher};
+
+use crate::rng::mix;
+
+/// The hash of one part of the state.
+pub(crate) fn of(part: &impl Hash) -> u64 {
+    let mut hasher = Fold(0x6d61_6b69_6d61_0001);
+    part.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// One word at a time; lengths and discriminants are 64 bits wide everywhere.
+struct Fold(u64);
+
+impl Fold {
+    const fn word(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
+    }
+}
+
+impl Hasher for Fold {
+    fn finish(&self) -> u64 {
+        mix(self.0)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.word(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        // The length keeps a short tail apart from one that ends in zeros.
+        self.word(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.word(u64::from(n));
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.word(u64::from(n));
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.word(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.word(n);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.word(n as u64);
+    }
+
+    fn write_isize(&mut self, n: isize) {
+        self.word(n as u64);
+    }
+}

@@ -1,0 +1,124 @@
+//! What a task's transitions can reach beside the task itself: nothing else.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counters::Counters;
+use crate::effect::{Effect, Work};
+use crate::id::{EffectId, TaskId};
+use crate::limits;
+use crate::notice::{Notice, Party};
+use crate::outbox::{Outbox, Report};
+use crate::time::{Millis, Now};
+
+/// Makes effects' names, and knows whose each effect is that has not been answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Ids {
+    pub(crate) incarnation: u32,
+    pub(crate) last: u64,
+    pub(crate) owners: BTreeMap<EffectId, TaskId>,
+}
+
+impl Ids {
+    fn next(&mut self, owner: TaskId) -> EffectId {
+        self.last = self.last.saturating_add(1);
+        let id = EffectId { incarnation: self.incarnation, n: self.last };
+        self.owners.insert(id, owner);
+        id
+    }
+}
+
+/// The surroundings of one transition of one task.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Now,
+    pub(crate) task: TaskId,
+    /// Whether the session with the server is open.
+    pub(crate) live: bool,
+    /// How far the task's output log has been read.
+    pub(crate) log_read: u64,
+    pub(crate) ids: &'a mut Ids,
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) out: &'a mut Vec<Effect>,
+}
+
+impl Cx<'_> {
+    /// Has something done. Its answer comes as an event of this task.
+    pub(crate) fn work(&mut self, work: Work) -> EffectId {
+        let id = self.ids.next(self.task);
+        self.out.push(Effect::Work { id, task: self.task, work });
+        id
+    }
+
+    /// Has something done that must be answered within `limit`.
+    pub(crate) fn wait(&mut self, work: Work, limit: Millis) -> Wait {
+        Wait { id: self.work(work), due: self.now.mono + limit, cancelled: false }
+    }
+
+    pub(crate) fn cancel(&mut self, id: EffectId) {
+        self.out.push(Effect::Cancel { id });
+    }
+
+    /// Tells the server, now or when it can be reached.
+    pub(crate) fn report(&mut self, report: Report, after: u64) {
+        if !self.outbox.push(self.task, report, after, self.live) {
+            self.counters.dropped_reports += 1;
+        }
+    }
+
+    /// Tells people a step: those at the server and those who read the log.
+    pub(crate) fn progress(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.out.push(Effect::Tell(Notice::Task { task: self.task, what: what.clone() }));
+        self.report(Report::Progress(what), 0);
+    }
+
+    pub(crate) fn executor_misbehaves(&mut self, what: &str) {
+        self.counters.misbehaved += 1;
+        self.out.push(Effect::Tell(Notice::Misbehaved { who: Party::Executor, what: what.to_string() }));
+    }
+}
+
+/// An effect that a phase waits for, and not for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Wait {
+    pub(crate) id: EffectId,
+    /// When it has taken too long.
+    pub(crate) due: Millis,
+    /// Whether it has been cancelled: then it is given up at `due`.
+    cancelled: bool,
+}
+
+impl Wait {
+    /// Calls the effect off. It is still answered, and soon.
+    pub(crate) fn cancel(&mut self, cx: &mut Cx<'_>) {
+        if !self.cancelled {
+            self.cancelled = true;
+            self.due = cx.now.mono + limits::CANCEL;
+            cx.cancel(self.id);
+        }
+    }
+
+    /// Lets it take no longer than `limit` from now.
+    pub(crate) fn hurry(&mut self, limit: Millis, cx: &Cx<'_>) {
+        self.due = self.due.min(cx.now.mono + limit);
+    }
+
+    /// Its time is up: calls it off, and where that was done before, gives it up. True where it is given up.
+    pub(crate) fn overdue(&mut self, cx: &mut Cx<'_>) -> bool {
+        if cx.now.mono < self.due {
+            return false;
+        }
+        cx.counters.timeouts += 1;
+        if self.cancelled {
+            cx.ids.owners.remove(&self.id);
+            cx.executor_misbehaves("an effect that was cancelled was not answered");
+            return true;
+        }
+        self.cancel(cx);
+        false
+    }
+}

@@ -1,0 +1,277 @@
+//! After the agent: its tree is emptied, its work committed, the completion action done, the end written down.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::{Cx, Wait};
+use super::phase::{Event, Phase, Verdict};
+use super::prepare::{given_up, reason, short};
+use super::spec::{Action, Completion, End, Spec, Status};
+use crate::effect::{Commit, Work};
+use crate::id::EffectId;
+use crate::input::{Change, Outcome, Prepared};
+use crate::limits;
+use crate::policy::CommitText;
+use crate::time::Millis;
+
+/// The agent has ended, or is being ended; its work is brought in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Finishing {
+    prepared: Prepared,
+    verdict: Verdict,
+    step: Step,
+    wait: Wait,
+    /// The agent, where its own end has not been told yet.
+    agent: Option<EffectId>,
+    /// What it changed, once that is committed.
+    change: Option<Change>,
+    /// Where its output log ends, once that is known.
+    log_end: u64,
+    /// Somebody wants it over with: what is not under way is skipped.
+    skip: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Step {
+    /// The process tree is being emptied, for so many times already.
+    Emptying(u8),
+    Committing,
+    Delivering,
+}
+
+impl Finishing {
+    /// Begins with the process tree: it is emptied after every end, a normal one too.
+    pub(super) fn begin(agent: Option<EffectId>, prepared: Prepared, verdict: Verdict, cx: &mut Cx<'_>) -> Phase {
+        let wait = cx.wait(Work::Empty, limits::EMPTY);
+        let step = Step::Emptying(1);
+        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change: None, log_end: 0, skip: false })
+    }
+
+    pub(super) const fn deadline(&self) -> Millis {
+        self.wait.due
+    }
+
+    pub(super) const fn agent(&self) -> Option<EffectId> {
+        self.agent
+    }
+
+    /// Where the output log ends, once the tree is empty.
+    pub(super) const fn log_end(&self) -> Option<u64> {
+        match self.step {
+            Step::Emptying(_) => None,
+            Step::Committing | Step::Delivering => Some(self.log_end),
+        }
+    }
+
+    pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match event {
+            Event::Done(id, outcome) if id == self.wait.id => match self.step {
+                Step::Emptying(tries) => self.emptied(tries, outcome, spec, cx),
+                Step::Committing => self.committed(outcome, spec, cx),
+                Step::Delivering => self.delivered(outcome, cx),
+            },
+            Event::Interrupt { graceful: false } | Event::Stop { graceful: false } => {
+                self.skip = true;
+                if self.step != Step::Emptying(1) {
+                    self.wait.hurry(limits::FORCED_GIT, cx);
+                }
+                Phase::Finishing(self)
+            }
+            Event::Due => {
+                if self.wait.overdue(cx) {
+                    let id = self.wait.id;
+                    return self.on(Event::Done(id, given_up()), spec, cx);
+                }
+                Phase::Finishing(self)
+            }
+            Event::Exited(id, _) if self.agent == Some(id) => {
+                self.agent = None;
+                Phase::Finishing(self)
+            }
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Interrupt { .. }
+            | Event::Stop { .. }
+            | Event::Message(_) => Phase::Finishing(self),
+        }
+    }
+
+    fn emptied(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match outcome {
+            Outcome::Emptied { killed, log_end } => {
+                if killed > 0 {
+                    cx.progress(format!("ended {killed} processes that the agent left behind"));
+                }
+                self.log_end = log_end;
+            }
+            outcome => {
+                cx.progress(format!("the agent's processes could not be ended: {}", reason(outcome)));
+                if tries < limits::EMPTY_TRIES {
+                    self.step = Step::Emptying(tries.saturating_add(1));
+                    self.wait = cx.wait(Work::Empty, limits::EMPTY);
+                    return Phase::Finishing(self);
+                }
+                self.log_end = cx.log_read;
+            }
+        }
+        self.step = Step::Committing;
+        let commit = Commit {
+            branch: spec.branch.clone(),
+            base: self.prepared.base.clone(),
+            text: CommitText::of(&spec.name, spec.id, spec.parent),
+        };
+        self.wait = cx.wait(Work::Commit(Box::new(commit)), limits::COMMIT);
+        Phase::Finishing(self)
+    }
+
+    fn committed(mut self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match outcome {
+            Outcome::Committed(change) => {
+                cx.progress(describe(change.as_ref(), spec));
+                self.change = change;
+            }
+            outcome => {
+                let why = format!(
+                    "the work could not be committed: {}; it lies in the worktree {}",
+                    reason(outcome),
+                    spec.id
+                );
+                cx.progress(why.clone());
+                if self.verdict == Verdict::Success {
+                    self.verdict = Verdict::Failed(why);
+                }
+                let completion = self.not_done(spec, "the work could not be committed");
+                return self.conclude(completion, cx);
+            }
+        }
+        self.act(spec, cx)
+    }
+
+    /// After success the completion action; after any other end only `branch`, if there is a commit.
+    fn act(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let Some(change) = &self.change else {
+            let completion =
+                (spec.action != Action::None).then(|| Completion { success: true, message: "no changes".to_string() });
+            return self.conclude(completion, cx);
+        };
+        let refusal = match &spec.action {
+            Action::None => return self.conclude(None, cx),
+            Action::Branch if self.skip => "skipped by a forced interrupt".to_string(),
+            Action::Branch => match spec.target.as_ref().or(self.prepared.local.as_ref()) {
+                Some(target) => {
+                    let work = Work::PutBranch {
+                        target: target.clone(),
+                        branch: spec.branch.clone(),
+                        commit: change.commit.clone(),
+                    };
+                    self.step = Step::Delivering;
+                    self.wait = cx.wait(work, limits::ACTION);
+                    return Phase::Finishing(self);
+                }
+                None => "`branch` needs a repository on this machine, and none was named".to_string(),
+            },
+            Action::Other(_) if self.verdict != Verdict::Success => {
+                "not done, since the task did not succeed".to_string()
+            }
+            Action::Other(name) => format!("`{name}` is not an action that this version of makima can do"),
+        };
+        let completion = self.not_done(spec, &refusal);
+        self.conclude(completion, cx)
+    }
+
+    fn delivered(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+        let completion = match outcome {
+            Outcome::Delivered { message } => Completion { success: true, message },
+            outcome => Completion { success: false, message: crate::policy::cut(&reason(outcome), limits::REASON) },
+        };
+        cx.progress(completion.message.clone());
+        self.conclude(Some(completion), cx)
+    }
+
+    /// The result of an action that was not done. The work is kept all the same, and it is said where.
+    fn not_done(&self, spec: &Spec, why: &str) -> Option<Completion> {
+        if spec.action == Action::None {
+            return None;
+        }
+        let kept = match &self.change {
+            Some(change) => format!("; the work is kept as commit {}", short(&change.commit)),
+            None => String::new(),
+        };
+        Some(Completion { success: false, message: format!("{why}{kept}") })
+    }
+
+    fn conclude(self, completion: Option<Completion>, cx: &mut Cx<'_>) -> Phase {
+        let verdict = if self.skip { Verdict::Interrupted } else { self.verdict };
+        Concluding::begin(verdict, completion, self.log_end, Status::Finishing, cx)
+    }
+}
+
+fn describe(change: Option<&Change>, spec: &Spec) -> String {
+    let Some(change) = change else { return "no changes".to_string() };
+    let note = change.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+    format!(
+        "committed {} on {}: {} files, +{} -{}{note}",
+        short(&change.commit),
+        spec.branch,
+        change.files,
+        change.insertions,
+        change.deletions,
+    )
+}
+
+/// Everything is done; the end is being written down before anybody is told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Concluding {
+    end: End,
+    wait: Wait,
+    shown: Status,
+}
+
+impl Concluding {
+    pub(super) fn begin(
+        verdict: Verdict,
+        completion: Option<Completion>,
+        log_end: u64,
+        shown: Status,
+        cx: &mut Cx<'_>,
+    ) -> Phase {
+        let end = End { status: verdict.status(), error: verdict.error(), completion, log_end };
+        let wait = cx.wait(Work::Conclude { end: end.clone() }, limits::RECORD);
+        Phase::Concluding(Self { end, wait, shown })
+    }
+
+    pub(super) const fn shown(&self) -> Status {
+        self.shown
+    }
+
+    pub(super) const fn deadline(&self) -> Millis {
+        self.wait.due
+    }
+
+    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+        match event {
+            Event::Done(id, outcome) if id == self.wait.id => {
+                if let Outcome::Failed(why) = outcome {
+                    cx.progress(format!("the end could not be written down: {why}"));
+                }
+                Phase::Ended(self.end)
+            }
+            Event::Due => {
+                if self.wait.overdue(cx) {
+                    return Phase::Ended(self.end);
+                }
+                Phase::Concluding(self)
+            }
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Interrupt { .. }
+            | Event::Stop { .. }
+            | Event::Message(_) => Phase::Concluding(self),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A task's output on its way from the log on disk to the server. The log is read only as fast as the link
+//! takes it: memory holds a window, never the backlog.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::Cx;
+use super::lines::{Cut, Lines};
+use crate::effect::Work;
+use crate::id::EffectId;
+use crate::input::{Chunk, Outcome};
+use crate::limits;
+use crate::time::Millis;
+
+/// How far a task's output log has been read, sent and delivered, in bytes of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Output {
+    /// Whether there can be a log at all: not before an agent was started.
+    open: bool,
+    /// What has been read, in this session.
+    cursor: u64,
+    /// Where the log ends; unknown while somebody can write to it.
+    end: Option<u64>,
+    /// What the server is known to have.
+    delivered: u64,
+    /// What the server will have once the barrier under way is passed.
+    pinged: u64,
+    /// The read that is under way.
+    reading: Option<EffectId>,
+    /// Whether the read under way belongs to a session that is over.
+    stale: bool,
+    /// Whether a read has come to an end of the log that nobody has confirmed yet.
+    dry: bool,
+    /// Whether the unfinished lines have been closed in this session.
+    finished: bool,
+    /// The lines that the log's end so far does not finish.
+    lines: Lines,
+    /// What is written down as delivered.
+    recorded: u64,
+    /// The record that is being written.
+    recording: Option<EffectId>,
+    /// Not before this is the next record written.
+    record_after: Millis,
+}
+
+impl Output {
+    /// The output of a task that an earlier life of the daemon left.
+    pub(crate) fn resumed(delivered: u64, end: Option<u64>) -> Self {
+        Self {
+            open: true,
+            cursor: delivered,
+            delivered,
+            pinged: delivered,
+            recorded: delivered,
+            end,
+            ..Self::default()
+        }
+    }
+
+    /// An agent was started: there is a log.
+    pub(crate) fn opened(&mut self) {
+        self.open = true;
+    }
+
+    /// Nobody can write to the log any more.
+    pub(crate) fn ended(&mut self, end: u64) {
+        self.end = Some(end);
+        self.dry = false;
+    }
+
+    /// Where the log ends; what has been read, where that is not known.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.end.unwrap_or(self.cursor)
+    }
+
+    /// What is held until the output has been delivered up to some place may go up to here.
+    pub(crate) fn gate(&self) -> u64 {
+        if self.end.is_some_and(|end| self.delivered >= end) { u64::MAX } else { self.delivered }
+    }
+
+    /// Whether the next stretch of the log may be asked for.
+    pub(crate) fn wants_read(&self) -> bool {
+        self.open && !self.dry && self.reading.is_none() && self.end.is_none_or(|end| self.cursor < end)
+    }
+
+    pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
+        self.reading = Some(cx.work(Work::Read { from: self.cursor }));
+        self.stale = false;
+    }
+
+    /// Takes the answer to an effect, if it is one of the output's.
+    pub(crate) fn answer(&mut self, id: EffectId, outcome: &mut Outcome, cx: &mut Cx<'_>) -> Option<Vec<Cut>> {
+        if self.recording == Some(id) {
+            self.recording = None;
+            return Some(Vec::new());
+        }
+        if self.reading != Some(id) {
+            return None;
+        }
+        self.reading = None;
+        let mut cuts = Vec::new();
+        if let Outcome::Chunk(chunk) = outcome {
+            if !self.stale && cx.live {
+                self.take(core::mem::take(chunk), cx, &mut cuts);
+            }
+        } else if let Outcome::Failed(why) = outcome {
+            self.unreadable(why, cx);
+        }
+        Some(cuts)
+    }
+
+    fn take(&mut self, chunk: Chunk, cx: &mut Cx<'_>, cuts: &mut Vec<Cut>) {
+        if chunk.from != self.cursor || chunk.to < chunk.from {
+            cx.executor_misbehaves("a stretch of output came that was not asked for");
+            return;
+        }
+        for part in chunk.parts {
+            self.lines.push(cx.now.mono, chunk.from, part, cuts);
+        }
+        self.dry = chunk.to == chunk.from;
+        self.cursor = chunk.to;
+        self.finish(cuts);
+    }
+
+    /// What cannot be read is given up: the end must not wait for it for ever.
+    fn unreadable(&mut self, why: &str, cx: &mut Cx<'_>) {
+        cx.progress(alloc::format!("the rest of the output cannot be read: {why}"));
+        self.end = Some(self.cursor);
+        self.open = false;
+    }
+
+    /// Closes the unfinished lines once the whole log has been read.
+    pub(crate) fn finish(&mut self, cuts: &mut Vec<Cut>) {
+        if !self.finished && self.end.is_some_and(|end| self.cursor >= end) {
+            self.lines.finish(cuts);
+            self.finished = true;
+        }
+    }
+
+    /// Sends unfinished lines that have waited for long enough.
+    pub(crate) fn silence(&mut self, now: Millis, cuts: &mut Vec<Cut>) {
+        self.lines.silence(now, cuts);
+    }
+
+    /// A barrier is set behind everything that was sent.
+    pub(crate) fn barrier(&mut self) {
+        self.pinged = self.lines.resume(self.cursor);
+    }
+
+    /// Everything before that barrier has been delivered.
+    pub(crate) fn barrier_passed(&mut self) {
+        self.delivered = self.delivered.max(self.pinged);
+    }
+
+    /// Whether something was sent that is not known to have got there.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.lines.resume(self.cursor) > self.delivered
+    }
+
+    /// Writes down how far the output has been delivered, now and then.
+    pub(crate) fn record(&mut self, cx: &mut Cx<'_>) {
+        if self.recording.is_none() && self.delivered > self.recorded && cx.now.mono >= self.record_after {
+            self.recorded = self.delivered;
+            self.record_after = cx.now.mono + limits::RECORD_DELIVERED;
+            self.recording = Some(cx.work(Work::Delivered { to: self.delivered }));
+        }
+    }
+
+    /// The session is over: what was not delivered will be read again.
+    pub(crate) fn disconnected(&mut self, cx: &mut Cx<'_>) {
+        self.cursor = self.delivered;
+        self.pinged = self.delivered;
+        self.lines = Lines::default();
+        self.finished = false;
+        self.dry = false;
+        if let Some(id) = self.reading {
+            self.stale = true;
+            cx.cancel(id);
+        }
+    }
+
+    /// When there is something to do that no other input tells of.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        let record = (self.recording.is_none() && self.delivered > self.recorded).then_some(self.record_after);
+        [self.lines.deadline(), record].into_iter().flatten().min()
+    }
+
+    /// What must hold between any two steps.
+    pub(crate) fn check(&self) {
+        assert!(self.delivered <= self.cursor, "more is delivered than was read");
+        assert!(self.recorded <= self.delivered, "more is written down than was delivered");
+        assert!(self.end.is_none_or(|end| self.cursor <= end || !self.open), "read beyond the log's end");
+        self.lines.check();
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a task stands. One state at a time, each with exactly the data it needs; an event consumes a state
+//! and gives the next, so that nothing stale survives.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::Cx;
+use super::finish::{Concluding, Finishing};
+use super::prepare::{Pending, Preparing, Starting};
+use super::run::Running;
+use super::spec::{End, EndStatus, Spec, Status};
+use crate::id::EffectId;
+use crate::input::{ExitStatus, Outcome};
+use crate::time::Millis;
+
+/// The life of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    Pending(Pending),
+    Preparing(Preparing),
+    Starting(Starting),
+    Running(Running),
+    Finishing(Finishing),
+    Concluding(Concluding),
+    Ended(End),
+}
+
+/// What can happen to a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It may run now.
+    Slot,
+    /// An effect of its was carried out, or could not be.
+    Done(EffectId, Outcome),
+    /// Its agent has ended.
+    Exited(EffectId, ExitStatus),
+    /// Somebody wants it to end.
+    Interrupt {
+        /// Ask first, kill later.
+        graceful: bool,
+    },
+    /// The daemon is told to stop.
+    Stop {
+        /// Ask first, kill later.
+        graceful: bool,
+    },
+    /// The user says something to the agent.
+    Message(String),
+    /// A deadline of its has come.
+    Due,
+}
+
+/// What decides how a task ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    Success,
+    Failed(String),
+    Interrupted,
+}
+
+impl Verdict {
+    pub(crate) const fn status(&self) -> EndStatus {
+        match self {
+            Self::Success => EndStatus::Done,
+            Self::Failed(_) => EndStatus::Failed,
+            Self::Interrupted => EndStatus::Interrupted,
+        }
+    }
+
+    pub(crate) fn error(self) -> Option<String> {
+        match self {
+            Self::Success => None,
+            Self::Failed(why) => Some(crate::policy::cut(&why, crate::limits::REASON)),
+            Self::Interrupted => Some("interrupted".into()),
+        }
+    }
+}
+
+impl Phase {
+    /// The next state.
+    pub(crate) fn on(self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Self {
+        match self {
+            Self::Pending(state) => state.on(event, spec, cx),
+            Self::Preparing(state) => state.on(event, cx),
+            Self::Starting(state) => state.on(event, cx),
+            Self::Running(state) => state.on(event, cx),
+            Self::Finishing(state) => state.on(event, spec, cx),
+            Self::Concluding(state) => state.on(event, cx),
+            Self::Ended(end) => Self::Ended(end),
+        }
+    }
+
+    /// What the server is told.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Pending(_) => Status::Pending,
+            Self::Preparing(_) | Self::Starting(_) => Status::Preparing,
+            Self::Running(_) => Status::Running,
+            Self::Finishing(_) => Status::Finishing,
+            Self::Concluding(state) => state.shown(),
+            Self::Ended(end) => end.status.into(),
+        }
+    }
+
+    /// Whether it counts against the tasks that may run at once.
+    pub(crate) fn holds_slot(&self) -> bool {
+        match self {
+            Self::Pending(_) | Self::Ended(_) => false,
+            Self::Preparing(_) | Self::Starting(_) | Self::Running(_) | Self::Finishing(_) => true,
+            Self::Concluding(state) => state.shown() != Status::Pending,
+        }
+    }
+
+    /// When something is due that no other event tells of.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        match self {
+            Self::Pending(state) => state.deadline(),
+            Self::Preparing(state) => Some(state.deadline()),
+            Self::Starting(state) => Some(state.deadline()),
+            Self::Running(state) => state.deadline(),
+            Self::Finishing(state) => Some(state.deadline()),
+            Self::Concluding(state) => Some(state.deadline()),
+            Self::Ended(_) => None,
+        }
+    }
+}

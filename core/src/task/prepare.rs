@@ -1,0 +1,238 @@
+//! Before the agent runs: taken on, waiting for a slot, getting a worktree, being started.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::{Cx, Wait};
+use super::finish::{Concluding, Finishing};
+use super::phase::{Event, Phase, Verdict};
+use super::run::Running;
+use super::spec::{Spec, Status};
+use crate::agent;
+use crate::effect::{Prepare, Work};
+use crate::input::{Outcome, Prepared};
+use crate::limits;
+use crate::outbox::Report;
+use crate::time::Millis;
+
+/// Taken on, or about to be; waits for its turn.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    /// The record on disk that is still being written.
+    accepting: Option<Wait>,
+    /// Somebody did not want it any more before it was written down.
+    interrupted: bool,
+}
+
+impl Pending {
+    /// A new task: first of all it is written down.
+    pub(crate) fn accept(spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let work = Work::Accept { spec: Box::new(spec.clone()) };
+        Phase::Pending(Self { accepting: Some(cx.wait(work, limits::RECORD)), interrupted: false })
+    }
+
+    /// A task that is written down already.
+    pub(crate) const fn accepted() -> Phase {
+        Phase::Pending(Self { accepting: None, interrupted: false })
+    }
+
+    /// Whether it only waits for a slot.
+    pub(crate) const fn is_ready(&self) -> bool {
+        self.accepting.is_none()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        self.accepting.as_ref().map(|wait| wait.due)
+    }
+
+    pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match event {
+            Event::Done(id, outcome) if self.accepting.as_ref().is_some_and(|wait| wait.id == id) => {
+                self.written(outcome, cx)
+            }
+            Event::Slot if self.is_ready() => Preparing::begin(spec, cx),
+            Event::Interrupt { .. } if self.is_ready() => {
+                Concluding::begin(Verdict::Interrupted, None, 0, Status::Pending, cx)
+            }
+            Event::Interrupt { .. } => {
+                self.interrupted = true;
+                Phase::Pending(self)
+            }
+            Event::Due => match self.accepting.as_mut().map(|wait| (wait.id, wait.overdue(cx))) {
+                Some((id, true)) => self.on(Event::Done(id, given_up()), spec, cx),
+                _ => Phase::Pending(self),
+            },
+            // A task that has not begun is kept for the daemon's next life.
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Message(_) => {
+                Phase::Pending(self)
+            }
+        }
+    }
+
+    fn written(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+        if let Outcome::Failed(why) = outcome {
+            let verdict = Verdict::Failed(format!("the task could not be written down: {why}"));
+            return Concluding::begin(verdict, None, 0, Status::Pending, cx);
+        }
+        cx.report(Report::Accepted, 0);
+        if self.interrupted {
+            return Concluding::begin(Verdict::Interrupted, None, 0, Status::Pending, cx);
+        }
+        Self::accepted()
+    }
+}
+
+/// Its worktree is being made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Preparing {
+    wait: Wait,
+    stop: Option<Halt>,
+}
+
+/// Why a task that has not started yet does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Halt {
+    /// Somebody wants it to end.
+    Interrupted,
+    /// The daemon stops: it waits for the next one.
+    Parked,
+}
+
+impl Preparing {
+    fn begin(spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let work = Work::Prepare(Box::new(Prepare {
+            repository: spec.repository.clone(),
+            credentials: spec.credentials,
+            base: spec.base.clone(),
+            branch: spec.branch.clone(),
+            plan: spec.plan.clone(),
+        }));
+        Phase::Preparing(Self { wait: cx.wait(work, limits::PREPARE), stop: None })
+    }
+
+    pub(super) const fn deadline(&self) -> Millis {
+        self.wait.due
+    }
+
+    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+        match event {
+            Event::Done(id, outcome) if id == self.wait.id => self.prepared(outcome, cx),
+            Event::Interrupt { .. } => self.halt(Halt::Interrupted, cx),
+            Event::Stop { .. } if self.stop.is_none() => self.halt(Halt::Parked, cx),
+            Event::Due => {
+                if self.wait.overdue(cx) {
+                    let id = self.wait.id;
+                    return self.on(Event::Done(id, given_up()), cx);
+                }
+                Phase::Preparing(self)
+            }
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Message(_) => {
+                Phase::Preparing(self)
+            }
+        }
+    }
+
+    fn halt(mut self, why: Halt, cx: &mut Cx<'_>) -> Phase {
+        self.stop = Some(why);
+        self.wait.cancel(cx);
+        Phase::Preparing(self)
+    }
+
+    fn prepared(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+        match (self.stop, outcome) {
+            (Some(Halt::Interrupted), _) => Concluding::begin(Verdict::Interrupted, None, 0, Status::Preparing, cx),
+            (Some(Halt::Parked), _) => Pending::accepted(),
+            (None, Outcome::Prepared(prepared)) => Starting::begin(prepared, cx),
+            (None, outcome) => {
+                let verdict = Verdict::Failed(reason(outcome));
+                Concluding::begin(verdict, None, 0, Status::Preparing, cx)
+            }
+        }
+    }
+}
+
+/// Its agent is being started.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Starting {
+    wait: Wait,
+    prepared: Prepared,
+    /// Somebody wants it to end: whether gracefully.
+    interrupt: Option<bool>,
+}
+
+impl Starting {
+    fn begin(prepared: Prepared, cx: &mut Cx<'_>) -> Phase {
+        cx.progress(match &prepared.base {
+            Some(commit) => format!("worktree ready at {}", short(commit)),
+            None => "worktree ready, empty".into(),
+        });
+        let wait = cx.wait(Work::Start(agent::launch()), limits::START);
+        Phase::Starting(Self { wait, prepared, interrupt: None })
+    }
+
+    pub(super) const fn deadline(&self) -> Millis {
+        self.wait.due
+    }
+
+    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+        match event {
+            Event::Done(id, outcome) if id == self.wait.id => self.started(outcome, cx),
+            Event::Interrupt { graceful } | Event::Stop { graceful } => {
+                self.interrupt = Some(graceful && self.interrupt.unwrap_or(true));
+                Phase::Starting(self)
+            }
+            Event::Due => {
+                if self.wait.overdue(cx) {
+                    let id = self.wait.id;
+                    return self.on(Event::Done(id, given_up()), cx);
+                }
+                Phase::Starting(self)
+            }
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Message(_) => Phase::Starting(self),
+        }
+    }
+
+    fn started(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+        let Outcome::Started { pid } = outcome else {
+            // Perhaps it runs all the same: the tree is emptied as after any other end.
+            let verdict = match self.interrupt {
+                Some(_) => Verdict::Interrupted,
+                None => Verdict::Failed(reason(outcome)),
+            };
+            return Finishing::begin(None, self.prepared, verdict, cx);
+        };
+        cx.progress(format!("agent started (process {pid})"));
+        let running = Running::new(self.wait.id, self.prepared);
+        match self.interrupt {
+            Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
+            None => Phase::Running(running),
+        }
+    }
+}
+
+/// The answer in place of one that never came.
+pub(super) fn given_up() -> Outcome {
+    Outcome::Failed("it took too long and was given up".into())
+}
+
+/// Why something was not done, from an answer that is not the one that was asked for.
+pub(super) fn reason(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed(why) => why,
+        Outcome::Done
+        | Outcome::Prepared(_)
+        | Outcome::Started { .. }
+        | Outcome::Chunk(_)
+        | Outcome::Emptied { .. }
+        | Outcome::Committed(_)
+        | Outcome::Delivered { .. } => "the executor gave an answer to another question".into(),
+    }
+}
+
+/// A commit's id as people read it.
+pub(super) fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
