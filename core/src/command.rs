@@ -3,106 +3,87 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::daemon::Step;
+use uuid::Uuid;
+
+use crate::effect::Effect;
 use crate::id::{SecretId, TaskId};
 use crate::limits;
-use crate::notice::Notice;
+use crate::notice::{Notice, Party};
 use crate::outbox::Report;
 use crate::policy::{self, BranchName, RepositoryUrl};
 use crate::protocol::{DaemonCommand, SpawnTask};
+use crate::step::Step;
 use crate::task::{Action, Event, Spec, Task};
 
 const UNKNOWN: &str = "not known to this daemon";
 const NOT_YET: &str = "this version of makima cannot do that yet";
 
+/// For commands that have no message of their own to answer with.
+const NO_ANSWER: Option<fn(String) -> Report> = None;
+
 impl Step<'_> {
     pub(crate) fn command(&mut self, command: DaemonCommand, credentials: Option<SecretId>) {
-        if !self.daemon.core.link.is_live() {
-            return match command {
-                DaemonCommand::Authenticated(_) => self.authenticated(),
-                DaemonCommand::ServerError(error) => self.rejected(error.code, error.message),
-                other => self.not_yet_open(&other),
-            };
+        let open = self.daemon.core.link.is_live();
+        let opens = matches!(command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_));
+        if !open && !opens {
+            return self.misbehaved(Party::Server, format!("`{}` came before `authenticated`", command.kind()));
         }
         match command {
             DaemonCommand::Authenticated(_) => self.authenticated(),
-            DaemonCommand::ServerError(error) => {
+            DaemonCommand::ServerError(error) if open => {
                 self.daemon.core.counters.server_errors += 1;
-                self.out.push(crate::effect::Effect::Tell(Notice::ServerError {
-                    code: error.code,
-                    message: error.message,
-                }));
+                self.out.push(Effect::Tell(Notice::ServerError { code: error.code, message: error.message }));
             }
+            DaemonCommand::ServerError(error) => self.rejected(error.code, error.message),
             DaemonCommand::SpawnTask(spawn) => self.spawn(spawn, credentials),
-            DaemonCommand::InterruptTask(body) => {
-                let task = TaskId(body.task_id);
-                if self.daemon.tasks.contains_key(&task) {
-                    self.task(task, Event::Interrupt { graceful: body.graceful });
-                } else {
-                    let error = Some(UNKNOWN.to_string());
-                    self.unknown(task, Some(Report::Complete { success: false, error }));
-                }
+            DaemonCommand::InterruptTask(body) => self.interrupt(TaskId(body.task_id), body.graceful),
+            DaemonCommand::SendMessage(body) => self.message(TaskId(body.task_id), body.message),
+            DaemonCommand::PauseTask(body) => self.not_yet(body.task_id, NO_ANSWER),
+            DaemonCommand::ResumeTask(body) => self.not_yet(body.task_id, NO_ANSWER),
+            DaemonCommand::InjectSiblingContext(body) => self.not_yet(body.task_id, NO_ANSWER),
+            DaemonCommand::ListBranches(body) => self.not_yet(body.task_id, Some(|_| Report::NoBranches)),
+            DaemonCommand::MergeStatus(body) => self.not_yet(body.task_id, Some(|_| Report::NoMerge)),
+            DaemonCommand::MergeStart(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
+            DaemonCommand::MergeResolve(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
+            DaemonCommand::MergeCommit(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
+            DaemonCommand::MergeAbort(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
+            DaemonCommand::MergeSkip(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
+            DaemonCommand::CheckMergeComplete(body) => self.not_yet(body.task_id, Some(|_| Report::CannotComplete)),
+            DaemonCommand::RetryCompletionAction(body) => self.not_yet(body.task_id, Some(Report::action_refused)),
+            DaemonCommand::CloneWorktree(body) => self.not_yet(body.task_id, Some(Report::CloneRefused)),
+            DaemonCommand::CheckTargetExists(body) => {
+                self.not_yet(body.task_id, Some(move |_| Report::NoTarget(body.target_dir)));
             }
-            DaemonCommand::SendMessage(body) => {
-                let task = TaskId(body.task_id);
-                if self.daemon.tasks.contains_key(&task) {
-                    self.task(task, Event::Message(body.message));
-                } else {
-                    self.unknown(task, None);
-                }
-            }
-            other => self.not_yet(other),
         }
     }
 
-    /// Commands that this version knows and cannot carry out: each is answered, none in silence.
-    fn not_yet(&mut self, command: DaemonCommand) {
-        let merge = |known: bool| Report::MergeRefused(if known { NOT_YET } else { UNKNOWN }.to_string());
-        let known = |id: &uuid::Uuid| self.daemon.tasks.contains_key(&TaskId(*id));
-        let (task, report) = match command {
-            DaemonCommand::PauseTask(body) => (body.task_id, None),
-            DaemonCommand::ResumeTask(body) => (body.task_id, None),
-            DaemonCommand::InjectSiblingContext(body) => (body.task_id, None),
-            DaemonCommand::ListBranches(body) => (body.task_id, Some(Report::NoBranches)),
-            DaemonCommand::MergeStatus(body) => (body.task_id, Some(Report::NoMerge)),
-            DaemonCommand::MergeStart(body) => (body.task_id, Some(merge(known(&body.task_id)))),
-            DaemonCommand::MergeResolve(body) => (body.task_id, Some(merge(known(&body.task_id)))),
-            DaemonCommand::MergeCommit(body) => (body.task_id, Some(merge(known(&body.task_id)))),
-            DaemonCommand::MergeAbort(body) => (body.task_id, Some(merge(known(&body.task_id)))),
-            DaemonCommand::MergeSkip(body) => (body.task_id, Some(merge(known(&body.task_id)))),
-            DaemonCommand::CheckMergeComplete(body) => (body.task_id, Some(Report::CannotComplete)),
-            DaemonCommand::RetryCompletionAction(body) => {
-                let message = if known(&body.task_id) { NOT_YET } else { UNKNOWN }.to_string();
-                (body.task_id, Some(Report::Completion(crate::task::Completion { success: false, message })))
-            }
-            DaemonCommand::CloneWorktree(body) => {
-                let message = if known(&body.task_id) { NOT_YET } else { UNKNOWN }.to_string();
-                (body.task_id, Some(Report::CloneRefused(message)))
-            }
-            DaemonCommand::CheckTargetExists(body) => (body.task_id, Some(Report::NoTarget(body.target_dir))),
-            // Carried out above.
-            DaemonCommand::Authenticated(_)
-            | DaemonCommand::SpawnTask(_)
-            | DaemonCommand::InterruptTask(_)
-            | DaemonCommand::SendMessage(_)
-            | DaemonCommand::ServerError(_) => return,
-        };
+    fn interrupt(&mut self, task: TaskId, graceful: bool) {
+        if self.daemon.tasks.contains_key(&task) {
+            self.task(task, Event::Interrupt { graceful });
+        } else {
+            self.unknown(task, Some(Report::Complete { success: false, error: Some(UNKNOWN.to_string()) }));
+        }
+    }
+
+    fn message(&mut self, task: TaskId, message: String) {
+        if self.daemon.tasks.contains_key(&task) {
+            self.task(task, Event::Message(message));
+        } else {
+            self.unknown(task, None);
+        }
+    }
+
+    /// A command that this version knows and cannot carry out: answered, and never in silence. `answer` makes
+    /// the command's own answer, where it has one, from the reason.
+    fn not_yet<F: FnOnce(String) -> Report>(&mut self, task: Uuid, answer: Option<F>) {
         let task = TaskId(task);
         if !self.daemon.tasks.contains_key(&task) {
-            return self.unknown(task, report);
+            return self.unknown(task, answer.map(|answer| answer(UNKNOWN.to_string())));
         }
-        match report {
-            None => {
-                self.on_task(task, |task, s| task.inapplicable(Some(NOT_YET), s));
-            }
-            Some(report) => {
-                self.daemon.core.counters.inapplicable += 1;
-                self.on_task(task, |task, s| {
-                    task.answer(Report::Progress(NOT_YET.to_string()), s);
-                    task.answer(report, s);
-                });
-            }
-        }
+        self.on_task(task, |task, s| match answer {
+            Some(answer) => task.answer(answer(NOT_YET.to_string()), NOT_YET, s),
+            None => task.inapplicable(Some(NOT_YET), s),
+        });
     }
 
     /// The command names a task that is not known here: `taskProgress` says so, and its own answer, if it has
@@ -129,7 +110,7 @@ impl Step<'_> {
             self.on_task(id, Task::tell_again);
             return;
         }
-        let waiting = self.daemon.index.waiting();
+        let waiting = self.daemon.index.waiting.len();
         let refusal = if waiting >= limits::WAITING_TASKS {
             Some(format!("{waiting} tasks wait here already, and that is the most that may"))
         } else if self.daemon.core.stopping.is_some() {
@@ -150,7 +131,7 @@ impl Step<'_> {
     fn accept(&mut self, spec: Spec, waiting: usize) {
         let id = spec.id;
         let arrival = self.next_arrival();
-        let full = self.daemon.index.is_full(self.daemon.config.max_tasks);
+        let full = waiting > 0 || self.daemon.index.busy >= self.daemon.config.max_tasks as usize;
         let mut task = self.with_tasks(|_, s| Task::new(spec, arrival, s));
         if full {
             self.with_tasks(|_, s| task.tell_place(waiting.saturating_add(1), s));

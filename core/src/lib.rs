@@ -30,7 +30,9 @@ mod outbox;
 pub mod policy;
 pub mod protocol;
 pub mod rng;
+mod session;
 pub mod snapshot;
+mod step;
 pub mod task;
 pub mod time;
 

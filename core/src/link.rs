@@ -1,7 +1,6 @@
 //! The link to the server: one session machine, whatever carries the frames.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::mem;
@@ -17,6 +16,7 @@ use crate::limits;
 use crate::notice::Notice;
 use crate::protocol::{Authenticate, DaemonMessage};
 use crate::rng::Rng;
+use crate::session::{Barrier, Session};
 use crate::task::Cut;
 use crate::time::{Millis, Now};
 
@@ -73,69 +73,6 @@ enum State {
     Live(Session),
 }
 
-/// One connection, from its first frame on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Session {
-    since: Millis,
-    /// When the far side last gave a sign of life.
-    heard: Millis,
-    heartbeat: Millis,
-    next_ping: Millis,
-    /// The ping under way: its frame and when it went out.
-    ping: Option<(u64, Millis)>,
-    /// Whether any ping was answered.
-    ponged: bool,
-    /// When another unanswered stretch makes the server count as mute once more.
-    mute_due: Millis,
-    /// Frames given to the transport.
-    sent: u64,
-    /// Frames that left it.
-    flushed: u64,
-    /// The last frame whose delivery matters.
-    owed: u64,
-    /// The barrier under way.
-    barrier: Option<Barrier>,
-    /// The last frame that a barrier was set behind.
-    covered: u64,
-    /// Output that was handed over and not flushed: frame and bytes.
-    window: VecDeque<(u64, u64)>,
-    in_window: u64,
-}
-
-/// Everything up to frame `n` counts as delivered when the ping that is frame `n` is answered; with a server
-/// that answers none, once frame `n` was flushed and the session has lived on until `due`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Barrier {
-    n: u64,
-    due: Option<Millis>,
-}
-
-impl Session {
-    const fn new(now: Millis) -> Self {
-        Self {
-            since: now,
-            heard: now,
-            heartbeat: now,
-            next_ping: now,
-            ping: None,
-            ponged: false,
-            mute_due: Millis(u64::MAX),
-            sent: 0,
-            flushed: 0,
-            owed: 0,
-            barrier: None,
-            covered: 0,
-            window: VecDeque::new(),
-            in_window: 0,
-        }
-    }
-
-    const fn next_frame(&mut self) -> u64 {
-        self.sent = self.sent.saturating_add(1);
-        self.sent
-    }
-}
-
 impl Link {
     /// The daemon starts: connect.
     pub(crate) fn boot(&mut self, s: &mut Surroundings<'_>) {
@@ -189,20 +126,11 @@ impl Link {
 
     /// `authenticated` came.
     pub(crate) fn authenticated(&mut self, s: &mut Surroundings<'_>) -> Change {
-        match mem::take(&mut self.state) {
-            State::Authenticating { session, .. } => {
-                s.counters.sessions += 1;
-                s.out.push(Effect::Tell(Notice::Linked));
-                let now = s.now.mono;
-                self.state =
-                    State::Live(Session { since: now, heard: now, heartbeat: now + limits::HEARTBEAT, ..session });
-                Change::Opened
-            }
-            state => {
-                self.state = state;
-                Change::None
-            }
-        }
+        let State::Authenticating { session, .. } = &mut self.state else { return Change::None };
+        s.counters.sessions += 1;
+        s.out.push(Effect::Tell(Notice::Linked));
+        self.state = State::Live(session.clone().opened(s.now.mono));
+        Change::Opened
     }
 
     /// `error` came before `authenticated`.
@@ -256,14 +184,7 @@ impl Link {
     pub(crate) fn flushed(&mut self, n: u64, now: Millis) {
         let silent = self.silent;
         let (State::Live(session) | State::Authenticating { session, .. }) = &mut self.state else { return };
-        session.flushed = session.flushed.max(n.min(session.sent));
-        while let Some((frame, bytes)) = session.window.front().copied() {
-            if frame > session.flushed {
-                break;
-            }
-            session.window.pop_front();
-            session.in_window = session.in_window.saturating_sub(bytes);
-        }
+        session.flushed(n);
         if silent {
             session.start_grace(now);
         }
@@ -486,27 +407,5 @@ impl Link {
             State::Live(_) => "connected",
         }
         .to_string()
-    }
-}
-
-impl Session {
-    /// With a silent server: the barrier's frame was flushed, now the session has to live on for a while.
-    fn start_grace(&mut self, now: Millis) {
-        let flushed = self.flushed;
-        if let Some(barrier) = &mut self.barrier
-            && barrier.due.is_none()
-            && flushed >= barrier.n
-        {
-            barrier.due = Some(now + limits::SILENT_GRACE);
-        }
-    }
-
-    fn deadline(&self, silent: bool) -> Option<(Millis, &'static str)> {
-        let watchdog = (!silent).then(|| (self.heard + limits::LINK_SILENCE, "a silent server"));
-        let mute = (!silent && !self.ponged).then_some((self.mute_due, "pings that nobody answers"));
-        let ping = self.ping.is_none().then_some((self.next_ping, "a ping"));
-        let ping = ping.filter(|_| self.barrier.is_none());
-        let grace = self.barrier.and_then(|barrier| barrier.due).map(|due| (due, "the grace of a silent server"));
-        [Some((self.heartbeat, "a heartbeat")), watchdog, mute, ping, grace].into_iter().flatten().min()
     }
 }

@@ -93,6 +93,11 @@ impl Report {
         }
     }
 
+    /// `retryCompletionAction` cannot apply.
+    pub(crate) const fn action_refused(message: String) -> Self {
+        Self::Completion(Completion { success: false, message })
+    }
+
     /// Whether it answers a command and tells nothing new about the task. Only such are ever dropped.
     const fn is_answer(&self) -> bool {
         match self {

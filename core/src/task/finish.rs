@@ -14,7 +14,7 @@ use crate::effect::{Commit, Work};
 use crate::id::EffectId;
 use crate::input::{Change, Outcome, Prepared};
 use crate::limits;
-use crate::policy::CommitText;
+use crate::policy::{CommitText, cut};
 use crate::time::Millis;
 
 /// The agent has ended, or is being ended; its work is brought in.
@@ -101,22 +101,19 @@ impl Finishing {
     }
 
     fn emptied(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
-        match outcome {
-            Outcome::Emptied { killed, log_end } => {
-                if killed > 0 {
-                    cx.progress(format!("ended {killed} processes that the agent left behind"));
-                }
-                self.log_end = log_end;
+        if let Outcome::Emptied { killed, log_end } = outcome {
+            if killed > 0 {
+                cx.progress(format!("ended {killed} processes that the agent left behind"));
             }
-            outcome => {
-                cx.progress(format!("the agent's processes could not be ended: {}", reason(outcome)));
-                if tries < limits::EMPTY_TRIES {
-                    self.step = Step::Emptying(tries.saturating_add(1));
-                    self.wait = cx.wait(Work::Empty, limits::EMPTY);
-                    return Phase::Finishing(self);
-                }
-                self.log_end = cx.log_read;
+            self.log_end = log_end;
+        } else {
+            cx.progress(format!("the agent's processes could not be ended: {}", reason(outcome)));
+            if tries < limits::EMPTY_TRIES {
+                self.step = Step::Emptying(tries.saturating_add(1));
+                self.wait = cx.wait(Work::Empty, limits::EMPTY);
+                return Phase::Finishing(self);
             }
+            self.log_end = cx.log_read;
         }
         self.step = Step::Committing;
         let commit = Commit {
@@ -129,26 +126,18 @@ impl Finishing {
     }
 
     fn committed(mut self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
-        match outcome {
-            Outcome::Committed(change) => {
-                cx.progress(describe(change.as_ref(), spec));
-                self.change = change;
-            }
-            outcome => {
-                let why = format!(
-                    "the work could not be committed: {}; it lies in the worktree {}",
-                    reason(outcome),
-                    spec.id
-                );
-                cx.progress(why.clone());
-                if self.verdict == Verdict::Success {
-                    self.verdict = Verdict::Failed(why);
-                }
-                let completion = self.not_done(spec, "the work could not be committed");
-                return self.conclude(completion, cx);
-            }
+        if let Outcome::Committed(change) = outcome {
+            cx.progress(describe(change.as_ref(), spec));
+            self.change = change;
+            return self.act(spec, cx);
         }
-        self.act(spec, cx)
+        let why = format!("the work could not be committed: {}; it lies in the worktree {}", reason(outcome), spec.id);
+        cx.progress(why.clone());
+        if self.verdict == Verdict::Success {
+            self.verdict = Verdict::Failed(why);
+        }
+        let completion = self.not_done(spec, "the work could not be committed");
+        self.conclude(completion, cx)
     }
 
     /// After success the completion action; after any other end only `branch`, if there is a commit.
@@ -184,9 +173,10 @@ impl Finishing {
     }
 
     fn delivered(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
-        let completion = match outcome {
-            Outcome::Delivered { message } => Completion { success: true, message },
-            outcome => Completion { success: false, message: crate::policy::cut(&reason(outcome), limits::REASON) },
+        let completion = if let Outcome::Delivered { message } = outcome {
+            Completion { success: true, message }
+        } else {
+            Completion { success: false, message: cut(&reason(outcome), limits::REASON) }
         };
         cx.progress(completion.message.clone());
         self.conclude(Some(completion), cx)

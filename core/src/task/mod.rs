@@ -200,9 +200,13 @@ impl Task {
         });
     }
 
-    /// Answers a command of this task with a report.
-    pub(crate) fn answer(&mut self, report: Report, s: &mut Surroundings<'_>) {
-        self.within_phase(s, |cx| cx.report(report, 0));
+    /// A command cannot apply, and has a message of its own to say so.
+    pub(crate) fn answer(&mut self, report: Report, why: &str, s: &mut Surroundings<'_>) {
+        s.counters.inapplicable += 1;
+        self.within_phase(s, |cx| {
+            cx.progress(why);
+            cx.report(report, 0);
+        });
     }
 
     /// The same spawn came again: the present status is told, and the end again if it has ended.

@@ -1,0 +1,383 @@
+//! One step of the daemon: routes an input, then settles everything that it made due.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::daemon::{Daemon, Stopping};
+use crate::effect::{Effect, Exit};
+use crate::id::{EffectId, Epoch, TaskId};
+use crate::input::{Boot, ExitStatus, Input, Stop};
+use crate::limits;
+use crate::link::{self, Change, Link};
+use crate::notice::{Notice, Party};
+use crate::protocol::{DaemonDirectories, Heartbeat};
+use crate::rng::Rng;
+use crate::task::{self, Cut, Event, Task};
+use crate::time::Now;
+
+/// One step under way.
+pub(crate) struct Step<'a> {
+    pub(crate) daemon: &'a mut Daemon,
+    pub(crate) now: Now,
+    pub(crate) out: &'a mut Vec<Effect>,
+    /// Tasks that may have something to send, or another deadline.
+    pub(crate) touched: BTreeSet<TaskId>,
+}
+
+impl Step<'_> {
+    pub(crate) fn run(mut self, input: Input) {
+        self.clock();
+        self.input(input);
+        self.settle();
+    }
+
+    /// Time never goes back; and a machine that slept has lost its connections.
+    fn clock(&mut self) {
+        let last = self.daemon.core.last;
+        self.now.mono = self.now.mono.max(last.mono);
+        self.now.asleep = self.now.asleep.max(last.asleep);
+        self.daemon.core.last = self.now;
+        let slept = self.now.asleep.since(last.asleep);
+        if slept > limits::SLEPT {
+            let change = self.link(|link, s| link.slept(slept, s));
+            self.link_changed(change);
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Boot(boot) => self.boot(boot),
+            Input::Tick => {}
+            Input::LinkUp { epoch } => {
+                if self.is_current(epoch) {
+                    self.link(|link, s| link.up(s));
+                }
+            }
+            Input::LinkDown { epoch, cause } => {
+                if self.is_current(epoch) {
+                    let change = self.link(|link, s| link.down(cause, s));
+                    self.link_changed(change);
+                }
+            }
+            Input::Command { epoch, command, credentials } => {
+                if self.is_current(epoch) {
+                    self.daemon.core.link.heard(self.now.mono);
+                    self.command(*command, credentials);
+                }
+            }
+            Input::Unreadable { epoch, what } => {
+                if self.is_current(epoch) {
+                    self.daemon.core.link.heard(self.now.mono);
+                    self.daemon.core.counters.unreadable += 1;
+                    self.misbehaved(Party::Server, what.to_string());
+                }
+            }
+            Input::Flushed { epoch, n } => {
+                if self.is_current(epoch) {
+                    self.daemon.core.link.flushed(n, self.now.mono);
+                    self.touched.extend(mem::take(&mut self.daemon.index.starved));
+                }
+            }
+            Input::Pong { epoch, n } => {
+                if self.is_current(epoch) {
+                    self.daemon.core.link.heard(self.now.mono);
+                    let change = self.link(|link, s| link.pong(n, s));
+                    self.link_changed(change);
+                }
+            }
+            Input::Done { id, outcome } => match self.daemon.core.ids.owners.remove(&id) {
+                Some(task) => self.task(task, Event::Done(id, outcome)),
+                None => self.daemon.core.counters.stale_effects += 1,
+            },
+            Input::Exited { id, status } => self.exited(id, status),
+            Input::Stop { how } => self.stop(how),
+        }
+    }
+
+    fn is_current(&mut self, epoch: Epoch) -> bool {
+        self.link(|link, s| link.is_current(epoch, s))
+    }
+
+    fn boot(&mut self, boot: Boot) {
+        if self.daemon.core.ids.incarnation != 0 {
+            self.misbehaved(Party::Executor, "the daemon was started twice".to_string());
+            return;
+        }
+        self.daemon.core.ids.incarnation = boot.incarnation.max(1);
+        self.daemon.core.rng = Rng::new(boot.seed);
+        for left in boot.leftovers {
+            let id = left.spec.id;
+            let arrival = self.next_arrival();
+            let task = self.with_tasks(|_, s| Task::recovered(left, arrival, s));
+            self.daemon.tasks.insert(id, task);
+            self.touched.insert(id);
+        }
+        self.link(|link, s| link.boot(s));
+    }
+
+    /// An agent's end belongs to the task that started it.
+    fn exited(&mut self, id: EffectId, status: ExitStatus) {
+        let tasks = &self.daemon.tasks;
+        let is_its = |task: &&TaskId| tasks.get(task).and_then(Task::agent) == Some(id);
+        match self.daemon.index.not_closed.iter().find(is_its).copied() {
+            Some(task) => self.task(task, Event::Exited(id, status)),
+            None => self.daemon.core.counters.stale_effects += 1,
+        }
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let graceful = how == Stop::Graceful;
+        let sterner = self.daemon.core.stopping.as_ref().is_none_or(|stopping| stopping.how < how);
+        if !sterner {
+            return;
+        }
+        self.daemon.core.stopping = Some(Stopping { how, idle_since: None });
+        let under_way: Vec<TaskId> =
+            self.daemon.tasks.iter().filter(|(_, task)| task.is_under_way()).map(|(id, _)| *id).collect();
+        for id in under_way {
+            self.task(id, Event::Stop { graceful });
+        }
+    }
+
+    /// Deals with everything that this step has made due: time, slots, messages, the barrier behind them.
+    fn settle(&mut self) {
+        let change = self.link(|link, s| link.tick(s));
+        self.link_changed(change);
+        self.timers();
+        self.reindex();
+        self.fill_slots();
+        self.pump();
+        self.reindex();
+        self.wind_up();
+        self.daemon.rehash();
+    }
+
+    fn timers(&mut self) {
+        let due: Vec<TaskId> =
+            self.daemon.index.timers.iter().take_while(|(due, _)| *due <= self.now.mono).map(|(_, id)| *id).collect();
+        for id in due {
+            self.task(id, Event::Due);
+        }
+    }
+
+    fn reindex(&mut self) {
+        for id in &self.touched {
+            self.daemon.reindex(*id);
+        }
+    }
+
+    /// First come, first served; subtasks before new top-level tasks.
+    fn fill_slots(&mut self) {
+        while self.daemon.core.stopping.is_none() && self.daemon.index.busy < self.daemon.config.max_tasks as usize {
+            let Some((_, id)) = self.daemon.index.waiting.first().copied() else { return };
+            self.task(id, Event::Slot);
+            self.daemon.reindex(id);
+        }
+    }
+
+    /// Sends what can be sent: control messages of every task first, then output, as far as the link takes it.
+    fn pump(&mut self) {
+        if !self.daemon.core.link.is_live() {
+            return;
+        }
+        if self.daemon.core.link.take_heartbeat(self.now.mono) {
+            self.heartbeat();
+        }
+        let core = &mut self.daemon.core;
+        while let Some(message) = core.loose.send(u64::MAX, core.link.next_frame()) {
+            core.link.send(message, true, self.out);
+        }
+        for id in &self.touched {
+            let Some(task) = self.daemon.tasks.get_mut(id) else { continue };
+            while let Some(message) = task.send(core.link.next_frame()) {
+                core.link.send(message, true, self.out);
+            }
+        }
+        self.read_output();
+        self.barrier();
+    }
+
+    fn read_output(&mut self) {
+        for id in mem::take(&mut self.touched) {
+            let room = self.daemon.core.link.has_room();
+            if self.daemon.tasks.get(&id).is_some_and(Task::wants_read) {
+                if room {
+                    self.on_task(id, Task::read);
+                } else {
+                    self.daemon.index.starved.insert(id);
+                }
+            }
+            self.daemon.reindex(id);
+        }
+    }
+
+    /// Sets a barrier behind what was sent.
+    fn barrier(&mut self) {
+        if !self.daemon.core.link.wants_barrier(self.now.mono) {
+            return;
+        }
+        for id in self.daemon.index.in_flight.clone() {
+            if let Some(task) = self.daemon.tasks.get_mut(&id) {
+                task.barrier();
+            }
+            self.touched.insert(id);
+        }
+        self.daemon.core.link.set_barrier(self.now.mono, self.out);
+    }
+
+    pub(crate) fn heartbeat(&mut self) {
+        let active_tasks = self.daemon.index.not_closed.iter().map(|id| id.0).collect();
+        let message = Box::new(Heartbeat { active_tasks }.into());
+        self.daemon.core.link.send(message, false, self.out);
+    }
+
+    fn link_changed(&mut self, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Opened => self.opened(),
+            Change::Lost { authenticated } => {
+                self.lost();
+                if self.daemon.config.once {
+                    self.daemon.core.session_over |= authenticated;
+                    if !self.daemon.core.session_over {
+                        self.exit(Exit::NotReached);
+                    }
+                }
+            }
+            Change::Refused => {
+                self.lost();
+                if self.daemon.config.once {
+                    self.exit(Exit::KeyRefused);
+                }
+            }
+            Change::Delivered(n) => self.delivered(n),
+        }
+    }
+
+    /// The session is open: where things lie, everything not yet delivered, a heartbeat.
+    fn opened(&mut self) {
+        let config = &self.daemon.config;
+        let directories = DaemonDirectories {
+            working_directory: config.working_directory.clone(),
+            home_directory: config.home_directory.clone(),
+            worktrees_directory: config.worktrees_directory.clone(),
+        };
+        self.daemon.core.link.send(Box::new(directories.into()), false, self.out);
+        self.heartbeat();
+        self.touched.extend(self.daemon.tasks.keys());
+    }
+
+    fn lost(&mut self) {
+        let counters = &mut self.daemon.core.counters;
+        counters.resent += self.daemon.core.loose.unsend();
+        self.daemon.index.starved.clear();
+        for id in self.daemon.tasks.keys().copied().collect::<Vec<_>>() {
+            self.on_task(id, Task::disconnected);
+        }
+    }
+
+    fn delivered(&mut self, n: u64) {
+        self.daemon.core.loose.delivered(n);
+        for id in mem::take(&mut self.daemon.index.in_flight) {
+            self.on_task(id, |task, s| task.delivered(n, s));
+        }
+    }
+
+    /// Whether the daemon's work is done.
+    fn wind_up(&mut self) {
+        let under_way = self.daemon.index.busy > 0;
+        let now = self.now.mono;
+        if let Some(stopping) = &mut self.daemon.core.stopping {
+            stopping.idle_since = if under_way { None } else { stopping.idle_since.or(Some(now)) };
+            let waited = stopping.idle_since.is_some_and(|since| now >= since + limits::STOP_DELIVERY);
+            if !under_way && (waited || self.daemon.tasks.values().all(Task::is_told)) {
+                self.exit(Exit::Stopped);
+            }
+        } else if self.daemon.core.session_over && self.daemon.index.not_closed.is_empty() {
+            self.exit(Exit::SessionOver);
+        }
+    }
+
+    fn exit(&mut self, how: Exit) {
+        if !self.daemon.core.exited {
+            self.link(|link, s| link.shut(s));
+            self.daemon.core.exited = true;
+            self.out.push(Effect::Exit(how));
+        }
+    }
+
+    pub(crate) fn misbehaved(&mut self, who: Party, what: String) {
+        self.daemon.core.counters.misbehaved += 1;
+        self.out.push(Effect::Tell(Notice::Misbehaved { who, what }));
+    }
+
+    pub(crate) fn next_arrival(&mut self) -> u64 {
+        self.daemon.core.arrivals = self.daemon.core.arrivals.saturating_add(1);
+        self.daemon.core.arrivals
+    }
+
+    /// Something happened to a task.
+    pub(crate) fn task(&mut self, id: TaskId, event: Event) {
+        let cuts = self.on_task(id, |task, s| task.on(event, s)).unwrap_or_default();
+        for cut in cuts {
+            self.send_output(id, cut);
+        }
+    }
+
+    fn send_output(&mut self, id: TaskId, cut: Cut) {
+        self.daemon.core.link.send_output(id, cut, self.out);
+    }
+
+    /// Runs something on one task, if it is known.
+    pub(crate) fn on_task<T>(
+        &mut self,
+        id: TaskId,
+        run: impl FnOnce(&mut Task, &mut task::Surroundings<'_>) -> T,
+    ) -> Option<T> {
+        self.touched.insert(id);
+        self.with_tasks(|tasks, s| tasks.get_mut(&id).map(|task| run(task, s)))
+    }
+
+    pub(crate) fn with_tasks<T>(
+        &mut self,
+        run: impl FnOnce(&mut BTreeMap<TaskId, Task>, &mut task::Surroundings<'_>) -> T,
+    ) -> T {
+        let core = &mut self.daemon.core;
+        let mut surroundings = task::Surroundings {
+            now: self.now,
+            live: core.link.is_live(),
+            ids: &mut core.ids,
+            counters: &mut core.counters,
+            out: self.out,
+        };
+        run(&mut self.daemon.tasks, &mut surroundings)
+    }
+
+    fn link<T>(&mut self, run: impl FnOnce(&mut Link, &mut link::Surroundings<'_>) -> T) -> T {
+        let core = &mut self.daemon.core;
+        let mut surroundings = link::Surroundings {
+            now: self.now,
+            config: &self.daemon.config,
+            rng: &mut core.rng,
+            counters: &mut core.counters,
+            out: self.out,
+        };
+        run(&mut core.link, &mut surroundings)
+    }
+
+    pub(crate) fn authenticated(&mut self) {
+        let change = self.link(|link, s| link.authenticated(s));
+        if change == Change::None {
+            self.misbehaved(Party::Server, "`authenticated` came twice".to_string());
+        }
+        self.link_changed(change);
+    }
+
+    pub(crate) fn rejected(&mut self, code: String, message: String) {
+        let change = self.link(|link, s| link.rejected(code, message, s));
+        self.link_changed(change);
+    }
+}
