@@ -1,1 +1,27 @@
-//! Under construction.
+//! How a makima daemon's frames travel to its server and back: WebSocket.
+//!
+//! [`open`] starts one connection as one task and gives a [`LinkHandle`] to send on; everything that
+//! happens on it comes back as a [`LinkEvent`]. There is no policy here: nothing is tried again, nothing is
+//! judged. What a failure means is decided by the core, which gets it as a
+//! [`LinkCause`](makima_core::input::LinkCause).
+#![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cause;
+mod client;
+mod endpoint;
+mod handshake;
+mod link;
+mod outbox;
+mod pump;
+mod transport;
+mod websocket;
+
+pub use client::{ClientError, Options, Proxies, Roots, Timeouts, client_builder, install_crypto};
+pub use endpoint::{Endpoint, EndpointError, endpoint};
+pub use link::{LinkEvent, LinkHandle, Outgoing, open, open_on};
+pub use transport::{Connection, Frame, Received, Transport};
+pub use websocket::{WebSocket, WebSocketConnection};
+
+/// The largest message that is taken in or sent.
+pub const MAX_MESSAGE: usize = 16 << 20;

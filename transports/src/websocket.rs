@@ -1,0 +1,179 @@
+//! WebSocket as a transport.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use makima_core::input::LinkCause;
+use reqwest::Upgraded;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as WsFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+use crate::MAX_MESSAGE;
+use crate::cause;
+use crate::client::Options;
+use crate::endpoint::Endpoint;
+use crate::handshake;
+use crate::transport::{Connection, Frame, Received, Transport};
+
+/// Kept for as long as the connection lives, so small.
+const READ_BUFFER: usize = 16 << 10;
+
+/// What is gathered before the kernel is bothered.
+const WRITE_BUFFER: usize = 64 << 10;
+
+/// Room beside the largest message: what is gathered already, headers, an answer to a ping.
+const MAX_WRITE_BUFFER: usize = MAX_MESSAGE + 2 * WRITE_BUFFER;
+
+/// Connects by WebSocket: an HTTP request that is answered with an upgrade.
+#[derive(Clone, Debug)]
+pub struct WebSocket {
+    endpoint: Endpoint,
+    options: Options,
+}
+
+impl WebSocket {
+    /// To that server, in that way.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, options: Options) -> Self {
+        Self { endpoint, options }
+    }
+}
+
+impl Transport for WebSocket {
+    type Connection = WebSocketConnection;
+
+    async fn connect(self) -> Result<WebSocketConnection, LinkCause> {
+        let socket = handshake::upgrade(&self.endpoint, &self.options).await?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(MAX_WRITE_BUFFER)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let socket = Counted { socket, written: 0 };
+        Ok(WebSocketConnection { stream: WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await })
+    }
+}
+
+/// A WebSocket that stands.
+#[derive(Debug)]
+pub struct WebSocketConnection {
+    stream: WebSocketStream<Counted>,
+}
+
+impl Connection for WebSocketConnection {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LinkCause>> {
+        loop {
+            let message = match ready!(self.stream.poll_next_unpin(cx)) {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => return Poll::Ready(Err(self.fail(&error))),
+                None => return Poll::Ready(Err(cause::broken(&WsError::ConnectionClosed))),
+            };
+            return Poll::Ready(Ok(match message {
+                Message::Text(text) => Received::Text(text.as_str().to_owned()),
+                Message::Binary(bytes) => Received::Binary(bytes.len()),
+                Message::Ping(_) => Received::Ping,
+                Message::Pong(payload) => Received::Pong(payload),
+                Message::Close(frame) => Received::Closed(farewell(frame.as_ref())),
+                // Only ever written.
+                Message::Frame(_) => continue,
+            }));
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkCause>> {
+        self.stream.poll_ready_unpin(cx).map_err(|error| cause::broken(&error))
+    }
+
+    fn send(&mut self, frame: Frame) -> Result<(), LinkCause> {
+        let message = match frame {
+            // As a frame and not as `Message::Text`, which would check again that it is UTF-8.
+            Frame::Text(text) => Message::Frame(WsFrame::message(text, OpCode::Data(Data::Text), true)),
+            Frame::Ping(payload) => Message::Ping(Bytes::copy_from_slice(&payload)),
+        };
+        self.stream.start_send_unpin(message).map_err(|error| cause::broken(&error))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkCause>> {
+        self.stream.poll_flush_unpin(cx).map_err(|error| cause::broken(&error))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkCause>> {
+        self.stream.poll_close_unpin(cx).map_err(|error| cause::broken(&error))
+    }
+
+    fn written(&self) -> u64 {
+        self.stream.get_ref().written
+    }
+}
+
+impl WebSocketConnection {
+    /// Tells the far side what it did wrong, as far as that goes without waiting.
+    fn fail(&mut self, error: &WsError) -> LinkCause {
+        let code = if matches!(error, WsError::Capacity(_)) {
+            Some(CloseCode::Size)
+        } else if matches!(error, WsError::Utf8(_)) {
+            Some(CloseCode::Invalid)
+        } else {
+            matches!(error, WsError::Protocol(_)).then_some(CloseCode::Protocol)
+        };
+        if let Some(code) = code {
+            let frame = CloseFrame { code, reason: "".into() };
+            // Whether it arrives or not, this connection is over.
+            let _ = self.stream.close(Some(frame)).now_or_never();
+        }
+        cause::broken(error)
+    }
+}
+
+fn farewell(frame: Option<&CloseFrame>) -> String {
+    let Some(frame) = frame else { return "without a reason".to_owned() };
+    let code = u16::from(frame.code);
+    let meaning = match code {
+        1000 => "done",
+        1001 => "going away",
+        1008 => "against its policy",
+        1009 => "too large",
+        1011 => "server error",
+        1012 => "restarting",
+        1013 => "try again later",
+        _ => "",
+    };
+    cause::shown(&format!("{code} {meaning} {}", frame.reason))
+}
+
+/// A socket that counts what was written.
+#[derive(Debug)]
+struct Counted {
+    socket: Upgraded,
+    written: u64,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
+        self.written += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
