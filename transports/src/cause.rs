@@ -116,6 +116,7 @@ fn tls_words(error: &rustls::Error) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for another name".to_owned()
         }
+        CertificateError::BadSignature => "its signature is wrong".to_owned(),
         other => shown(&other.to_string()),
     };
     format!("certificate not trusted: {why}")

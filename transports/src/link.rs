@@ -73,6 +73,7 @@ impl LinkHandle {
     /// [`LinkEvent::Flushed`]. On a connection that is gone it is dropped without a word.
     pub fn send(&self, outgoing: Outgoing) {
         match outgoing {
+            _ if self.closing.is_cancelled() => {}
             // Not by way of the queue: the time that a close may take runs from now, however full that is.
             Outgoing::Close => self.closing.cancel(),
             Outgoing::Message { .. } | Outgoing::Output { .. } | Outgoing::Ping { .. } => {

@@ -12,7 +12,7 @@ use makima_core::id::Epoch;
 use makima_core::input::LinkCause;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, PollSender, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, PollSender};
 
 use crate::client::Timeouts;
 use crate::link::{LinkEvent, Outgoing};
@@ -37,15 +37,17 @@ pub(crate) struct Link {
 /// One connection, from the attempt to its end.
 pub(crate) async fn run(transport: impl Transport, link: Link) {
     let (epoch, events) = (link.epoch, link.events.clone());
+    let mut unwanted: Unwanted = Box::pin(unwanted(link.closing, link.events.clone()));
     let connected = tokio::select! {
         biased;
-        () = link.closing.cancelled() => Err(closed_here()),
+        () = &mut unwanted => Err(closed_here()),
         connected = transport.connect() => connected,
     };
     let cause = match connected {
         Err(cause) => cause,
         Ok(connection) => {
-            let mut pump = Pump::new(connection, link);
+            let told = Told::new(epoch, link.events);
+            let mut pump = Pump::new(connection, link.timeouts, Outbox::new(link.queue), told, unwanted);
             let cause = poll_fn(|cx| pump.poll(cx)).await;
             // The socket is closed by now, even where nobody takes the last events.
             for event in pump.into_untold() {
@@ -58,6 +60,16 @@ pub(crate) async fn run(transport: impl Transport, link: Link) {
     let _ = events.send((epoch, LinkEvent::Down(cause))).await;
 }
 
+type Unwanted = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Until the user wants no connection any more: says so, has dropped the handle, or listens no longer.
+async fn unwanted(closing: CancellationToken, events: Sender<(Epoch, LinkEvent)>) {
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = events.closed() => {}
+    }
+}
+
 fn closed_here() -> LinkCause {
     LinkCause::Closed("closed by this side".to_owned())
 }
@@ -67,8 +79,8 @@ struct Pump<C> {
     timeouts: Timeouts,
     outbox: Outbox,
     told: Told,
-    /// The user wants an end; none once that was heeded.
-    cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// None once it was heeded.
+    unwanted: Option<Unwanted>,
     /// What the end will be called, once there is to be one.
     ending: Option<LinkCause>,
     farewell: Farewell,
@@ -94,18 +106,18 @@ enum Farewell {
 }
 
 impl<C: Connection> Pump<C> {
-    fn new(connection: C, link: Link) -> Self {
+    fn new(connection: C, timeouts: Timeouts, outbox: Outbox, told: Told, unwanted: Unwanted) -> Self {
         Self {
             connection,
-            timeouts: link.timeouts,
-            outbox: Outbox::new(link.queue),
-            told: Told::new(link.epoch, link.events),
-            cancelled: Some(Box::pin(link.closing.cancelled_owned())),
+            timeouts,
+            outbox,
+            told,
+            unwanted: Some(unwanted),
             ending: None,
             farewell: Farewell::No,
             unflushed: 0,
             sent: None,
-            stalled: Stall::new(link.timeouts.stall),
+            stalled: Stall::new(timeouts.stall),
             deadline: None,
         }
     }
@@ -128,15 +140,15 @@ impl<C: Connection> Pump<C> {
     /// Moves what can be moved. Says whether anything did.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkCause> {
         self.check_time(cx)?;
-        let told = self.tell(cx);
+        let told = self.told.poll(cx);
         let received = self.receive(cx)?;
         let sent = self.send(cx)?;
         Ok(told | received | sent | self.flush(cx, sent)?)
     }
 
     fn check_time(&mut self, cx: &mut Context<'_>) -> Result<(), LinkCause> {
-        if self.cancelled.as_mut().is_some_and(|cancelled| cancelled.as_mut().poll(cx).is_ready()) {
-            self.cancelled = None;
+        if self.unwanted.as_mut().is_some_and(|unwanted| unwanted.as_mut().poll(cx).is_ready()) {
+            self.unwanted = None;
             self.outbox.close();
             self.end(closed_here());
         }
@@ -151,18 +163,6 @@ impl<C: Connection> Pump<C> {
         if self.ending.is_none() {
             self.ending = Some(cause);
             self.deadline = Some(Box::pin(sleep(self.timeouts.close)));
-        }
-    }
-
-    fn tell(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.told.poll(cx) {
-            Poll::Ready(Ok(())) => true,
-            Poll::Ready(Err(Deaf)) => {
-                self.outbox.close();
-                self.end(closed_here());
-                false
-            }
-            Poll::Pending => false,
         }
     }
 
@@ -246,15 +246,11 @@ struct Told {
     events: PollSender<(Epoch, LinkEvent)>,
     /// [`LinkEvent::Up`], the newest [`LinkEvent::Flushed`], and what was received: told in this order.
     untold: [Option<LinkEvent>; 3],
-    deaf: bool,
 }
-
-/// Nobody takes the events any more.
-struct Deaf;
 
 impl Told {
     fn new(epoch: Epoch, events: Sender<(Epoch, LinkEvent)>) -> Self {
-        Self { epoch, events: PollSender::new(events), untold: [Some(LinkEvent::Up), None, None], deaf: false }
+        Self { epoch, events: PollSender::new(events), untold: [Some(LinkEvent::Up), None, None] }
     }
 
     fn is_full(&self) -> bool {
@@ -263,30 +259,30 @@ impl Told {
     }
 
     fn receive(&mut self, event: LinkEvent) {
-        if !self.deaf {
-            self.untold[2] = Some(event);
-        }
+        let [_, _, received] = &mut self.untold;
+        *received = Some(event);
     }
 
     fn flushed(&mut self, n: Option<u64>) {
-        if let Some(n) = n.filter(|_| !self.deaf) {
-            self.untold[1] = Some(LinkEvent::Flushed(n));
+        let [_, flushed, _] = &mut self.untold;
+        if let Some(n) = n {
+            *flushed = Some(LinkEvent::Flushed(n));
         }
     }
 
-    /// Tells one event.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Deaf>> {
+    /// Tells one event. Says whether that was possible.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(next) = self.untold.iter_mut().find(|event| event.is_some()) else {
-            return Poll::Pending;
+            return false;
         };
-        let room = std::task::ready!(self.events.poll_reserve(cx));
-        let told = next.take().map(|event| self.events.send_item((self.epoch, event)));
-        if room.is_err() || told.is_some_and(|told| told.is_err()) {
-            self.deaf = true;
-            self.untold = [const { None }; 3];
-            return Poll::Ready(Err(Deaf));
+        let Poll::Ready(room) = self.events.poll_reserve(cx) else {
+            return false;
+        };
+        // Where nobody listens any more it is forgotten, so that receiving goes on until the end.
+        if let Some(event) = next.take().filter(|_| room.is_ok()) {
+            let _ = self.events.send_item((self.epoch, event));
         }
-        Poll::Ready(Ok(()))
+        true
     }
 }
 
