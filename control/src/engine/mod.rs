@@ -1,0 +1,244 @@
+//! Runs the hub: hands it inputs, has its records written, and lets its commands go once they are.
+//!
+//! A store that fails is treated as a restart of the server. What was not written never happened: every
+//! session is closed with an error, what waited is dropped, and once writing works again the hub is made
+//! anew from what is on disk. The daemons come back and deliver again what nobody acknowledged.
+
+mod heads;
+mod queue;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use makima_core::protocol::{Authenticate, DaemonCommand, DaemonMessage};
+use makima_core::time::Millis;
+use tokio::sync::{Notify, mpsc, watch};
+use uuid::Uuid;
+
+pub(crate) use heads::Heads;
+pub(crate) use queue::Ticket;
+
+use crate::clock;
+use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, SessionId};
+use crate::store::{Store, StoreError};
+use queue::Queue;
+
+/// Bytes that may wait for the writer before sessions are no longer read.
+const ROOM: usize = 4 * 1024 * 1024;
+
+/// Commands that may wait for a session. A daemon is sent at most two per task that it has, so one whose
+/// commands pile up beyond this does not read; it is let go and told again when it comes back.
+const COMMANDS: usize = 4 * 1024;
+
+/// What the server does at the moment, for whoever decides whether it may stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Tasks that have not ended.
+    pub unfinished: usize,
+    /// Open event streams.
+    pub followers: usize,
+}
+
+/// What went wrong since start, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages that were read and could not be used.
+    pub ignored: Ignored,
+    /// Frames that could not be read.
+    pub unreadable: u64,
+    /// Batches that could not be written, and attempts to recover from that.
+    pub store_errors: u64,
+    /// Connections that showed a wrong key.
+    pub wrong_keys: u64,
+}
+
+/// What a session is to do.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Command(Box<DaemonCommand>),
+    Close { code: &'static str, message: &'static str },
+}
+
+/// Nothing is taken on: the store fails, or the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unavailable;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    StoreFails,
+    Ending,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hub: Hub,
+    queue: Queue,
+    sessions: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
+    next_session: u64,
+    state: State,
+}
+
+/// The hub with what it needs to act.
+pub(crate) struct Engine {
+    inner: Mutex<Inner>,
+    store: Arc<dyn Store>,
+    wake: Notify,
+    full: watch::Sender<bool>,
+    activity: watch::Sender<Activity>,
+    heads: Heads,
+    pub(crate) unreadable: AtomicU64,
+    pub(crate) wrong_keys: AtomicU64,
+    store_errors: AtomicU64,
+}
+
+impl Engine {
+    pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let hub = Hub::restore(store.load().await?);
+        let activity = Activity { unfinished: hub.unfinished(), followers: 0 };
+        let inner = Inner { hub, queue: Queue::new(), sessions: BTreeMap::new(), next_session: 1, state: State::Up };
+        Ok(Self {
+            inner: Mutex::new(inner),
+            store,
+            wake: Notify::new(),
+            full: watch::Sender::new(false),
+            activity: watch::Sender::new(activity),
+            heads: Heads::default(),
+            unreadable: AtomicU64::new(0),
+            wrong_keys: AtomicU64::new(0),
+            store_errors: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(crate) fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// What a client wants.
+    pub(crate) fn ask(&self, input: Input) -> Result<(Answer, Ticket), Unavailable> {
+        self.step(&mut self.lock(), input)
+    }
+
+    /// A daemon that has shown the right key.
+    pub(crate) fn connect(&self, daemon: Authenticate) -> Result<(SessionId, mpsc::Receiver<Outgoing>), Unavailable> {
+        let mut inner = self.lock();
+        let session = SessionId(inner.next_session);
+        inner.next_session = inner.next_session.saturating_add(1);
+        let (sender, receiver) = mpsc::channel(COMMANDS);
+        inner.sessions.insert(session, sender);
+        let input = Input::Connected {
+            session,
+            fresh: Uuid::now_v7(),
+            machine: daemon.machine_id,
+            hostname: daemon.hostname,
+            max_tasks: daemon.max_concurrent_tasks,
+        };
+        match self.step(&mut inner, input) {
+            Ok(_) => Ok((session, receiver)),
+            Err(unavailable) => {
+                inner.sessions.remove(&session);
+                Err(unavailable)
+            }
+        }
+    }
+
+    /// What a daemon says. Unavailable: the session is over, and this was not taken.
+    pub(crate) fn hear(&self, session: SessionId, message: DaemonMessage) -> Result<(), Unavailable> {
+        let mut inner = self.lock();
+        // A session of before a failure is unknown to the hub that was made since.
+        if !inner.sessions.contains_key(&session) {
+            return Err(Unavailable);
+        }
+        match self.step(&mut inner, Input::Message { session, message })? {
+            (Answer::Over, _) => Err(Unavailable),
+            (Answer::Done | Answer::Known | Answer::NoSuchTask | Answer::Ended | Answer::Ignored, _) => Ok(()),
+        }
+    }
+
+    /// For everything that this session has said so far.
+    pub(crate) fn heard(&self, session: SessionId) -> Result<Ticket, Unavailable> {
+        let inner = self.lock();
+        let here = inner.sessions.contains_key(&session) && inner.hub.is_open(session);
+        if here && inner.state == State::Up { Ok(inner.queue.ticket()) } else { Err(Unavailable) }
+    }
+
+    /// A session is over.
+    pub(crate) fn leave(&self, session: SessionId) {
+        let mut inner = self.lock();
+        inner.sessions.remove(&session);
+        // While nothing is taken on, the hub is on its way out and so are all its sessions.
+        let _ = self.step(&mut inner, Input::Gone { session });
+    }
+
+    /// True while too much waits for the writer.
+    pub(crate) fn full(&self) -> watch::Receiver<bool> {
+        self.full.subscribe()
+    }
+
+    pub(crate) fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.subscribe()
+    }
+
+    pub(crate) fn follow(&self, change: impl FnOnce(usize) -> usize) {
+        self.activity.send_modify(|activity| activity.followers = change(activity.followers));
+    }
+
+    pub(crate) fn daemons(&self) -> Vec<DaemonView> {
+        self.lock().hub.daemons().collect()
+    }
+
+    /// Unfinished tasks and connected daemons.
+    pub(crate) fn numbers(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.hub.unfinished(), inner.hub.connected_daemons())
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            ignored: self.lock().hub.ignored(),
+            unreadable: self.unreadable.load(Ordering::Relaxed),
+            store_errors: self.store_errors.load(Ordering::Relaxed),
+            wrong_keys: self.wrong_keys.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes nothing on from now on. What was taken is still written.
+    pub(crate) fn end(&self) {
+        self.lock().state = State::Ending;
+        self.wake.notify_one();
+    }
+
+    fn step(&self, inner: &mut Inner, input: Input) -> Result<(Answer, Ticket), Unavailable> {
+        if inner.state != State::Up {
+            return Err(Unavailable);
+        }
+        let mut effects: Vec<Effect> = Vec::new();
+        let answer = inner.hub.step(now(), input, &mut effects);
+        if !effects.is_empty() {
+            for effect in effects {
+                inner.queue.push(effect);
+            }
+            self.mark_full(inner.queue.bytes() > ROOM);
+            self.wake.notify_one();
+        }
+        Ok((answer, inner.queue.ticket()))
+    }
+
+    fn mark_full(&self, full: bool) {
+        self.full.send_if_modified(|old| std::mem::replace(old, full) != full);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> Millis {
+    clock::unix_millis()
+}

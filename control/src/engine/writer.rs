@@ -1,0 +1,135 @@
+//! The one place that writes: a round at a time, all that has gathered meanwhile.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
+
+use super::queue::{Queue, Release, Round};
+use super::{Engine, Inner, Outgoing, State};
+use crate::hub::{Hub, SessionId};
+use crate::store::{Batch, StoreError};
+
+/// Between two attempts to get a failed store back: at first, and at most.
+const PAUSE: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+
+impl Engine {
+    /// Writes until told to stop and nothing is left.
+    pub(crate) async fn write(&self, stop: CancellationToken) {
+        loop {
+            let round = {
+                let mut inner = self.lock();
+                let round = inner.queue.take();
+                self.mark_full(false);
+                round
+            };
+            match round {
+                Some(round) => {
+                    if let Err(error) = self.keep(round).await {
+                        self.fail(&error);
+                        self.recover(&stop).await;
+                    }
+                }
+                None if stop.is_cancelled() => return,
+                None => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = stop.cancelled() => {}
+                },
+            }
+        }
+    }
+
+    async fn keep(&self, round: Round) -> Result<(), StoreError> {
+        let Round { batch, releases, heads, fate } = round;
+        if !is_empty(&batch) {
+            self.store.write(batch).await?;
+        }
+        {
+            let mut inner = self.lock();
+            let unfinished = inner.hub.unfinished();
+            self.activity.send_if_modified(|old| std::mem::replace(&mut old.unfinished, unfinished) != unfinished);
+            for release in releases {
+                inner.release(release);
+            }
+        }
+        self.heads.raise(&heads);
+        fate.send_replace(Some(true));
+        Ok(())
+    }
+
+    /// What is not on disk never happened, and whoever said it is to say it again.
+    fn fail(&self, error: &StoreError) {
+        self.store_errors.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%error, "the store failed; every daemon is sent away until it works again");
+        let mut inner = self.lock();
+        if inner.state == State::Up {
+            inner.state = State::StoreFails;
+        }
+        inner.queue = Queue::new();
+        for session in std::mem::take(&mut inner.sessions).into_values() {
+            // A session whose commands have piled up ends all the same: its sender is dropped here.
+            let message = "nothing can be stored at the moment";
+            let _ = session.try_send(Outgoing::Close { code: "store_unavailable", message });
+        }
+    }
+
+    async fn recover(&self, stop: &CancellationToken) {
+        let [mut pause, most] = PAUSE;
+        while !stop.is_cancelled() {
+            match self.restored().await {
+                Ok(hub) => {
+                    let mut inner = self.lock();
+                    inner.hub = hub;
+                    if inner.state == State::StoreFails {
+                        inner.state = State::Up;
+                        tracing::info!("the store works again");
+                    }
+                    return;
+                }
+                Err(error) => {
+                    self.store_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "the store still fails");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+            pause = pause.saturating_mul(2).min(most);
+        }
+    }
+
+    async fn restored(&self) -> Result<Hub, StoreError> {
+        self.store.probe().await?;
+        Ok(Hub::restore(self.store.load().await?))
+    }
+}
+
+impl Inner {
+    fn release(&mut self, release: Release) {
+        match release {
+            Release::Send { session, command } => self.pass(session, Outgoing::Command(command)),
+            Release::Close { session } => {
+                let message = "this machine has connected again";
+                self.pass(session, Outgoing::Close { code: "superseded", message });
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
+    /// A session that does not take its commands is dropped; its daemon is told again when it is back.
+    fn pass(&mut self, session: SessionId, outgoing: Outgoing) {
+        let Some(sender) = self.sessions.get(&session) else { return };
+        match sender.try_send(outgoing) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+}
+
+fn is_empty(batch: &Batch) -> bool {
+    batch.records.is_empty() && batch.output.is_empty()
+}

@@ -1,0 +1,62 @@
+//! What clients can ask over HTTP.
+
+mod daemons;
+mod error;
+mod follow;
+mod follower;
+mod guard;
+mod output;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{any, get, post};
+use axum::{Router, response::IntoResponse};
+use http::StatusCode;
+
+pub(crate) use error::ApiError;
+
+use crate::app::App;
+use crate::socket;
+
+/// Bytes of the largest request body.
+const BODY: usize = 16 * 1024 * 1024;
+
+/// Everything that the server answers.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route("/api/v1/info", get(daemons::info))
+        .route("/api/v1/daemons", get(daemons::list))
+        .route("/api/v1/tasks", get(tasks::list).post(tasks::create))
+        .route("/api/v1/tasks/{id}", get(tasks::one))
+        .route("/api/v1/tasks/{id}/interrupt", post(tasks::interrupt))
+        .route("/api/v1/tasks/{id}/output", get(output::output))
+        .route("/api/v1/tasks/{id}/events", get(follow::events))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this cannot be done with that method")
+        })
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .layer(DefaultBodyLimit::max(BODY))
+        // A daemon shows its key in its first message instead.
+        .layer(from_fn_with_state(Arc::clone(&app), guard::token));
+    Router::new()
+        .route("/api/v1/mesh/daemons/connect", any(socket_or_error))
+        .merge(api)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::caller))
+        .layer(from_fn(guard::plain))
+        .with_state(app)
+}
+
+async fn socket_or_error(
+    state: axum::extract::State<Arc<App>>,
+    upgrade: Result<axum::extract::ws::WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> axum::response::Response {
+    match upgrade {
+        Ok(upgrade) => socket::connect(state, upgrade).await,
+        Err(rejection) => {
+            ApiError::new(rejection.status(), "websocket_expected", rejection.body_text()).into_response()
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Which daemon gets which task.
+
+use std::cmp::Ordering;
+
+use makima_core::policy;
+use makima_core::protocol::{InterruptTask, SpawnTask};
+use makima_core::time::Millis;
+use uuid::Uuid;
+
+use super::task::{Asked, Life, Task, pending};
+use super::{Answer, Daemon, Effect, Hub, PER_DAEMON, Record, SessionId, send};
+
+impl Hub {
+    pub(super) fn create(&mut self, now: Millis, spawn: Box<SpawnTask>, out: &mut Vec<Effect>) -> Answer {
+        let id = spawn.task_id;
+        if self.tasks.contains_key(&id) {
+            return Answer::Known;
+        }
+        let seq = self.next_seq;
+        self.next_seq = self.next_seq.saturating_add(1);
+        let name = policy::task_name(&spawn.task_name, &spawn.plan);
+        out.push(Effect::Record(Record::Task { seq, name: name.clone(), spawn: spawn.clone(), created: now }));
+        self.tasks.insert(
+            id,
+            Task {
+                seq,
+                name,
+                status: pending(),
+                branch_known: false,
+                events: 0,
+                bytes: 0,
+                life: Life::Waiting { spawn },
+            },
+        );
+        self.waiting.insert(seq, id);
+        self.place_waiting(out);
+        Answer::Done
+    }
+
+    /// Gives waiting tasks to daemons, oldest first, as long as there is room.
+    pub(super) fn place_waiting(&mut self, out: &mut Vec<Effect>) {
+        let mut after = None;
+        while let Some((seq, id)) = self.next_waiting(after) {
+            after = Some(seq);
+            match self.choose(id) {
+                Choice::Daemon(daemon) => self.assign(seq, id, daemon, out),
+                Choice::ItsOwnIsFull => {}
+                // Nobody has room, so nobody has any for those behind it either.
+                Choice::Nobody => break,
+            }
+        }
+    }
+
+    fn next_waiting(&self, after: Option<u64>) -> Option<(u64, Uuid)> {
+        let from = after.map_or(0, |seq| seq.saturating_add(1));
+        self.waiting.range(from..).next().map(|(seq, id)| (*seq, *id))
+    }
+
+    /// Work that builds on other work goes where that lies; the rest to the least loaded daemon that is there.
+    fn choose(&self, id: Uuid) -> Choice {
+        let Some(Task { life: Life::Waiting { spawn }, .. }) = self.tasks.get(&id) else { return Choice::Nobody };
+        let relatives = [spawn.continue_from_task_id, spawn.parent_task_id];
+        let home = relatives.into_iter().flatten().find_map(|relative| self.tasks.get(&relative)?.life.daemon());
+        if let Some((id, daemon)) = home.and_then(|home| self.daemons.get_key_value(&home)) {
+            return if daemon.has_room() { Choice::Daemon(*id) } else { Choice::ItsOwnIsFull };
+        }
+        self.daemons
+            .iter()
+            .filter(|(_, daemon)| daemon.session.is_some() && daemon.has_room())
+            .min_by(|a, b| a.1.load(b.1))
+            .map_or(Choice::Nobody, |(id, _)| Choice::Daemon(*id))
+    }
+
+    fn assign(&mut self, seq: u64, id: Uuid, to: Uuid, out: &mut Vec<Effect>) {
+        let (Some(task), Some(daemon)) = (self.tasks.get_mut(&id), self.daemons.get_mut(&to)) else { return };
+        let Some(spawn) = task.life.take_waiting() else { return };
+        self.waiting.remove(&seq);
+        daemon.tasks.insert(seq, id);
+        out.push(Effect::Record(Record::Assigned { task: id, daemon: to }));
+        if let Some(session) = daemon.session {
+            out.push(send(session, SpawnTask::clone(&spawn)));
+        }
+        task.life = Life::Assigned { daemon: to, spawn, asked: None };
+    }
+
+    /// This wire acknowledges no command, so a daemon that comes back is told everything that it may not
+    /// have heard. It answers a task that it knows with how it stands, and never starts it twice.
+    pub(super) fn send_again(&self, to: Uuid, session: SessionId, out: &mut Vec<Effect>) {
+        let Some(daemon) = self.daemons.get(&to) else { return };
+        for id in daemon.tasks.values() {
+            let Some(Task { life: Life::Assigned { spawn, asked, .. }, .. }) = self.tasks.get(id) else { continue };
+            out.push(send(session, SpawnTask::clone(spawn)));
+            if let Some(asked) = asked {
+                out.push(send(session, InterruptTask { task_id: *id, graceful: *asked == Asked::Gracefully }));
+            }
+        }
+    }
+}
+
+enum Choice {
+    Daemon(Uuid),
+    ItsOwnIsFull,
+    Nobody,
+}
+
+impl Daemon {
+    fn has_room(&self) -> bool {
+        self.tasks.len() < PER_DAEMON
+    }
+
+    /// Compares how full two daemons are, each measured by what it runs at once.
+    fn load(&self, other: &Self) -> Ordering {
+        let weight = |daemon: &Self| u64::from(daemon.max_tasks.max(1).unsigned_abs());
+        let tasks = |daemon: &Self| u64::try_from(daemon.tasks.len()).unwrap_or(u64::MAX);
+        let (mine, theirs) = (tasks(self).saturating_mul(weight(other)), tasks(other).saturating_mul(weight(self)));
+        mine.cmp(&theirs)
+    }
+}

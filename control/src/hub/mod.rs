@@ -1,0 +1,315 @@
+//! The hub: which daemon has which task, and what every task has come to.
+//!
+//! A pure machine. No clock, no chance, no I/O: time comes in with every input, and what is to be done goes
+//! out as [`Effect`]s, in order. Any input is answered in any state; what makes no sense is ignored and counted.
+//!
+//! Architecture invariant: nothing that the hub sends may leave the process before the records that it put
+//! out earlier are on disk. The hub only orders them; whoever performs the effects keeps that order.
+
+mod assign;
+mod effect;
+mod restore;
+mod task;
+
+use std::collections::BTreeMap;
+
+use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, SpawnTask};
+use makima_core::time::Millis;
+use uuid::Uuid;
+
+pub use effect::{Answer, Effect, End, Event, Record};
+pub use restore::{DaemonState, Snapshot, TaskState};
+use task::{Life, Task};
+
+/// Tasks that one daemon is given at once, those it runs and those it queues; more wait here. A daemon
+/// refuses what goes beyond its own queue, and a refusal ends a task.
+pub const PER_DAEMON: usize = 1_000;
+
+/// Characters of a status that are kept; the rest is cut.
+pub const STATUS: usize = 64;
+
+/// Bytes of a summary, a message or an error that are kept; the rest is cut, with an ellipsis.
+pub const TEXT: usize = 64 * 1024;
+
+/// One connection of one daemon. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// What comes in.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A daemon has shown the right key.
+    Connected {
+        /// Its connection.
+        session: SessionId,
+        /// The id that it gets if its machine is a new one.
+        fresh: Uuid,
+        /// The machine, for good.
+        machine: String,
+        /// The machine, for people.
+        hostname: String,
+        /// How many tasks it runs at once.
+        max_tasks: i32,
+    },
+    /// That connection is over.
+    Gone {
+        /// Which.
+        session: SessionId,
+    },
+    /// A daemon says something.
+    Message {
+        /// Over which connection.
+        session: SessionId,
+        /// What.
+        message: DaemonMessage,
+    },
+    /// A client wants this done.
+    Create {
+        /// The whole task, with its id.
+        spawn: Box<SpawnTask>,
+    },
+    /// A client wants a task ended.
+    Interrupt {
+        /// Which.
+        task: Uuid,
+        /// Gently, or at once.
+        graceful: bool,
+    },
+}
+
+/// What came in and could not be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// From a connection that is over or was superseded.
+    pub stray: u64,
+    /// About a task that this server does not know.
+    pub unknown: u64,
+    /// About a task that another daemon has.
+    pub foreign: u64,
+    /// About a task that has ended: mostly what a daemon delivers again because it was in doubt.
+    pub late: u64,
+    /// Of a kind that nobody here asked for.
+    pub unused: u64,
+}
+
+/// One daemon, connected or not.
+#[derive(Clone, Debug)]
+struct Daemon {
+    machine: String,
+    hostname: String,
+    max_tasks: i32,
+    session: Option<SessionId>,
+    seen: Millis,
+    /// Its unfinished tasks, oldest first.
+    tasks: BTreeMap<u64, Uuid>,
+}
+
+/// How a daemon stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonView {
+    /// Its name here.
+    pub id: Uuid,
+    /// The machine, for good.
+    pub machine: String,
+    /// The machine, for people.
+    pub hostname: String,
+    /// Whether it is there now.
+    pub connected: bool,
+    /// How many tasks it runs at once.
+    pub max_tasks: i32,
+    /// How many unfinished tasks it has, those that it queues too.
+    pub active: usize,
+    /// When it was last heard.
+    pub seen: Millis,
+}
+
+/// The machine itself.
+#[derive(Clone, Debug, Default)]
+pub struct Hub {
+    daemons: BTreeMap<Uuid, Daemon>,
+    machines: BTreeMap<String, Uuid>,
+    sessions: BTreeMap<SessionId, Uuid>,
+    tasks: BTreeMap<Uuid, Task>,
+    /// Tasks that no daemon has, oldest first.
+    waiting: BTreeMap<u64, Uuid>,
+    next_seq: u64,
+    ignored: Ignored,
+}
+
+impl Hub {
+    /// Takes one input and appends what is to be done to `out`.
+    pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Effect>) -> Answer {
+        match input {
+            Input::Connected { session, fresh, machine, hostname, max_tasks } => {
+                self.connected(now, session, fresh, machine, hostname, max_tasks, out)
+            }
+            Input::Gone { session } => self.gone(now, session, out),
+            Input::Message { session, message } => self.message(now, session, message, out),
+            Input::Create { spawn } => self.create(now, spawn, out),
+            Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),
+        }
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.daemons.values().fold(self.waiting.len(), |sum, daemon| sum.saturating_add(daemon.tasks.len()))
+    }
+
+    /// Daemons that are there now.
+    #[must_use]
+    pub fn connected_daemons(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether what comes over this connection is heard.
+    #[must_use]
+    pub fn is_open(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// What came in and could not be used.
+    #[must_use]
+    pub fn ignored(&self) -> Ignored {
+        self.ignored
+    }
+
+    /// Every daemon ever seen.
+    pub fn daemons(&self) -> impl Iterator<Item = DaemonView> + '_ {
+        self.daemons.iter().map(|(id, daemon)| DaemonView {
+            id: *id,
+            machine: daemon.machine.clone(),
+            hostname: daemon.hostname.clone(),
+            connected: daemon.session.is_some(),
+            max_tasks: daemon.max_tasks,
+            active: daemon.tasks.len(),
+            seen: daemon.seen,
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
+    fn connected(
+        &mut self,
+        now: Millis,
+        session: SessionId,
+        fresh: Uuid,
+        machine: String,
+        hostname: String,
+        max_tasks: i32,
+        out: &mut Vec<Effect>,
+    ) -> Answer {
+        let id = self.machines.get(&machine).copied().unwrap_or(fresh);
+        let taken = self.daemons.get(&id).is_some_and(|daemon| daemon.machine != machine);
+        if taken || self.sessions.contains_key(&session) {
+            self.ignored.stray = self.ignored.stray.saturating_add(1);
+            return Answer::Ignored;
+        }
+        let tasks = match self.daemons.remove(&id) {
+            Some(old) => {
+                // A second connection of the same machine: the first is one that the daemon has given up.
+                if let Some(old) = old.session {
+                    self.sessions.remove(&old);
+                    out.push(Effect::Close { session: old });
+                }
+                old.tasks
+            }
+            None => BTreeMap::new(),
+        };
+        out.push(Effect::Record(Record::Daemon {
+            id,
+            machine: machine.clone(),
+            hostname: hostname.clone(),
+            max_tasks,
+            seen: now,
+        }));
+        out.push(send(session, Authenticated { daemon_id: id }));
+        self.machines.insert(machine.clone(), id);
+        self.sessions.insert(session, id);
+        self.daemons.insert(id, Daemon { machine, hostname, max_tasks, session: Some(session), seen: now, tasks });
+        self.send_again(id, session, out);
+        self.place_waiting(out);
+        Answer::Done
+    }
+
+    fn gone(&mut self, now: Millis, session: SessionId, out: &mut Vec<Effect>) -> Answer {
+        let Some(id) = self.sessions.remove(&session) else { return Answer::Ignored };
+        let Some(daemon) = self.daemons.get_mut(&id) else { return Answer::Ignored };
+        daemon.session = None;
+        daemon.seen = now;
+        out.push(Effect::Record(Record::Daemon {
+            id,
+            machine: daemon.machine.clone(),
+            hostname: daemon.hostname.clone(),
+            max_tasks: daemon.max_tasks,
+            seen: now,
+        }));
+        Answer::Done
+    }
+
+    fn message(&mut self, now: Millis, session: SessionId, message: DaemonMessage, out: &mut Vec<Effect>) -> Answer {
+        let Some(id) = self.sessions.get(&session).copied() else {
+            self.ignored.stray = self.ignored.stray.saturating_add(1);
+            return Answer::Over;
+        };
+        if let Some(daemon) = self.daemons.get_mut(&id) {
+            daemon.seen = now;
+        }
+        match message {
+            DaemonMessage::Heartbeat(_) | DaemonMessage::DaemonDirectories(_) => Answer::Done,
+            DaemonMessage::TaskOutput(body) => self.output(id, body, out),
+            DaemonMessage::TaskStatusChange(body) => self.status(now, id, body, out),
+            DaemonMessage::TaskProgress(body) => self.progress(now, id, body, out),
+            DaemonMessage::TaskComplete(body) => self.complete(now, id, body, out),
+            DaemonMessage::CompletionActionResult(body) => self.completion(now, id, body, out),
+            DaemonMessage::Authenticate(_)
+            | DaemonMessage::RegisterToolKey(_)
+            | DaemonMessage::RevokeToolKey(_)
+            | DaemonMessage::BranchList(_)
+            | DaemonMessage::MergeStatusResponse(_)
+            | DaemonMessage::MergeResult(_)
+            | DaemonMessage::MergeCompleteCheck(_)
+            | DaemonMessage::CloneWorktreeResult(_)
+            | DaemonMessage::CheckTargetExistsResult(_) => {
+                self.ignored.unused = self.ignored.unused.saturating_add(1);
+                Answer::Ignored
+            }
+        }
+    }
+
+    /// Says where the machine contradicts itself. For tests.
+    ///
+    /// # Errors
+    /// The first contradiction, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (id, task) in &self.tasks {
+            let waits = self.waiting.get(&task.seq) == Some(id);
+            let holders = self.daemons.values().filter(|daemon| daemon.tasks.get(&task.seq) == Some(id)).count();
+            let right = match &task.life {
+                Life::Waiting { .. } => waits && holders == 0,
+                Life::Assigned { daemon, .. } => {
+                    let here = self.daemons.get(daemon).is_some_and(|daemon| daemon.tasks.contains_key(&task.seq));
+                    !waits && holders == 1 && here
+                }
+                Life::Ended { .. } => !waits && holders == 0,
+            };
+            if !right {
+                return Err(format!("task {id}: waits {waits}, held by {holders}"));
+            }
+        }
+        for (session, id) in &self.sessions {
+            if self.daemons.get(id).is_none_or(|daemon| daemon.session != Some(*session)) {
+                return Err(format!("session {} belongs to nobody", session.0));
+            }
+        }
+        let connected = self.daemons.values().filter(|daemon| daemon.session.is_some()).count();
+        if connected != self.sessions.len() {
+            return Err(format!("{connected} daemons connected over {} sessions", self.sessions.len()));
+        }
+        Ok(())
+    }
+}
+
+/// A command for a session.
+fn send(session: SessionId, command: impl Into<DaemonCommand>) -> Effect {
+    Effect::Send { session, command: Box::new(command.into()) }
+}

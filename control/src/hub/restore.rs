@@ -1,0 +1,112 @@
+//! What a hub is made from at start: all that its records added up to.
+
+use makima_core::protocol::SpawnTask;
+use makima_core::time::Millis;
+use uuid::Uuid;
+
+use super::task::{Asked, Life, Task};
+use super::{Daemon, Hub};
+
+/// All that was kept.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Every daemon ever seen.
+    pub daemons: Vec<DaemonState>,
+    /// Every task.
+    pub tasks: Vec<TaskState>,
+}
+
+/// A daemon as it was kept.
+#[derive(Clone, Debug)]
+pub struct DaemonState {
+    /// Its name here.
+    pub id: Uuid,
+    /// The machine, for good.
+    pub machine: String,
+    /// The machine, for people.
+    pub hostname: String,
+    /// How many tasks it runs at once.
+    pub max_tasks: i32,
+    /// When it was last heard.
+    pub seen: Millis,
+}
+
+/// A task as it was kept.
+#[derive(Clone, Debug)]
+pub struct TaskState {
+    /// Which.
+    pub id: Uuid,
+    /// Its place in the order in which tasks came.
+    pub seq: u64,
+    /// What people call it.
+    pub name: String,
+    /// The newest status that was told.
+    pub status: String,
+    /// Who has it.
+    pub daemon: Option<Uuid>,
+    /// Whether somebody wants it ended, and that at once.
+    pub interrupt: Option<bool>,
+    /// Whether its branch is known.
+    pub branch_known: bool,
+    /// How many events it has.
+    pub events: u64,
+    /// How much output it has.
+    pub bytes: u64,
+    /// The whole of it; none once it has ended.
+    pub spawn: Option<Box<SpawnTask>>,
+}
+
+impl Hub {
+    /// The hub as it was when these were the newest records.
+    #[must_use]
+    pub fn restore(snapshot: Snapshot) -> Self {
+        let mut hub = Self::default();
+        for daemon in snapshot.daemons {
+            hub.machines.insert(daemon.machine.clone(), daemon.id);
+            hub.daemons.insert(
+                daemon.id,
+                Daemon {
+                    machine: daemon.machine,
+                    hostname: daemon.hostname,
+                    max_tasks: daemon.max_tasks,
+                    session: None,
+                    seen: daemon.seen,
+                    tasks: std::collections::BTreeMap::new(),
+                },
+            );
+        }
+        for task in snapshot.tasks {
+            hub.restore_task(task);
+        }
+        hub
+    }
+
+    fn restore_task(&mut self, task: TaskState) {
+        self.next_seq = self.next_seq.max(task.seq.saturating_add(1));
+        let holder = task.daemon.and_then(|id| self.daemons.get_mut(&id).map(|daemon| (id, daemon)));
+        let life = match (task.spawn, holder) {
+            (None, _) => Life::Ended { daemon: task.daemon },
+            (Some(spawn), None) => {
+                self.waiting.insert(task.seq, task.id);
+                Life::Waiting { spawn }
+            }
+            (Some(spawn), Some((id, daemon))) => {
+                daemon.tasks.insert(task.seq, task.id);
+                let asked = task.interrupt.map(|forced| if forced { Asked::AtOnce } else { Asked::Gracefully });
+                Life::Assigned { daemon: id, spawn, asked }
+            }
+        };
+        self.tasks.insert(
+            task.id,
+            Task {
+                seq: task.seq,
+                name: task.name,
+                status: task.status,
+                branch_known: task.branch_known,
+                events: task.events,
+                bytes: task.bytes,
+                life,
+            },
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Writes a batch in one transaction.
+
+use makima_core::protocol::SpawnTask;
+use makima_core::task::Status;
+use makima_core::time::Millis;
+use sqlx::{Connection, SqliteConnection};
+use uuid::Uuid;
+
+use super::codec::{blob, event, int};
+use super::{Batch, Block, StoreError};
+use crate::hub::{End, Event, Record};
+
+pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<(), StoreError> {
+    // Immediate: a transaction that begins as a reader can be refused the moment it writes.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for one in batch.records {
+        record(&mut transaction, one).await?;
+    }
+    for block in batch.output {
+        output(&mut transaction, block).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn probe(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query("UPDATE probe SET n = n + 1").execute(connection).await?;
+    Ok(())
+}
+
+async fn record(connection: &mut SqliteConnection, record: Record) -> Result<(), StoreError> {
+    let query = match record {
+        Record::Daemon { id, machine, hostname, max_tasks, seen } => sqlx::query(
+            "INSERT INTO daemons (id, machine_id, hostname, max_tasks, seen_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (id) DO UPDATE SET hostname = $3, max_tasks = $4, seen_at = $5",
+        )
+        .bind(blob(id))
+        .bind(machine)
+        .bind(hostname)
+        .bind(max_tasks)
+        .bind(int(seen.0)),
+        Record::Task { seq, name, spawn, created } => return task(connection, seq, name, *spawn, created).await,
+        Record::Assigned { task, daemon } => {
+            sqlx::query("UPDATE tasks SET daemon = $2 WHERE id = $1").bind(blob(task)).bind(blob(daemon))
+        }
+        Record::Interrupt { task, forced } => {
+            sqlx::query("UPDATE tasks SET interrupt = $2 WHERE id = $1").bind(blob(task)).bind(forced)
+        }
+        Record::Branch { task, branch } => {
+            sqlx::query("UPDATE tasks SET branch = $2 WHERE id = $1").bind(blob(task)).bind(branch)
+        }
+        Record::Event { task, n, offset, time, event } => {
+            return happened(connection, task, [n, offset, time.0], event).await;
+        }
+        Record::Output { task, offset, text } => {
+            return output(connection, Block { task, start: offset, text }).await;
+        }
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+async fn task(
+    connection: &mut SqliteConnection,
+    seq: u64,
+    name: String,
+    spawn: SpawnTask,
+    created: Millis,
+) -> Result<(), StoreError> {
+    let copy_files = spawn.copy_files.map(|files| serde_json::to_string(&files)).transpose();
+    sqlx::query(
+        "INSERT INTO tasks (seq, id, name, task_name, plan, repo_url, base_branch, target_branch, parent, depth, \
+         is_orchestrator, target_repo_path, completion_action, continue_from, copy_files, status, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+    )
+    .bind(int(seq))
+    .bind(blob(spawn.task_id))
+    .bind(name)
+    .bind(spawn.task_name)
+    .bind(spawn.plan)
+    .bind(spawn.repo_url)
+    .bind(spawn.base_branch)
+    .bind(spawn.target_branch)
+    .bind(spawn.parent_task_id.map(blob))
+    .bind(spawn.depth)
+    .bind(spawn.is_orchestrator)
+    .bind(spawn.target_repo_path)
+    .bind(spawn.completion_action)
+    .bind(spawn.continue_from_task_id.map(blob))
+    .bind(copy_files.map_err(StoreError::new)?)
+    .bind(Status::Pending.as_str())
+    .bind(int(created.0))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn happened(
+    connection: &mut SqliteConnection,
+    task: Uuid,
+    [n, offset, time]: [u64; 3],
+    what: Event,
+) -> Result<(), StoreError> {
+    let (kind, data) = event(&what);
+    sqlx::query("INSERT INTO events (task, n, at_offset, time, kind, data) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(blob(task))
+        .bind(int(n))
+        .bind(int(offset))
+        .bind(int(time))
+        .bind(kind)
+        .bind(data)
+        .execute(&mut *connection)
+        .await?;
+    let change = match what {
+        Event::Status { to, .. } => sqlx::query("UPDATE tasks SET status = $2 WHERE id = $1").bind(blob(task)).bind(to),
+        Event::End(End { status, success, error }) => {
+            sqlx::query("UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5 WHERE id = $1")
+                .bind(blob(task))
+                .bind(status)
+                .bind(success)
+                .bind(error)
+                .bind(int(time))
+        }
+        Event::Progress { .. } | Event::Completion { .. } => return Ok(()),
+    };
+    change.execute(connection).await?;
+    Ok(())
+}
+
+async fn output(connection: &mut SqliteConnection, block: Block) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO output (task, start, text) VALUES ($1, $2, $3)")
+        .bind(blob(block.task))
+        .bind(int(block.start))
+        .bind(block.text.into_bytes())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
