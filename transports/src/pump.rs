@@ -103,6 +103,10 @@ enum Farewell {
     Said,
     /// They said theirs; ours, where it is owed, goes with the last flush.
     Heard,
+    /// Nothing more can be sent.
+    Cut,
+    /// All is said on both sides.
+    Over,
 }
 
 impl<C: Connection> Pump<C> {
@@ -142,8 +146,18 @@ impl<C: Connection> Pump<C> {
         self.check_time(cx)?;
         let told = self.told.poll(cx);
         let received = self.receive(cx)?;
-        let sent = self.send(cx)?;
-        Ok(told | received | sent | self.flush(cx, sent)?)
+        let written = self.write(cx).unwrap_or_else(|cause| self.cut(cause));
+        if self.farewell == Farewell::Over { Err(closed_here()) } else { Ok(told | received | written) }
+    }
+
+    /// Nothing can be sent any more. But what the far side said before it went, and be it why, may still lie
+    /// here to be received.
+    fn cut(&mut self, cause: LinkCause) -> bool {
+        self.end(cause);
+        self.outbox.close();
+        self.stalled.clear();
+        self.farewell = Farewell::Cut;
+        true
     }
 
     fn check_time(&mut self, cx: &mut Context<'_>) -> Result<(), LinkCause> {
@@ -183,6 +197,14 @@ impl<C: Connection> Pump<C> {
                 }
             }
             Received::Ping => self.unflushed += 1,
+            Received::Closed(text) if self.farewell == Farewell::Cut => {
+                // A better reason than that it could not be written to.
+                self.ending = self.ending.take().map(|ending| match ending {
+                    LinkCause::Broken(_) => LinkCause::Closed(text),
+                    ours @ (LinkCause::Closed(_) | LinkCause::Unreachable(_) | LinkCause::Refused { .. }) => ours,
+                });
+                self.farewell = Farewell::Over;
+            }
             Received::Closed(text) => {
                 self.end(LinkCause::Closed(text));
                 self.unflushed += 1;
@@ -190,6 +212,15 @@ impl<C: Connection> Pump<C> {
             }
         }
         Ok(true)
+    }
+
+    /// Sends and flushes what there is. Says whether something came of it.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkCause> {
+        if self.farewell == Farewell::Cut {
+            return Ok(false);
+        }
+        let more = self.send(cx)?;
+        Ok(self.flush(cx, more)? | more)
     }
 
     /// Hands frames to the connection until there are no more, it has no more room, or the turn is over.
@@ -229,13 +260,15 @@ impl<C: Connection> Pump<C> {
             self.told.flushed(self.sent.take());
         }
         match self.farewell {
-            // All is said on both sides. The cause is the one that began the end.
-            Farewell::Heard => Err(closed_here()),
+            Farewell::Heard => {
+                self.farewell = Farewell::Over;
+                Ok(true)
+            }
             Farewell::Due if self.connection.poll_close(cx)?.is_ready() => {
                 self.farewell = Farewell::Said;
                 Ok(true)
             }
-            Farewell::Due | Farewell::No | Farewell::Said => Ok(owed),
+            Farewell::Due | Farewell::No | Farewell::Said | Farewell::Cut | Farewell::Over => Ok(owed),
         }
     }
 }

@@ -34,6 +34,30 @@ async fn a_close_by_the_server_is_answered_and_told() {
     }
 }
 
+/// Protects the reason that a server gave before it tore the connection down in the middle of what we sent.
+#[tokio::test]
+async fn last_words_before_a_reset_are_heard() {
+    for _ in 0..20 {
+        let (address, server) = serve_upgraded(async |mut peer| {
+            // Something is under way; closing with the rest of it unread is a reset.
+            peer.receive_text().await;
+            for _ in 0..5 {
+                peer.send(1, b"no").await;
+            }
+            peer.send(CLOSE, b"\x03\xf0enough").await;
+        })
+        .await;
+        let mut link = Link::up(address).await;
+        let line = "x".repeat(MIB);
+        (0..16).for_each(|n| link.message(n, &line));
+        within(server).await.unwrap();
+        for _ in 0..5 {
+            assert_eq!(link.events.received().await, LinkEvent::Frame("no".to_owned()));
+        }
+        assert_eq!(link.events.down().await, LinkCause::Closed("1008 against its policy enough".to_owned()));
+    }
+}
+
 /// Protects the difference between a server that says farewell and one that is torn away.
 #[tokio::test]
 async fn an_end_without_a_close() {

@@ -40,6 +40,7 @@ where
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
         server(stream).await
     });
     (address, task)
