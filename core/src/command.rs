@@ -130,6 +130,8 @@ impl Step<'_> {
 
     fn accept(&mut self, spec: Spec, waiting: usize) {
         let id = spec.id;
+        // It was not known before: that must not be told again once it is.
+        self.daemon.core.loose.forget(id);
         let arrival = self.next_arrival();
         let full = waiting > 0 || self.daemon.index.busy >= self.daemon.config.max_tasks as usize;
         let mut task = self.with_tasks(|_, s| Task::new(spec, arrival, s));

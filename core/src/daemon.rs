@@ -104,7 +104,8 @@ impl Daemon {
         if self.core.exited {
             return None;
         }
-        let task = self.index.timers.first().map(|(due, _)| (*due, "a task"));
+        let asleep = self.core.last.asleep;
+        let task = self.index.timers.first().map(|(due, _)| (*due + asleep, "a task"));
         let stop = self.core.stopping.as_ref().and_then(|stopping| stopping.idle_since);
         let stop = stop.map(|since| (since + limits::STOP_DELIVERY, "the end of the daemon"));
         [task, stop, self.core.link.deadline()].into_iter().flatten().min()
@@ -149,6 +150,12 @@ impl Daemon {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.core.counters
+    }
+
+    /// How many tasks there are whose end the server is not known to know.
+    #[must_use]
+    pub fn untold(&self) -> usize {
+        self.index.not_closed.len()
     }
 
     /// For people: how the link to the server stands.

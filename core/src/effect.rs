@@ -99,7 +99,8 @@ pub struct Piece {
 /// be asked for again after a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Write down that this task was taken on. Answered by [`Outcome::Done`](crate::input::Outcome::Done).
+    /// Write down that this task was taken on. An end that stands there without a task that was taken on is
+    /// void, and goes first. Answered by [`Outcome::Done`](crate::input::Outcome::Done).
     Accept {
         /// What was asked for.
         spec: Box<Spec>,

@@ -64,6 +64,9 @@ pub const SLEPT: Millis = Millis::seconds(10);
 /// Output handed to the transport and not flushed, in bytes over all tasks; beyond it nothing is read.
 pub const WINDOW: u64 = 512 * 1024;
 
+/// The same, in frames: many small pieces of output fill the window as well.
+pub const WINDOW_FRAMES: usize = 64;
+
 /// A line longer than this, in bytes, is sent in pieces.
 pub const PIECE: usize = 64 * 1024;
 
@@ -97,6 +100,12 @@ pub const TERMINATE_TO_KILL: Millis = Millis::seconds(5);
 
 /// Writing down that a task was taken on, or how it ended.
 pub const RECORD: Millis = Millis::seconds(60);
+
+/// Times that the record of an end is tried; after that the end is told all the same.
+pub const RECORD_TRIES: u8 = 12;
+
+/// Between two of those.
+pub const RECORD_AGAIN: Millis = Millis::seconds(5);
 
 /// Making a worktree; a first clone may be large.
 pub const PREPARE: Millis = Millis::seconds(3_600);

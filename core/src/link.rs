@@ -162,6 +162,10 @@ impl Link {
         }
         s.out.push(Effect::Tell(Notice::Slept { long }));
         self.close(s);
+        // A ping that went out before the night says nothing about the server.
+        if let State::Live(session) = &mut self.state {
+            session.ping = None;
+        }
         let change = self.over(s);
         self.state = State::Waiting { until: s.now.mono + Millis(1) };
         change
@@ -238,9 +242,9 @@ impl Link {
     }
 
     /// Whether the transport can take more output.
-    pub(crate) const fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         match &self.state {
-            State::Live(session) => session.in_window < limits::WINDOW,
+            State::Live(session) => session.in_window < limits::WINDOW && session.window.len() < limits::WINDOW_FRAMES,
             State::Idle | State::Waiting { .. } | State::Connecting { .. } | State::Authenticating { .. } => false,
         }
     }

@@ -165,6 +165,11 @@ impl Outbox {
         ended
     }
 
+    /// Nothing about this task needs to be told from here any more.
+    pub(crate) fn forget(&mut self, task: TaskId) {
+        self.entries.retain(|entry| entry.task != task);
+    }
+
     /// The session is over: what was not delivered will be sent again. Says how many that are.
     pub(crate) fn unsend(&mut self) -> u64 {
         let mut again = 0;

@@ -146,6 +146,7 @@ impl Step<'_> {
     fn settle(&mut self) {
         let change = self.link(|link, s| link.tick(s));
         self.link_changed(change);
+        self.reindex();
         self.timers();
         self.reindex();
         self.fill_slots();
@@ -156,8 +157,9 @@ impl Step<'_> {
     }
 
     fn timers(&mut self) {
-        let due: Vec<TaskId> =
-            self.daemon.index.timers.iter().take_while(|(due, _)| *due <= self.now.mono).map(|(_, id)| *id).collect();
+        let now = self.now.awake();
+        let timers = &self.daemon.index.timers;
+        let due: Vec<TaskId> = timers.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
         for id in due {
             self.task(id, Event::Due);
         }
@@ -347,7 +349,7 @@ impl Step<'_> {
     ) -> T {
         let core = &mut self.daemon.core;
         let mut surroundings = task::Surroundings {
-            now: self.now,
+            now: self.now.awake(),
             live: core.link.is_live(),
             ids: &mut core.ids,
             counters: &mut core.counters,

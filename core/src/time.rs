@@ -33,10 +33,19 @@ impl Add for Millis {
 /// The clocks at the moment an input came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Now {
-    /// Monotonic and counted through sleep (`CLOCK_BOOTTIME`). Every timer of the core is on this clock.
+    /// Monotonic and counted through sleep (`CLOCK_BOOTTIME`). Every wait of the link is on this clock.
     pub mono: Millis,
     /// How long the machine has slept since it booted. A jump of it means that every peer saw us vanish.
     pub asleep: Millis,
     /// Wall clock, since 1970 in UTC. Only ever shown, never compared.
     pub unix: Millis,
+}
+
+impl Now {
+    /// Monotonic, and standing still while the machine sleeps: processes and disks do the same. Every wait of a
+    /// task is on this clock.
+    #[must_use]
+    pub const fn awake(self) -> Millis {
+        self.mono.since(self.asleep)
+    }
 }

@@ -1,1 +1,9 @@
-//! Under construction.
+//! The simulated world, and the engines that search it.
+//!
+//! The whole system in one process and one thread: the real core, a model of the server, of the link and of
+//! the machine with its processes, git and disk. Everything that can happen is an [`world::Act`]; a run is a
+//! list of them, and the same list gives the same run.
+
+pub mod shrink;
+pub mod swarm;
+pub mod world;

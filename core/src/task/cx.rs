@@ -12,7 +12,7 @@ use crate::id::{EffectId, TaskId};
 use crate::limits;
 use crate::notice::{Notice, Party};
 use crate::outbox::{Outbox, Report};
-use crate::time::{Millis, Now};
+use crate::time::Millis;
 
 /// Makes effects' names, and knows whose each effect is that has not been answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ impl Ids {
 
 /// The surroundings of one transition of one task.
 pub(crate) struct Cx<'a> {
-    pub(crate) now: Now,
+    /// On the clock of [`Now::awake`](crate::time::Now::awake).
+    pub(crate) now: Millis,
     pub(crate) task: TaskId,
     /// Whether the session with the server is open.
     pub(crate) live: bool,
@@ -55,7 +56,7 @@ impl Cx<'_> {
 
     /// Has something done that must be answered within `limit`.
     pub(crate) fn wait(&mut self, work: Work, limit: Millis) -> Wait {
-        Wait { id: self.work(work), due: self.now.mono + limit, cancelled: false }
+        Wait { id: self.work(work), due: self.now + limit, cancelled: false }
     }
 
     pub(crate) fn cancel(&mut self, id: EffectId) {
@@ -97,19 +98,19 @@ impl Wait {
     pub(crate) fn cancel(&mut self, cx: &mut Cx<'_>) {
         if !self.cancelled {
             self.cancelled = true;
-            self.due = cx.now.mono + limits::CANCEL;
+            self.due = cx.now + limits::CANCEL;
             cx.cancel(self.id);
         }
     }
 
     /// Lets it take no longer than `limit` from now.
     pub(crate) fn hurry(&mut self, limit: Millis, cx: &Cx<'_>) {
-        self.due = self.due.min(cx.now.mono + limit);
+        self.due = self.due.min(cx.now + limit);
     }
 
     /// Its time is up: calls it off, and where that was done before, gives it up. True where it is given up.
     pub(crate) fn overdue(&mut self, cx: &mut Cx<'_>) -> bool {
-        if cx.now.mono < self.due {
+        if cx.now < self.due {
             return false;
         }
         cx.counters.timeouts += 1;

@@ -6,10 +6,11 @@ use alloc::string::{String, ToString};
 
 use serde::{Deserialize, Serialize};
 
+use super::conclude::Concluding;
 use super::cx::{Cx, Wait};
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{given_up, reason, short};
-use super::spec::{Action, Completion, End, Spec, Status};
+use super::spec::{Action, Completion, Spec, Status};
 use crate::effect::{Commit, Work};
 use crate::id::EffectId;
 use crate::input::{Change, Outcome, Prepared};
@@ -211,57 +212,4 @@ fn describe(change: Option<&Change>, spec: &Spec) -> String {
         change.insertions,
         change.deletions,
     )
-}
-
-/// Everything is done; the end is being written down before anybody is told.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Concluding {
-    end: End,
-    wait: Wait,
-    shown: Status,
-}
-
-impl Concluding {
-    pub(super) fn begin(
-        verdict: Verdict,
-        completion: Option<Completion>,
-        log_end: u64,
-        shown: Status,
-        cx: &mut Cx<'_>,
-    ) -> Phase {
-        let end = End { status: verdict.status(), error: verdict.error(), completion, log_end };
-        let wait = cx.wait(Work::Conclude { end: end.clone() }, limits::RECORD);
-        Phase::Concluding(Self { end, wait, shown })
-    }
-
-    pub(super) const fn shown(&self) -> Status {
-        self.shown
-    }
-
-    pub(super) const fn deadline(&self) -> Millis {
-        self.wait.due
-    }
-
-    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
-        match event {
-            Event::Done(id, outcome) if id == self.wait.id => {
-                if let Outcome::Failed(why) = outcome {
-                    cx.progress(format!("the end could not be written down: {why}"));
-                }
-                Phase::Ended(self.end)
-            }
-            Event::Due => {
-                if self.wait.overdue(cx) {
-                    return Phase::Ended(self.end);
-                }
-                Phase::Concluding(self)
-            }
-            Event::Slot
-            | Event::Done(..)
-            | Event::Exited(..)
-            | Event::Interrupt { .. }
-            | Event::Stop { .. }
-            | Event::Message(_) => Phase::Concluding(self),
-        }
-    }
 }

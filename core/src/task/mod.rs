@@ -1,5 +1,6 @@
 //! One task: from the command that asks for it to the one end that it gets.
 
+mod conclude;
 mod cx;
 mod finish;
 mod lines;
@@ -34,11 +35,12 @@ use crate::id::EffectId;
 use crate::input::{Leftover, Stage};
 use crate::outbox::{Outbox, Report};
 use crate::protocol::DaemonMessage;
-use crate::time::{Millis, Now};
+use crate::time::Millis;
 
 /// What a task can reach beside itself.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Now,
+    /// On the clock of [`Now::awake`](crate::time::Now::awake).
+    pub(crate) now: Millis,
     /// Whether the session with the server is open.
     pub(crate) live: bool,
     pub(crate) ids: &'a mut Ids,
@@ -132,9 +134,9 @@ impl Task {
                 None => self.advance(Event::Done(id, outcome), s),
             },
             Event::Due => {
-                self.output.silence(s.now.mono, &mut cuts);
+                self.output.silence(s.now, &mut cuts);
                 self.with_output(s, Output::record);
-                if self.phase.deadline().is_some_and(|due| due <= s.now.mono) {
+                if self.phase.deadline().is_some_and(|due| due <= s.now) {
                     self.advance(Event::Due, s);
                 }
             }
@@ -156,6 +158,7 @@ impl Task {
         match &self.phase {
             Phase::Running(_) => self.output.opened(),
             Phase::Finishing(state) => {
+                self.output.opened();
                 if let Some(end) = state.log_end() {
                     self.output.ended(end);
                 }

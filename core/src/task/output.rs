@@ -115,11 +115,17 @@ impl Output {
             cx.executor_misbehaves("a stretch of output came that was not asked for");
             return;
         }
-        for part in chunk.parts {
-            self.lines.push(cx.now.mono, chunk.from, part, cuts);
-        }
         self.dry = chunk.to == chunk.from;
-        self.cursor = chunk.to;
+        match self.end {
+            // Somebody goes on writing who could not be ended: that is not part of the task any more.
+            Some(end) if chunk.to > end => self.cursor = end,
+            _ => {
+                for part in chunk.parts {
+                    self.lines.push(cx.now, chunk.from, part, cuts);
+                }
+                self.cursor = chunk.to;
+            }
+        }
         self.finish(cuts);
     }
 
@@ -160,9 +166,9 @@ impl Output {
 
     /// Writes down how far the output has been delivered, now and then.
     pub(crate) fn record(&mut self, cx: &mut Cx<'_>) {
-        if self.recording.is_none() && self.delivered > self.recorded && cx.now.mono >= self.record_after {
+        if self.recording.is_none() && self.delivered > self.recorded && cx.now >= self.record_after {
             self.recorded = self.delivered;
-            self.record_after = cx.now.mono + limits::RECORD_DELIVERED;
+            self.record_after = cx.now + limits::RECORD_DELIVERED;
             self.recording = Some(cx.work(Work::Delivered { to: self.delivered }));
         }
     }

@@ -5,8 +5,9 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use super::conclude::Concluding;
 use super::cx::Cx;
-use super::finish::{Concluding, Finishing};
+use super::finish::Finishing;
 use super::prepare::{Pending, Preparing, Starting};
 use super::run::Running;
 use super::spec::{End, EndStatus, Spec, Status};

@@ -6,8 +6,9 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use super::conclude::Concluding;
 use super::cx::{Cx, Wait};
-use super::finish::{Concluding, Finishing};
+use super::finish::Finishing;
 use super::phase::{Event, Phase, Verdict};
 use super::run::Running;
 use super::spec::{Spec, Status};

@@ -79,18 +79,18 @@ impl Running {
         }
         cx.progress("interrupting the agent");
         cx.work(Work::Signal { signal: Signal::Interrupt });
-        self.interrupt = Some((Rung::Terminate, cx.now.mono + limits::INTERRUPT_TO_TERMINATE));
+        self.interrupt = Some((Rung::Terminate, cx.now + limits::INTERRUPT_TO_TERMINATE));
         Phase::Running(self)
     }
 
     fn climb(mut self, cx: &mut Cx<'_>) -> Phase {
         match self.interrupt {
-            Some((Rung::Terminate, due)) if due <= cx.now.mono => {
+            Some((Rung::Terminate, due)) if due <= cx.now => {
                 cx.work(Work::Signal { signal: Signal::Terminate });
-                self.interrupt = Some((Rung::Kill, cx.now.mono + limits::TERMINATE_TO_KILL));
+                self.interrupt = Some((Rung::Kill, cx.now + limits::TERMINATE_TO_KILL));
                 Phase::Running(self)
             }
-            Some((Rung::Kill, due)) if due <= cx.now.mono => {
+            Some((Rung::Kill, due)) if due <= cx.now => {
                 cx.progress("the agent does not end by itself: it is killed");
                 self.kill(cx)
             }

@@ -1,0 +1,95 @@
+//! The end is written down before anybody is told of it: else a daemon that is killed then could end the task
+//! a second time, and in another way.
+
+use alloc::format;
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::{Cx, Wait};
+use super::phase::{Event, Phase, Verdict};
+use super::prepare::{given_up, reason};
+use super::spec::{Completion, End, Status};
+use crate::effect::Work;
+use crate::input::Outcome;
+use crate::limits;
+use crate::time::Millis;
+
+/// Everything is done but for the record of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Concluding {
+    end: End,
+    step: Step,
+    tries: u8,
+    shown: Status,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Step {
+    Writing(Wait),
+    /// It could not be written. Perhaps there is room on the disk later.
+    Pausing { until: Millis },
+}
+
+impl Concluding {
+    pub(super) fn begin(
+        verdict: Verdict,
+        completion: Option<Completion>,
+        log_end: u64,
+        shown: Status,
+        cx: &mut Cx<'_>,
+    ) -> Phase {
+        let end = End { status: verdict.status(), error: verdict.error(), completion, log_end };
+        Self { step: Step::write(&end, cx), end, tries: 1, shown }.into()
+    }
+
+    pub(super) const fn shown(&self) -> Status {
+        self.shown
+    }
+
+    pub(super) const fn deadline(&self) -> Millis {
+        match &self.step {
+            Step::Writing(wait) => wait.due,
+            Step::Pausing { until } => *until,
+        }
+    }
+
+    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+        match (event, &mut self.step) {
+            (Event::Done(id, outcome), Step::Writing(wait)) if id == wait.id => self.written(outcome, cx),
+            (Event::Due, Step::Writing(wait)) => {
+                if wait.overdue(cx) { self.written(given_up(), cx) } else { self.into() }
+            }
+            (Event::Due, Step::Pausing { until }) if *until <= cx.now => {
+                self.step = Step::write(&self.end, cx);
+                self.into()
+            }
+            _ => self.into(),
+        }
+    }
+
+    fn written(mut self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+        if outcome == Outcome::Done {
+            return Phase::Ended(self.end);
+        }
+        if self.tries >= limits::RECORD_TRIES {
+            cx.progress("the end cannot be written down: after a restart it may be told once more");
+            return Phase::Ended(self.end);
+        }
+        cx.progress(format!("the end cannot be written down yet: {}", reason(outcome)));
+        self.tries = self.tries.saturating_add(1);
+        self.step = Step::Pausing { until: cx.now + limits::RECORD_AGAIN };
+        self.into()
+    }
+}
+
+impl Step {
+    fn write(end: &End, cx: &mut Cx<'_>) -> Self {
+        Self::Writing(cx.wait(Work::Conclude { end: end.clone() }, limits::RECORD))
+    }
+}
+
+impl From<Concluding> for Phase {
+    fn from(state: Concluding) -> Self {
+        Self::Concluding(state)
+    }
+}

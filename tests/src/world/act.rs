@@ -1,0 +1,131 @@
+//! What can happen in the world. A run is a list of these, so that it can be kept, shrunk and run again.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that happens. Where it is not possible just then, nothing does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Act {
+    /// The server asks for a task.
+    Spawn {
+        /// Which one.
+        task: u8,
+        /// What kind of task it is.
+        kind: TaskKind,
+    },
+    /// The server wants it to end.
+    Interrupt {
+        /// Which one.
+        task: u8,
+        /// Ask first, kill later.
+        graceful: bool,
+    },
+    /// The server has a message for the agent.
+    Message {
+        /// Which one's.
+        task: u8,
+    },
+    /// The server sends one of the commands that cannot apply.
+    Other {
+        /// To which task.
+        task: u8,
+        /// Which command.
+        which: u8,
+    },
+    /// The server sends something that cannot be read.
+    Rubbish,
+    /// The server reports an error.
+    Complain,
+    /// The connection that was asked for stands.
+    Accept,
+    /// It could not be made.
+    Refuse(Refusal),
+    /// One frame reaches the server.
+    Deliver,
+    /// One frame reaches the daemon.
+    Answer,
+    /// The transport has handed everything to the kernel.
+    Flush,
+    /// The connection breaks, and what is on the way is lost.
+    Cut {
+        /// Whether the daemon is told; else it has to find out.
+        told: bool,
+    },
+    /// Something arrives from a connection that is long gone.
+    Stale,
+    /// An effect that is under way is done.
+    Perform {
+        /// The how manieth of those that can be done now.
+        nth: u8,
+        /// Whether it fails.
+        fails: bool,
+    },
+    /// An agent writes.
+    Write {
+        /// Which task's.
+        task: u8,
+        /// On standard error.
+        stderr: bool,
+        /// With a newline behind it.
+        newline: bool,
+    },
+    /// An agent ends by itself.
+    Exit {
+        /// Which task's.
+        task: u8,
+        /// Its exit code.
+        code: u8,
+    },
+    /// Time goes on to the daemon's next deadline.
+    Advance,
+    /// Some milliseconds pass, but never beyond the deadline.
+    Pass(u8),
+    /// The machine sleeps for a while.
+    Sleep,
+    /// The daemon is told to stop.
+    Stop {
+        /// Without asking the agents first.
+        forced: bool,
+    },
+    /// The daemon is killed and started again. Of the effects under way, those whose bit is set were done.
+    Kill {
+        /// A bit for each effect.
+        done: u8,
+    },
+}
+
+/// How an attempt to connect fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Refusal {
+    /// Nobody is there.
+    Unreachable,
+    /// A proxy answers.
+    Proxy,
+    /// The server does not take the key.
+    Key,
+}
+
+/// What kind of task the server asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TaskKind {
+    /// It has a repository, on this machine.
+    pub local: bool,
+    /// The branch is to be delivered.
+    pub branch: bool,
+    /// Its agent changes something.
+    pub changes: bool,
+    /// It is another task's subtask.
+    pub subtask: bool,
+    /// How its agent takes being asked to end.
+    pub temper: Temper,
+}
+
+/// How an agent takes being asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Temper {
+    /// Ends at SIGINT.
+    Mild,
+    /// Ends at SIGTERM.
+    Firm,
+    /// Has to be killed, and never ends by itself.
+    Stubborn,
+}

@@ -1,0 +1,358 @@
+//! The machine: a disk with the daemon's records, git, and processes that outlive the daemon. It stands for
+//! the executor, and keeps to the same contract.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use makima_core::effect::{Signal, Work};
+use makima_core::id::{EffectId, TaskId};
+use makima_core::input::{Change, Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream};
+use makima_core::task::{End, EndStatus, Spec};
+
+use super::act::{TaskKind, Temper};
+
+/// One machine.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    tasks: BTreeMap<TaskId, Folder>,
+    /// Effects that the daemon waits for.
+    pending: BTreeMap<EffectId, (TaskId, Work)>,
+    cancelled: BTreeSet<EffectId>,
+    /// Ends of agents that the daemon has not been told yet.
+    exits: Vec<(EffectId, ExitStatus)>,
+}
+
+impl Folder {
+    /// Something was not done: what that excuses at the end.
+    const fn refused(&mut self, work: &Work) {
+        self.commit_failed |= matches!(work, Work::Commit(_));
+        self.unkillable |= matches!(work, Work::Empty);
+        self.action_failed |= matches!(work, Work::PutBranch { .. });
+    }
+}
+
+/// What there is of one task: its folder on the disk, and its process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Folder {
+    spec: Option<Spec>,
+    prepared: Option<Prepared>,
+    started: bool,
+    process: Option<Process>,
+    log: Log,
+    /// Changes of the agent's that are in no commit.
+    pub(super) dirty: bool,
+    pub(super) committed: bool,
+    pub(super) delivered_branch: bool,
+    pub(super) end: Option<End>,
+    closed: bool,
+    delivered: u64,
+    /// Its completion action failed at least once.
+    pub(super) action_failed: bool,
+    pub(super) starts: u32,
+    pub(super) commit_failed: bool,
+    /// Its processes could not be ended at least once: they may outlive it.
+    pub(super) unkillable: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Process {
+    started_by: EffectId,
+    temper: Temper,
+    /// It was asked to end, and will.
+    ending: bool,
+}
+
+/// An output log: what was written, with the number of each token in its stream.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    writes: Vec<(Stream, String)>,
+    tokens: [u32; 2],
+    closed: bool,
+}
+
+/// Each write takes ten bytes of the log and has a header of nine: any numbers would do.
+const RECORD: u64 = 19;
+
+impl Log {
+    fn end(&self) -> u64 {
+        self.writes.len() as u64 * RECORD
+    }
+
+    fn write(&mut self, stream: Stream, newline: bool) {
+        let (count, letter) = match stream {
+            Stream::Stdout => (&mut self.tokens[0], 'o'),
+            Stream::Stderr => (&mut self.tokens[1], 'e'),
+        };
+        *count += 1;
+        self.writes.push((stream, format!("{letter}{count};{}", if newline { "\n" } else { "" })));
+    }
+
+    /// At most three records, so that reads end in odd places.
+    fn read(&self, from: u64) -> Chunk {
+        let first = (from / RECORD) as usize;
+        let mut parts: Vec<Part> = Vec::new();
+        let mut to = from;
+        for (stream, text) in self.writes.iter().skip(first).take(3) {
+            to += RECORD;
+            let line_end = text.ends_with('\n').then_some(to);
+            match parts.last_mut() {
+                Some(part) if part.stream == *stream => {
+                    part.text.push_str(text);
+                    part.line_end = line_end.or(part.line_end);
+                }
+                _ => parts.push(Part { stream: *stream, text: text.clone(), line_end }),
+            }
+        }
+        Chunk { from, to, parts }
+    }
+}
+
+impl Machine {
+    /// The daemon wants something done.
+    pub fn take(&mut self, id: EffectId, task: TaskId, work: Work) {
+        assert!(!self.pending.contains_key(&id), "the effect {id} was given twice");
+        self.pending.insert(id, (task, work));
+    }
+
+    /// The daemon calls an effect off.
+    pub fn cancel(&mut self, id: EffectId) {
+        if self.pending.contains_key(&id) {
+            self.cancelled.insert(id);
+        }
+    }
+
+    /// Everything that can be answered now, in order.
+    #[must_use]
+    pub fn ready(&self) -> Vec<EffectId> {
+        let exits = self.exits.iter().map(|(id, _)| *id);
+        self.pending
+            .iter()
+            .filter(|(id, (task, work))| self.can_answer(**id, *task, work))
+            .map(|(id, _)| *id)
+            .chain(exits)
+            .collect()
+    }
+
+    fn can_answer(&self, id: EffectId, task: TaskId, work: &Work) -> bool {
+        match work {
+            Work::Read { from } => {
+                let log = self.tasks.get(&task).map(|folder| &folder.log);
+                self.cancelled.contains(&id) || log.is_none_or(|log| log.end() > *from || log.closed)
+            }
+            Work::Accept { .. }
+            | Work::Prepare(_)
+            | Work::Start(_)
+            | Work::Stdin { .. }
+            | Work::Signal { .. }
+            | Work::Empty
+            | Work::Commit(_)
+            | Work::PutBranch { .. }
+            | Work::Conclude { .. }
+            | Work::Delivered { .. }
+            | Work::Close => true,
+        }
+    }
+
+    /// Does one of them, and gives the answer that the daemon gets.
+    pub fn perform(&mut self, id: EffectId, fails: bool, kind: impl Fn(TaskId) -> TaskKind) -> Option<Input> {
+        if let Some(at) = self.exits.iter().position(|(exit, _)| *exit == id)
+            && !self.pending.contains_key(&id)
+        {
+            let (id, status) = self.exits.remove(at);
+            return Some(Input::Exited { id, status });
+        }
+        let (task, work) = self.pending.remove(&id)?;
+        let cancelled = self.cancelled.remove(&id);
+        let outcome = if cancelled && !matches!(work, Work::Read { .. }) {
+            // What was called off in time was not done.
+            self.tasks.entry(task).or_default().refused(&work);
+            Outcome::Failed("cancelled".to_string())
+        } else if fails && may_fail(&work) {
+            self.tasks.entry(task).or_default().refused(&work);
+            Outcome::Failed("no space left on device".to_string())
+        } else {
+            self.carry_out(id, task, work, cancelled, kind(task))
+        };
+        Some(Input::Done { id, outcome })
+    }
+
+    fn carry_out(&mut self, id: EffectId, task: TaskId, work: Work, cancelled: bool, kind: TaskKind) -> Outcome {
+        let folder = self.tasks.entry(task).or_default();
+        match work {
+            Work::Accept { spec } => {
+                folder.end = None;
+                folder.spec = Some(*spec);
+            }
+            Work::Prepare(prepare) => {
+                assert!(folder.spec.is_some(), "{task} is prepared before it is written down");
+                let here = prepare.repository.is_some();
+                let prepared = Prepared {
+                    base: here.then(|| "0123456789abcdef".to_string()),
+                    local: here.then(|| "/repository".to_string()),
+                };
+                folder.prepared = Some(prepared.clone());
+                return Outcome::Prepared(prepared);
+            }
+            Work::Start(_) => {
+                assert!(!folder.started, "{task} is started twice");
+                folder.started = true;
+                folder.starts += 1;
+                folder.dirty = kind.changes;
+                folder.process = Some(Process { started_by: id, temper: kind.temper, ending: false });
+                return Outcome::Started { pid: 4321 };
+            }
+            Work::Read { from } => {
+                return Outcome::Chunk(if cancelled {
+                    Chunk { from, to: from, parts: Vec::new() }
+                } else {
+                    folder.log.read(from)
+                });
+            }
+            Work::Stdin { .. } if folder.process.is_none() => return Outcome::Failed("broken pipe".to_string()),
+            Work::Stdin { .. } => {}
+            Work::Signal { signal } => {
+                if let Some(process) = &mut folder.process {
+                    process.ending |= match signal {
+                        Signal::Interrupt => process.temper == Temper::Mild,
+                        Signal::Terminate => process.temper <= Temper::Firm,
+                    };
+                }
+            }
+            Work::Empty => {
+                let process = folder.process.take();
+                folder.log.closed = true;
+                let log_end = folder.log.end();
+                let killed = u32::from(process.is_some());
+                if let Some(process) = process {
+                    self.exits.push((process.started_by, ExitStatus::Signal(9)));
+                }
+                return Outcome::Emptied { killed, log_end };
+            }
+            Work::Commit(commit) => {
+                assert!(folder.process.is_none() || folder.unkillable, "{task} is committed while its agent runs");
+                folder.committed |= folder.dirty;
+                folder.dirty = false;
+                let change = Change {
+                    commit: format!("commit-of-{}", commit.branch),
+                    files: 1,
+                    insertions: 2,
+                    deletions: 0,
+                    note: None,
+                };
+                return Outcome::Committed(folder.committed.then_some(change));
+            }
+            Work::PutBranch { .. } => {
+                assert!(folder.committed, "{task} delivers a branch that is not committed");
+                folder.delivered_branch = true;
+                return Outcome::Delivered { message: "the branch is there".to_string() };
+            }
+            Work::Conclude { end } => folder.end = Some(end),
+            Work::Delivered { to } => folder.delivered = folder.delivered.max(to),
+            Work::Close => folder.closed = true,
+        }
+        Outcome::Done
+    }
+
+    /// An agent writes, if it runs.
+    pub fn write(&mut self, task: TaskId, stderr: bool, newline: bool) -> bool {
+        let Some(folder) = self.tasks.get_mut(&task) else { return false };
+        if folder.process.is_some() {
+            folder.log.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline);
+        }
+        folder.process.is_some()
+    }
+
+    /// An agent ends by itself, if it runs and ever does so.
+    pub fn exit(&mut self, task: TaskId, code: u8) -> bool {
+        let Some(folder) = self.tasks.get_mut(&task) else { return false };
+        let Some(process) = folder.process.take_if(|process| process.ending || process.temper != Temper::Stubborn)
+        else {
+            return false;
+        };
+        self.exits.push((process.started_by, ExitStatus::Code(i32::from(code))));
+        true
+    }
+
+    /// Agents that were asked to end, and those that would end by themselves some time.
+    #[must_use]
+    pub fn ending(&self) -> Vec<TaskId> {
+        let ends = |process: &Process| process.ending || process.temper != Temper::Stubborn;
+        self.tasks.iter().filter(|(_, folder)| folder.process.as_ref().is_some_and(ends)).map(|(id, _)| *id).collect()
+    }
+
+    /// Agents that run.
+    #[must_use]
+    pub fn running(&self) -> Vec<TaskId> {
+        self.tasks.iter().filter(|(_, folder)| folder.process.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    /// The daemon is killed: of what was under way, some was done. What is on the disk stays, and so do the
+    /// agents.
+    pub fn kill_daemon(&mut self, done: u8, kind: impl Fn(TaskId) -> TaskKind) {
+        for (at, id) in self.ready().into_iter().enumerate() {
+            if done & (1 << (at % 8)) != 0 {
+                self.perform(id, false, &kind);
+            }
+        }
+        self.pending.clear();
+        self.cancelled.clear();
+        self.exits.clear();
+    }
+
+    /// Whether nothing is under way: what waits for output that will not come does not count.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ready().is_empty()
+    }
+
+    /// What the next daemon finds.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<Leftover> {
+        let leftover = |folder: &Folder| {
+            let stage = match (&folder.end, folder.started) {
+                (Some(end), _) => Stage::Ended(end.clone()),
+                (None, true) => Stage::Started(folder.prepared.clone().unwrap_or_default()),
+                (None, false) => Stage::Accepted,
+            };
+            Some(Leftover { spec: folder.spec.clone()?, stage, delivered: folder.delivered, closed: folder.closed })
+        };
+        self.tasks.values().filter_map(leftover).collect()
+    }
+
+    /// How many tokens each stream of a task's output has; none where somebody may go on writing for ever.
+    #[must_use]
+    pub fn tokens(&self, task: TaskId) -> Option<[u32; 2]> {
+        let folder = self.tasks.get(&task)?;
+        (!folder.unkillable).then_some(folder.log.tokens)
+    }
+
+    pub(super) fn folder(&self, task: TaskId) -> Option<&Folder> {
+        self.tasks.get(&task)
+    }
+
+    /// Whether the work of a task that ended is safe.
+    pub(super) fn is_work_kept(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_none_or(|folder| !folder.dirty || folder.commit_failed)
+    }
+
+    /// How the record on the disk says that a task ended.
+    #[must_use]
+    pub fn recorded_end(&self, task: TaskId) -> Option<EndStatus> {
+        self.tasks.get(&task)?.end.as_ref().map(|end| end.status)
+    }
+}
+
+/// A signal and a byte on a pipe cost nothing: they do not fail for want of something.
+fn may_fail(work: &Work) -> bool {
+    match work {
+        Work::Accept { .. }
+        | Work::Prepare(_)
+        | Work::Start(_)
+        | Work::Empty
+        | Work::Commit(_)
+        | Work::PutBranch { .. }
+        | Work::Conclude { .. }
+        | Work::Delivered { .. }
+        | Work::Close => true,
+        Work::Read { .. } | Work::Stdin { .. } | Work::Signal { .. } => false,
+    }
+}

@@ -1,0 +1,461 @@
+//! The whole system in one process and one thread, deterministic.
+
+mod act;
+mod machine;
+mod net;
+mod server;
+
+use makima_core::effect::{Effect, Exit};
+use makima_core::id::{EffectId, TaskId};
+use makima_core::input::{Boot, Input, Stop};
+use makima_core::protocol::{
+    CheckMergeComplete, CheckTargetExists, CloneWorktree, InterruptTask, ListBranches, MergeAbort, MergeStart,
+    PauseTask, ResumeTask, RetryCompletionAction, SendMessage, ServerError, SpawnTask, UnreadableKind,
+};
+use makima_core::time::{Millis, Now};
+use makima_core::{Compat, Config, Daemon};
+use uuid::Uuid;
+
+pub use self::act::{Act, Refusal, TaskKind, Temper};
+pub use self::machine::Machine;
+use self::net::Net;
+pub use self::server::{Manner, Reply, Server};
+
+/// The world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The real core.
+    pub daemon: Daemon,
+    /// The machine that it runs on.
+    pub machine: Machine,
+    /// The server that it talks to.
+    pub server: Server,
+    net: Net,
+    now: Now,
+    incarnation: u32,
+    kinds: Vec<Option<TaskKind>>,
+    /// The daemon's last word.
+    pub exit: Option<Exit>,
+    newest: Option<EffectId>,
+    /// Steps of the daemon so far.
+    pub steps: u64,
+    /// Every input so far, if they are to be kept.
+    pub recording: Option<Vec<(Now, Input)>>,
+    /// What is being done, for people: kept where somebody reads it.
+    pub transcript: Option<Vec<String>>,
+}
+
+/// The tasks of the world.
+pub const TASKS: u8 = 8;
+
+/// The most tasks that run at once.
+pub const SLOTS: u32 = 3;
+
+/// The name of a task of the world.
+#[must_use]
+pub const fn task_id(task: u8) -> TaskId {
+    TaskId(Uuid::from_u128(0x1000_0000_0000_4000_8000_0000_0000_0000 + task as u128))
+}
+
+fn config() -> Config {
+    Config {
+        machine_id: "machine".to_string(),
+        hostname: "host".to_string(),
+        max_tasks: SLOTS,
+        working_directory: "/work".to_string(),
+        home_directory: "/home".to_string(),
+        worktrees_directory: "/worktrees".to_string(),
+        once: false,
+        compat: Compat::default(),
+    }
+}
+
+impl World {
+    /// A world in which the daemon has just been started.
+    #[must_use]
+    pub fn new(manner: Manner, seed: u64) -> Self {
+        let mut world = Self {
+            daemon: Daemon::new(config()),
+            machine: Machine::default(),
+            server: Server::new(manner),
+            net: Net::default(),
+            now: Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) },
+            incarnation: 0,
+            kinds: vec![None; usize::from(TASKS)],
+            exit: None,
+            newest: None,
+            steps: 0,
+            recording: None,
+            transcript: None,
+        };
+        world.boot(seed);
+        world
+    }
+
+    fn boot(&mut self, seed: u64) {
+        self.incarnation += 1;
+        self.daemon = Daemon::new(config());
+        self.exit = None;
+        self.newest = None;
+        let leftovers = self.machine.leftovers();
+        self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, leftovers }));
+    }
+
+    fn kind(&self, task: TaskId) -> TaskKind {
+        let kind = self.kinds.iter().enumerate().find(|(n, _)| task_id(*n as u8) == task);
+        kind.and_then(|(_, kind)| *kind).unwrap_or(TaskKind {
+            local: true,
+            branch: true,
+            changes: true,
+            subtask: false,
+            temper: Temper::Mild,
+        })
+    }
+
+    /// Lets something happen. False where it could not.
+    pub fn apply(&mut self, act: Act) -> bool {
+        match act {
+            Act::Spawn { task, kind } => self.spawn(task, kind),
+            Act::Interrupt { task, graceful } => {
+                self.server.say(InterruptTask { task_id: task_id(task).0, graceful });
+                self.server.is_open()
+            }
+            Act::Message { task } => {
+                self.server.say(SendMessage { task_id: task_id(task).0, message: "go on".to_string() });
+                self.server.is_open()
+            }
+            Act::Other { task, which } => self.other(task, which),
+            Act::Rubbish => {
+                self.server.is_open() && {
+                    self.server.replies.push_back(Reply::Rubbish);
+                    true
+                }
+            }
+            Act::Complain => {
+                self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() });
+                self.server.is_open()
+            }
+            Act::Accept => self.accept(),
+            Act::Refuse(refusal) => self.net.refuse(refusal).map(|input| self.step(input)).is_some(),
+            Act::Deliver => self.deliver(),
+            Act::Answer => self.answer(),
+            Act::Flush => self.net.flush().map(|input| self.step(input)).is_some(),
+            Act::Cut { told } => self.cut(told),
+            Act::Stale => self.net.stale().map(|input| self.step(input)).is_some(),
+            Act::Perform { nth, fails } => self.perform(nth, fails),
+            Act::Write { task, stderr, newline } => self.machine.write(task_id(task), stderr, newline),
+            Act::Exit { task, code } => self.machine.exit(task_id(task), code),
+            Act::Advance => self.advance(),
+            Act::Pass(ms) => self.pass(Millis(u64::from(ms))),
+            Act::Sleep => self.sleep(),
+            Act::Stop { forced } => {
+                self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
+                true
+            }
+            Act::Kill { done } => self.kill(done),
+        }
+    }
+
+    fn spawn(&mut self, task: u8, kind: TaskKind) -> bool {
+        if !self.server.is_open() {
+            return false;
+        }
+        let kind = *self.kinds[usize::from(task)].get_or_insert(kind);
+        self.server.say(SpawnTask {
+            task_id: task_id(task).0,
+            task_name: String::new(),
+            plan: "do something".to_string(),
+            repo_url: kind.local.then(|| "/repository".to_string()),
+            base_branch: None,
+            target_branch: None,
+            parent_task_id: kind.subtask.then(|| task_id(TASKS).0),
+            depth: i32::from(kind.subtask),
+            is_orchestrator: false,
+            target_repo_path: None,
+            completion_action: kind.branch.then(|| "branch".to_string()),
+            continue_from_task_id: None,
+            copy_files: None,
+        });
+        true
+    }
+
+    fn other(&mut self, task: u8, which: u8) -> bool {
+        let task_id = task_id(task).0;
+        match which % 9 {
+            0 => self.server.say(PauseTask { task_id }),
+            1 => self.server.say(ResumeTask { task_id }),
+            2 => self.server.say(ListBranches { task_id }),
+            3 => self.server.say(MergeStart { task_id, source_branch: "b".to_string() }),
+            4 => self.server.say(MergeAbort { task_id }),
+            5 => self.server.say(CheckMergeComplete { task_id }),
+            6 => self.server.say(CloneWorktree { task_id, target_dir: "/x".to_string() }),
+            7 => self.server.say(CheckTargetExists { task_id, target_dir: "/x".to_string() }),
+            _ => self.server.say(RetryCompletionAction {
+                task_id,
+                task_name: String::new(),
+                action: "branch".to_string(),
+                target_repo_path: "/x".to_string(),
+                target_branch: None,
+            }),
+        }
+        self.server.is_open()
+    }
+
+    fn accept(&mut self) -> bool {
+        let Some(input) = self.net.accept() else { return false };
+        self.server.connected();
+        self.step(input);
+        true
+    }
+
+    fn deliver(&mut self) -> bool {
+        let Some(frame) = self.net.deliver() else { return false };
+        match frame {
+            net::Frame::Message(message) => {
+                self.note(|| format!("-> {}", message.write()));
+                self.server.hear(&message, |task| self.machine.tokens(task));
+            }
+            net::Frame::Ping(n) => {
+                self.note(|| format!("-> ping {n}"));
+                self.server.pinged(n);
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self) -> bool {
+        let Some(epoch) = self.net.epoch() else { return false };
+        let Some(reply) = self.server.replies.pop_front() else { return false };
+        let input = match reply {
+            Reply::Command(command) => {
+                self.note(|| format!("<- {}", command.write()));
+                Input::Command { epoch, command, credentials: None }
+            }
+            Reply::Pong(n) => {
+                self.note(|| format!("<- pong {n}"));
+                Input::Pong { epoch, n }
+            }
+            Reply::Rubbish => Input::Unreadable {
+                epoch,
+                what: makima_core::protocol::Unreadable {
+                    kind: UnreadableKind::NotAMessage,
+                    message_type: None,
+                    reason: "rubbish".to_string(),
+                    column: 1,
+                },
+            },
+        };
+        self.step(input);
+        true
+    }
+
+    fn cut(&mut self, told: bool) -> bool {
+        if !self.net.is_up() {
+            return false;
+        }
+        self.server.disconnected();
+        if let Some(input) = self.net.cut(told) {
+            self.step(input);
+        }
+        true
+    }
+
+    fn perform(&mut self, nth: u8, fails: bool) -> bool {
+        let ready = self.machine.ready();
+        if ready.is_empty() {
+            return false;
+        }
+        let id = ready[usize::from(nth) % ready.len()];
+        let kinds = self.clone_kinds();
+        let Some(input) = self.machine.perform(id, fails, |task| kinds(task)) else { return false };
+        self.step(input);
+        true
+    }
+
+    fn clone_kinds(&self) -> impl Fn(TaskId) -> TaskKind + use<> {
+        let kinds: Vec<TaskKind> = (0..TASKS).map(|task| self.kind(task_id(task))).collect();
+        move |task| (0..TASKS).find(|n| task_id(*n) == task).map_or(kinds[0], |n| kinds[usize::from(n)])
+    }
+
+    /// Goes to the next moment at which something happens by itself.
+    fn advance(&mut self) -> bool {
+        match self.next_moment() {
+            Some(due) => self.go_to(due),
+            None => false,
+        }
+    }
+
+    fn pass(&mut self, span: Millis) -> bool {
+        let until = self.now.mono + span;
+        self.go_to(self.next_moment().map_or(until, |due| due.min(until)))
+    }
+
+    fn next_moment(&self) -> Option<Millis> {
+        let daemon = self.daemon.deadline().map(|(due, _)| due);
+        [daemon, self.net.deadline()].into_iter().flatten().min()
+    }
+
+    /// Time goes on; whoever has something due by then does it.
+    fn go_to(&mut self, moment: Millis) -> bool {
+        let moment = moment.max(self.now.mono);
+        self.now.unix = self.now.unix + moment.since(self.now.mono);
+        self.now.mono = moment;
+        if self.net.deadline().is_some_and(|due| due <= moment) {
+            self.server.disconnected();
+            if let Some(input) = self.net.give_up("connection timed out") {
+                self.step(input);
+            }
+        }
+        if self.daemon.deadline().is_some_and(|(due, _)| due <= moment) {
+            self.step(Input::Tick);
+        }
+        true
+    }
+
+    fn sleep(&mut self) -> bool {
+        let night = Millis::seconds(3_600);
+        self.now.mono = self.now.mono + night;
+        self.now.unix = self.now.unix + night;
+        self.now.asleep = self.now.asleep + night;
+        self.step(Input::Tick);
+        true
+    }
+
+    fn kill(&mut self, done: u8) -> bool {
+        let kinds = self.clone_kinds();
+        self.machine.kill_daemon(done, kinds);
+        self.server.disconnected();
+        self.net = Net::default();
+        self.boot(u64::from(done));
+        true
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        let at = self.now.mono;
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(format!("t={:<7} {}", at.0, line()));
+        }
+    }
+
+    /// One step of the daemon, and everything that must hold after it.
+    pub fn step(&mut self, input: Input) {
+        if self.exit.is_some() {
+            return;
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.push((self.now, input.clone()));
+        }
+        self.steps += 1;
+        let mut effects = Vec::new();
+        self.daemon.step(self.now, input, &mut effects);
+        self.daemon.check();
+        for effect in effects {
+            self.take(effect);
+        }
+        self.check();
+    }
+
+    fn take(&mut self, effect: Effect) {
+        match effect {
+            Effect::Link(effect) => {
+                if self.net.take(self.now.mono, effect) {
+                    self.server.disconnected();
+                }
+            }
+            Effect::Work { id, task, work } => {
+                assert!(self.newest < Some(id), "the effect {id} is not a new one");
+                self.newest = Some(id);
+                self.note(|| format!("   {id} {work:?}"));
+                self.machine.take(id, task, work);
+            }
+            Effect::Cancel { id } => {
+                self.note(|| format!("   cancel {id}"));
+                self.machine.cancel(id);
+            }
+            Effect::Tell(notice) => self.note(|| format!("   # {notice}")),
+            Effect::Exit(exit) => self.exit = Some(exit),
+        }
+    }
+
+    /// What must hold at every moment, whatever happens.
+    fn check(&self) {
+        let running = self.machine.running().len();
+        assert!(running <= SLOTS as usize || self.incarnation > 1, "{running} agents run at once");
+    }
+
+    /// Heals the system and lets it run until everything that was begun has come to its end.
+    ///
+    /// # Panics
+    /// Where it does not get there.
+    pub fn settle(&mut self) {
+        for _ in 0..20_000 {
+            if self.is_settled() {
+                return self.check_end();
+            }
+            // A daemon that was told to stop is started again some day.
+            if self.exit.is_some() {
+                self.kill(u8::MAX);
+            }
+            let progress = self.apply(Act::Accept)
+                || self.apply(Act::Flush)
+                || self.apply(Act::Deliver)
+                || self.apply(Act::Answer)
+                || self.apply(Act::Perform { nth: 0, fails: false })
+                || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
+                || self.interrupt_stubborn()
+                || self.apply(Act::Advance);
+            assert!(progress, "nothing is left to happen, and the system has not settled: {}", self.describe());
+        }
+        panic!("the system does not settle: {}", self.describe());
+    }
+
+    /// Stubborn agents have to be killed: somebody asks for it.
+    fn interrupt_stubborn(&mut self) -> bool {
+        let Some(task) = self.machine.running().first().copied() else { return false };
+        let open = self.server.is_open() && self.daemon.statuses().any(|(id, _)| id == task);
+        if open {
+            self.server.say(InterruptTask { task_id: task.0, graceful: false });
+        }
+        open
+    }
+
+    fn is_settled(&self) -> bool {
+        let told = self.server.accepted().all(|task| self.server.end(task).is_some());
+        told && self.daemon.untold() == 0 && self.machine.is_idle()
+    }
+
+    fn describe(&self) -> String {
+        let statuses: Vec<_> = self.daemon.statuses().map(|(id, status)| format!("{id} {status:?}")).collect();
+        format!(
+            "{statuses:?}, link {}, deadline {:?}, net {:?}",
+            self.daemon.link_state(),
+            self.daemon.deadline(),
+            self.net
+        )
+    }
+
+    /// What must hold once everything has come to its end.
+    fn check_end(&self) {
+        for task in self.server.accepted() {
+            let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
+            let folder = self.machine.folder(task).expect("a task that was taken on has a folder");
+            assert!(folder.starts <= 1, "{task} was started {} times", folder.starts);
+            assert!(self.machine.is_work_kept(task), "the work of {task} is lost");
+            assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
+            let kind = self.kind(task);
+            assert!(
+                !kind.branch || !folder.committed || self.server.knows_action(task),
+                "nobody was told of {task}'s action"
+            );
+            if *success && kind.branch && folder.committed && kind.local {
+                assert!(folder.delivered_branch || folder.action_failed, "the branch of {task} was not delivered");
+            }
+        }
+        for task in self.machine.running() {
+            assert!(
+                self.machine.folder(task).is_some_and(|folder| folder.unkillable),
+                "the agent of {task} is left running"
+            );
+        }
+    }
+}
