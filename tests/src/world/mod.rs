@@ -12,6 +12,7 @@ use makima_core::protocol::{
     CheckMergeComplete, CheckTargetExists, CloneWorktree, InterruptTask, ListBranches, MergeAbort, MergeStart,
     PauseTask, ResumeTask, RetryCompletionAction, SendMessage, ServerError, SpawnTask, UnreadableKind,
 };
+use makima_core::task::Status;
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
@@ -411,12 +412,13 @@ impl World {
 
     /// Stubborn agents have to be killed: somebody asks for it.
     fn interrupt_stubborn(&mut self) -> bool {
-        let Some(task) = self.machine.running().first().copied() else { return false };
-        let open = self.server.is_open() && self.daemon.statuses().any(|(id, _)| id == task);
-        if open {
-            self.server.say(InterruptTask { task_id: task.0, graceful: false });
-        }
-        open
+        let agents = self.machine.running();
+        let stubborn = self.daemon.statuses().find(|(id, status)| *status == Status::Running && agents.contains(id));
+        let Some((task, _)) = stubborn.filter(|_| self.server.is_open() && self.server.replies.is_empty()) else {
+            return false;
+        };
+        self.server.say(InterruptTask { task_id: task.0, graceful: false });
+        true
     }
 
     fn is_settled(&self) -> bool {
