@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use makima_core::protocol::{Authenticate, DaemonCommand, DaemonMessage, ServerError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::app::App;
 use crate::engine::Outgoing;
@@ -139,7 +139,7 @@ async fn authenticate(app: &App, socket: &mut WebSocket) -> Result<Authenticate,
 
 async fn live(app: &App, socket: &mut WebSocket, id: SessionId, mut commands: mpsc::Receiver<Outgoing>) -> End {
     let mut full = app.engine.full();
-    let mut pings = interval(PING);
+    let mut pings = interval_at(Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     let mut stop = pin!(app.stop.cancelled());

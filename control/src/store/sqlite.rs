@@ -31,7 +31,7 @@ pub struct Sqlite {
     /// half-way. The next write opens a new one.
     writer: Mutex<Option<SqliteConnection>>,
     readers: SqlitePool,
-    _lock: File,
+    lock: File,
 }
 
 impl Sqlite {
@@ -46,7 +46,7 @@ impl Sqlite {
             .acquire_timeout(READER_WAIT)
             .test_before_acquire(false)
             .connect_lazy_with(open::options(path).pragma("query_only", "on").row_buffer_size(8));
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(Some(writer)), readers, _lock: lock })
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(Some(writer)), readers, lock })
     }
 
     /// Does this with the one connection that writes, and keeps that only if it went well.
@@ -115,6 +115,8 @@ impl Store for Sqlite {
             {
                 tracing::warn!(%error, "the data file was not closed cleanly");
             }
+            // Somebody may still hold this store; the file is free for the next one all the same.
+            let _ = self.lock.unlock();
         }
         .boxed()
     }

@@ -1,0 +1,12 @@
+//! The control server from outside: its pure hub, and a whole one on a port of its own.
+
+mod common;
+mod follow;
+mod guard;
+mod hub;
+mod hub_properties;
+mod rate;
+mod rest;
+mod restart;
+mod socket;
+mod store_failure;
