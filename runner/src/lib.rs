@@ -1,1 +1,4 @@
 //! Under construction.
+pub mod executor;
+pub mod home;
+pub mod launcher;

@@ -1,2 +1,6 @@
 //! makima.
-fn main() {}
+fn main() {
+    if let Some(code) = makima_runner::launcher::intercept(std::env::args_os()) {
+        std::process::exit(code);
+    }
+}
