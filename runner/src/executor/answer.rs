@@ -1,0 +1,104 @@
+//! Answering every effect exactly once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use makima_core::id::EffectId;
+use makima_core::input::{ExitStatus, Input, Outcome};
+use tokio::sync::mpsc;
+
+use super::cancel::Cancel;
+use super::mask::Secrets;
+
+/// Where answers go out, and which are still owed.
+pub(super) struct Desk {
+    events: mpsc::UnboundedSender<Input>,
+    secrets: Secrets,
+    owed: Mutex<HashMap<EffectId, Arc<Cancel>>>,
+}
+
+impl Desk {
+    pub(super) fn new(events: mpsc::UnboundedSender<Input>, secrets: Secrets) -> Self {
+        Self { events, secrets, owed: Mutex::default() }
+    }
+
+    /// A new debt.
+    pub(super) fn open(self: &Arc<Self>, id: EffectId) -> Answer {
+        let cancel = Arc::new(Cancel::default());
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&cancel));
+        Answer { id, cancel, desk: Some(Arc::clone(self)) }
+    }
+
+    /// One that was answered already is none any more.
+    pub(super) fn cancel(&self, id: EffectId) {
+        let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cancel) = owed.get(&id) {
+            cancel.cancel();
+        }
+    }
+
+    fn settle(&self, id: EffectId, outcome: Outcome) {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let outcome = match outcome {
+            // What others said may hold what they were given.
+            Outcome::Failed(why) => Outcome::Failed(self.secrets.masked(&why)),
+            Outcome::Done
+            | Outcome::Prepared(_)
+            | Outcome::Started { .. }
+            | Outcome::Chunk(_)
+            | Outcome::Emptied { .. }
+            | Outcome::Committed(_)
+            | Outcome::Delivered { .. } => outcome,
+        };
+        self.send(Input::Done { id, outcome });
+    }
+
+    fn send(&self, input: Input) {
+        // Nobody listens any more when the daemon ends.
+        let _ = self.events.send(input);
+    }
+}
+
+/// The answer that one effect is owed. If it is dropped, as by a panic, the effect has failed.
+pub(super) struct Answer {
+    pub(super) id: EffectId,
+    pub(super) cancel: Arc<Cancel>,
+    desk: Option<Arc<Desk>>,
+}
+
+impl Answer {
+    pub(super) fn give(mut self, outcome: Outcome) {
+        if let Some(desk) = self.desk.take() {
+            desk.settle(self.id, outcome);
+        }
+    }
+
+    /// Tells that the agent runs. Returns what tells that it has ended.
+    pub(super) fn started(mut self, pid: u32) -> impl FnOnce(ExitStatus) + Send + 'static {
+        let (desk, id) = (self.desk.take(), self.id);
+        if let Some(desk) = &desk {
+            desk.settle(id, Outcome::Started { pid });
+        }
+        move |status| {
+            if let Some(desk) = desk {
+                desk.send(Input::Exited { id, status });
+            }
+        }
+    }
+
+    /// Done, or failed with what it was about.
+    pub(super) fn done(self, result: std::io::Result<()>, what: &str) {
+        self.give(match result {
+            Ok(()) => Outcome::Done,
+            Err(failure) => Outcome::Failed(format!("{what}: {failure}")),
+        });
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            desk.settle(self.id, Outcome::Failed("it broke off".to_owned()));
+        }
+    }
+}

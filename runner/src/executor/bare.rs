@@ -1,0 +1,266 @@
+//! The shared bare repositories: one per URL, the daemon's own. Upstream's branches stand in `refs/heads/`,
+//! its tags in `refs/tags/`; finished work stands in `refs/makima/`, where no name of upstream's can collide
+//! with it and no clone takes it for a branch. Tasks borrow their objects, so nothing is ever pruned.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fs_err as fs;
+use tokio::sync::Mutex;
+
+use super::cancel::Cancel;
+use super::git::{BRING, Call, Git, GitError};
+use super::refs;
+use super::source::{Source, Tips};
+use crate::home::Home;
+
+/// A lock file of git's that is older belongs to nobody: ours hold the repository's mutex, and those of an
+/// earlier life of the daemon have ended by then.
+const LOCK_AGE: Duration = Duration::from_secs(5);
+
+/// Where finished work and what was kept aside stand.
+pub(super) const OURS: &str = "refs/makima/";
+
+/// One shared bare repository.
+#[derive(Clone, Debug)]
+pub(super) struct Bare {
+    pub(super) path: PathBuf,
+    /// Held while it is written to.
+    pub(super) turn: Arc<Mutex<()>>,
+}
+
+/// The folder for a source: readable, and one for each.
+pub(super) fn folder_for(home: &Home, source: Option<&Source>) -> PathBuf {
+    let Some(source) = source else { return home.repos().join("no-repository.git") };
+    let last = source.address.trim_end_matches('/').trim_end_matches("/.git").trim_end_matches(".git");
+    let last = last.rsplit(['/', ':']).next().unwrap_or_default();
+    let slug: String = last.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(40).collect();
+    let slug = if slug.is_empty() { "repository" } else { slug.as_str() };
+    home.repos().join(format!("{slug}-{:032x}.git", fnv(source.address.as_bytes())))
+}
+
+/// FNV-1a of 128 bits: the same in every version of this program, as a folder's name must be.
+fn fnv(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
+    })
+}
+
+impl Bare {
+    /// Makes it there and current, where `tips` is what the source has now.
+    pub(super) async fn bring(&self, git: &Git, cancel: &Cancel, source: &Source, tips: &Tips) -> Result<(), GitError> {
+        if self.is_whole() && self.has(tips) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        if !self.is_whole() {
+            self.set_aside_and_clone(git, cancel, source).await?;
+        }
+        if !self.has(tips) {
+            self.fetch(git, cancel, source).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes it anew from its source. What finished tasks had left in it is taken along as far as it can be
+    /// read, and the old one is kept.
+    pub(super) async fn renew(&self, git: &Git, cancel: &Cancel, source: &Source) -> Result<(), GitError> {
+        let _turn = self.turn.lock().await;
+        self.set_aside_and_clone(git, cancel, source).await
+    }
+
+    /// The empty one, for tasks without a repository.
+    pub(super) async fn make_empty(&self, git: &Git, cancel: &Cancel) -> Result<(), GitError> {
+        if self.is_whole() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        let staging = self.staging().map_err(not_made(&self.path))?;
+        let call = Call::at(Path::new("/"), "init").args(["--bare", "--quiet", "--template="]);
+        git.run(cancel, call.names([staging.path()])).await?;
+        if !self.is_whole() {
+            self.take_place(staging).map_err(not_made(&self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Brings one object that no branch leads to.
+    pub(super) async fn fetch_object(
+        &self,
+        git: &Git,
+        cancel: &Cancel,
+        source: &Source,
+        oid: &str,
+    ) -> Result<(), GitError> {
+        let _turn = self.turn.lock().await;
+        git.run(cancel, self.fetching(source).names([source.address.as_str(), oid])).await.map(|_| ())
+    }
+
+    fn is_whole(&self) -> bool {
+        ["HEAD", "config", "objects", "refs"].iter().all(|name| self.path.join(name).exists())
+    }
+
+    /// Whether its branches and tags are the source's.
+    fn has(&self, tips: &Tips) -> bool {
+        refs::read(&self.path).is_ok_and(|mut refs| {
+            refs.retain(|name, _| !name.starts_with(OURS));
+            refs == tips.refs
+        })
+    }
+
+    async fn fetch(&self, git: &Git, cancel: &Cancel, source: &Source) -> Result<(), GitError> {
+        clear_locks(&self.path).await;
+        let call = self.fetching(source).args(["--prune", "--force"]);
+        let all = [source.address.as_str(), "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        git.run(cancel, call.names(all)).await?;
+        // Many small files are slow to compare with next time. Where this fails, it is only slower.
+        let _ = git.run(cancel, Call::on(&self.path, "pack-refs").arg("--all")).await;
+        Ok(())
+    }
+
+    fn fetching(&self, source: &Source) -> Call {
+        let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-write-fetch-head", "--no-tags"]);
+        source.with_login(call.limit(BRING))
+    }
+
+    async fn set_aside_and_clone(&self, git: &Git, cancel: &Cancel, source: &Source) -> Result<(), GitError> {
+        let staging = self.staging().map_err(not_made(&self.path))?;
+        // Where this fails, the temporary folder takes the half-made one with it.
+        self.clone_into(git, cancel, source, staging.path()).await?;
+        let Some(old) = self.take_place(staging).map_err(not_made(&self.path))? else { return Ok(()) };
+        tracing::warn!("{} could not be used; it was made anew, the old one is {}", self.path.display(), old.display());
+        self.take_over(git, cancel, &old).await;
+        Ok(())
+    }
+
+    async fn clone_into(&self, git: &Git, cancel: &Cancel, source: &Source, to: &Path) -> Result<(), GitError> {
+        let clone = |local: &[&str]| {
+            let call = Call::at(Path::new("/"), "clone").args(["--bare", "--quiet", "--template="]).args(local);
+            let call = call.setting("clone.defaultRemoteName", "origin").limit(BRING);
+            source.with_login(call.names([source.address.as_ref(), to.as_os_str()]))
+        };
+        if source.local.is_none() {
+            return git.run(cancel, clone(&[])).await.map(|_| ());
+        }
+        // Hard links; but what the user's repository itself borrows is copied, so that we borrow from nobody.
+        match git.run(cancel, clone(&["--dissociate"])).await {
+            Err(why @ GitError::Refused { code: Some(_), .. }) => {
+                // Some repositories cannot be linked (links among the objects, for one); all can be copied.
+                fs::remove_dir_all(to).and_then(|()| fs::create_dir(to)).map_err(not_made(to))?;
+                git.run(cancel, clone(&["--no-local"])).await.map(|_| ()).map_err(|_| why)
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn staging(&self) -> io::Result<tempfile::TempDir> {
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        tempfile::Builder::new().prefix(".making-").tempdir_in(folder)
+    }
+
+    /// Puts a whole one where it belongs. Returns where the one before went.
+    fn take_place(&self, staging: tempfile::TempDir) -> io::Result<Option<PathBuf>> {
+        let mut old = None;
+        if self.path.exists() {
+            let mut name = self.path.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".broken-{}", uuid::Uuid::now_v7()));
+            let aside = self.path.with_file_name(name);
+            fs::rename(&self.path, &aside)?;
+            old = Some(aside);
+        }
+        fs::rename(staging.path(), &self.path)?;
+        // It is no longer temporary.
+        let _ = staging.keep();
+        Ok(old)
+    }
+
+    /// Takes over the work of finished tasks, each by itself: one that is damaged must not keep the others.
+    async fn take_over(&self, git: &Git, cancel: &Cancel, old: &Path) {
+        // They say nothing that is not the same in both, and without them git does not open it.
+        for name in ["HEAD", "config"] {
+            if let Err(failure) = fs::copy(self.path.join(name), old.join(name)) {
+                tracing::warn!("{} cannot be mended: {failure}", old.display());
+            }
+        }
+        for name in refs::read(old).unwrap_or_default().into_keys().filter(|name| name.starts_with(OURS)) {
+            let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-write-fetch-head", "--no-tags"]);
+            let call = call.names([old.as_os_str(), format!("+{name}:{name}").as_ref()]);
+            if let Err(why) = git.run(cancel, call).await {
+                tracing::warn!("{name} could not be taken over from {}: {why}", old.display());
+            }
+        }
+    }
+}
+
+/// Whether what git said means that a repository of ours is damaged, and not that a request was wrong.
+pub(super) fn says_damaged(said: &str) -> bool {
+    const SIGNS: &[&str] = &[
+        "bad object",
+        "corrupt",
+        "unable to read",
+        "missing blob",
+        "missing tree",
+        "missing commit",
+        "inflate",
+        "loose object",
+        "packfile",
+        "did not send all necessary objects",
+        "invalid sha1 pointer",
+        "bad tree",
+        "could not parse",
+        "failed to read object",
+        "failed to unpack tree",
+        "unable to find",
+        "not a git repository",
+        "not a tree",
+        "invalid object",
+        "index file",
+        "pack has bad",
+    ];
+    SIGNS.iter().any(|sign| said.contains(sign))
+}
+
+fn not_made(path: &Path) -> impl Fn(io::Error) -> GitError {
+    let path = path.to_path_buf();
+    move |failure| GitError::Refused {
+        verb: "clone".to_owned(),
+        code: None,
+        said: format!("fatal: {} cannot be made: {failure}", path.display()),
+    }
+}
+
+/// Takes away lock files that a git which was killed has left; a young one is given the time to go by itself.
+pub(super) async fn clear_locks(git_dir: &Path) {
+    for name in ["packed-refs.lock", "HEAD.lock", "config.lock", "shallow.lock"] {
+        clear_lock(&git_dir.join(name)).await;
+    }
+    let mut folders = vec![git_dir.join("refs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "lock") {
+                clear_lock(&path).await;
+            }
+        }
+    }
+}
+
+async fn clear_lock(path: &Path) {
+    let age = |path: &Path| {
+        let written = fs::symlink_metadata(path).and_then(|data| data.modified()).ok()?;
+        Some(SystemTime::now().duration_since(written).unwrap_or_default())
+    };
+    while let Some(age) = age(path) {
+        if age < LOCK_AGE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        } else {
+            tracing::warn!("{} was left by a git that was killed; it is removed", path.display());
+            let _ = fs::remove_file(path);
+            return;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Putting a task's branch into a repository of the user's.
+
+use std::path::Path;
+
+use makima_core::id::TaskId;
+use makima_core::policy::BranchName;
+
+use super::Hands;
+use super::bare::OURS;
+use super::cancel::Cancel;
+use super::git::{BRING, Call, GitError};
+use super::record::Folder;
+use super::{refs, source};
+
+/// Puts the branch into `target`. Nothing that is open there is touched: one reference is new.
+pub(super) async fn put(
+    hands: &Hands,
+    task: TaskId,
+    target: &str,
+    branch: &BranchName,
+    commit: &str,
+    cancel: &Cancel,
+) -> Result<String, String> {
+    let place = source::repository_at(target, hands.settings.variable("HOME"))?;
+    let standing = Folder::of(&hands.home, task).standing().map_err(|why| why.to_string())?;
+    let bare = standing.ok_or("its worktree was never made")?.bare;
+    let work = format!("{OURS}{task}");
+    if refs::one(&bare, &work).as_deref() != Some(commit) {
+        return Err(format!("{work} in {} is not at {commit}", bare.display()));
+    }
+    let name = format!("refs/heads/{branch}");
+    let done = format!("branch `{branch}` is in {}", place.display());
+    match find(hands, &place, &name, cancel).await.map_err(|why| why.to_string())? {
+        Some(there) if there == commit => return Ok(done),
+        Some(there) => {
+            return Err(format!(
+                "{} has a branch `{branch}` already, at another commit ({there}); it is left as it is, the work is kept in {}",
+                place.display(),
+                bare.display()
+            ));
+        }
+        None => {}
+    }
+    let call = Call::at(&place, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+    let call = call.names([bare.as_os_str(), format!("{work}:{name}").as_ref()]);
+    match hands.git.run(cancel, call).await {
+        Ok(_) => Ok(done),
+        Err(why) => Err(in_the_way(hands, &place, &bare, why, cancel).await),
+    }
+}
+
+async fn find(hands: &Hands, place: &Path, name: &str, cancel: &Cancel) -> Result<Option<String>, GitError> {
+    let call = Call::at(place, "rev-parse").args(["--verify", "--quiet"]).fine(&[0, 1]);
+    Ok(hands.git.run(cancel, call.names([name])).await?.line())
+}
+
+/// Why the branch could not be put there. The one thing that people cannot guess from what git says is a
+/// branch whose name is a folder of ours.
+async fn in_the_way(hands: &Hands, place: &Path, bare: &Path, why: GitError, cancel: &Cancel) -> String {
+    match find(hands, place, "refs/heads/makima", cancel).await {
+        Ok(Some(_)) => format!(
+            "the repository {} has a branch named `makima`; git cannot hold `makima/…` beside it; rename that branch, \
+             the work is kept in {}",
+            place.display(),
+            bare.display()
+        ),
+        Ok(None) | Err(_) => format!("{why}; the work is kept in {}", bare.display()),
+    }
+}

@@ -1,0 +1,280 @@
+//! Committing what an agent left, and bringing it into the bare repository.
+//!
+//! Everything in the worktree that is not ignored is committed, also
+//! - an unfinished merge, rebase or cherry-pick: as it is, and said in the subject;
+//! - what was done away from our branch: the branch is put at the result, and commits of the branch that the
+//!   result does not lead to are kept under `refs/makima/kept/`;
+//! - repositories that the agent made inside: their files, as plain files. A link to a commit that nobody
+//!   else has would be the loss of what it points to. Their own history stays in the worktree.
+//!
+//! If the agent's repository cannot be used, its files are committed on top of where the work started.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use makima_core::effect::Commit;
+use makima_core::id::TaskId;
+use makima_core::input::Change;
+
+use super::Hands;
+use super::bare::{OURS, clear_locks, says_damaged};
+use super::cancel::Cancel;
+use super::git::{Answer, BRING, Call, GitError};
+use super::record::Folder;
+use super::refs;
+use super::scene::Scene;
+use super::stage::stage;
+use super::workshop::{KEPT, RESULT, Trust, Workshop};
+
+/// The longest that signing may take: a program that asks somebody for a passphrase asks nobody.
+const SIGN: Duration = Duration::from_secs(60);
+
+/// Commits the work of `task`. None if there is none.
+pub(super) async fn commit(
+    hands: &Hands,
+    task: TaskId,
+    wanted: &Commit,
+    cancel: &Cancel,
+) -> Result<Option<Change>, String> {
+    let folder = Folder::of(&hands.home, task);
+    let worktree = hands.home.worktree(task);
+    let standing = folder.standing().map_err(|why| format!("it cannot be known where its work belongs: {why}"))?;
+    let Some(standing) = standing else { return Ok(None) };
+    if !worktree.is_dir() {
+        return Err(format!("its worktree {} is gone", worktree.display()));
+    }
+    let scene = Scene::of(&worktree, wanted.branch.as_str());
+    let place = folder.file("git");
+    let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, place };
+    let mut last = String::new();
+    for trust in [Trust::All, Trust::Objects, Trust::Nothing] {
+        match job.attempt(trust).await {
+            Ok(change) => return Ok(change),
+            Err(Trouble::Damaged(why)) => {
+                tracing::warn!("{}: {why}; it is tried with less of it", job.worktree.display());
+                last = why;
+            }
+            Err(Trouble::Plain(why)) => return Err(why),
+        }
+    }
+    Err(last)
+}
+
+struct Job<'a> {
+    hands: &'a Hands,
+    task: TaskId,
+    wanted: &'a Commit,
+    cancel: &'a Cancel,
+    worktree: PathBuf,
+    bare: PathBuf,
+    scene: Scene,
+    place: PathBuf,
+}
+
+/// What the work has become.
+struct Work {
+    tip: String,
+    /// The former tip of our branch, if the new one does not lead to it.
+    kept: Option<String>,
+    notes: Vec<String>,
+}
+
+impl Job<'_> {
+    async fn attempt(&self, trust: Trust) -> Result<Option<Change>, Trouble> {
+        let long = self.wanted.base.as_ref().is_some_and(|base| base.len() == 64);
+        let opened = Workshop::open(self.place.clone(), &self.worktree, &self.bare, &self.scene, trust, long);
+        let (shop, index) = opened.map_err(|failure| Trouble::Plain(format!("nothing can be committed: {failure}")))?;
+        let parent = self.parent(&shop, trust).await?;
+        if !index {
+            let call = shop.call("read-tree");
+            let call = match &parent {
+                Some(parent) => call.names([parent]),
+                None => call.arg("--empty"),
+            };
+            self.run(call).await?;
+        }
+        let mut notes = stage(self.hands, self.cancel, &shop, self.wanted.base.as_deref()).await?;
+        if trust == Trust::Nothing || (parent.is_none() && self.wanted.base.is_some()) {
+            notes.push("the agent had broken its repository; its files are committed on top of the base".to_owned());
+        }
+        let work = match self.result(&shop, parent, trust, notes).await? {
+            Some(work) => work,
+            None => {
+                shop.close();
+                return Ok(None);
+            }
+        };
+        self.bring(&shop, &work).await?;
+        let change = self.change(&shop, &work).await?;
+        if trust != Trust::Nothing
+            && let Err(failure) = self.scene.finish(self.wanted.branch.as_str(), &shop.index(), &work.tip)
+        {
+            tracing::warn!("the branch in the worktree is not at the result: {failure}");
+        }
+        shop.close();
+        Ok(Some(change))
+    }
+
+    /// The commit that the files belong to: the agent's, our branch's, else where the work started.
+    async fn parent(&self, shop: &Workshop, trust: Trust) -> Result<Option<String>, Trouble> {
+        if trust != Trust::Nothing {
+            for oid in [&self.scene.head, &self.scene.tip].into_iter().flatten() {
+                if self.is_commit(shop, oid).await? {
+                    return Ok(Some(oid.clone()));
+                }
+            }
+        }
+        Ok(self.wanted.base.clone())
+    }
+
+    async fn is_commit(&self, shop: &Workshop, oid: &str) -> Result<bool, Trouble> {
+        let call = shop.call("rev-parse").args(["--verify", "--quiet"]).fine(&[0, 1, 128]);
+        Ok(self.run(call.names([format!("{oid}^{{commit}}")])).await?.code == 0)
+    }
+
+    /// What is staged, as a commit if it is not one yet.
+    async fn result(
+        &self,
+        shop: &Workshop,
+        parent: Option<String>,
+        trust: Trust,
+        mut notes: Vec<String>,
+    ) -> Result<Option<Work>, Trouble> {
+        let tree = self.line(shop.call("write-tree")).await?;
+        let before = match &parent {
+            Some(parent) => {
+                let call = shop.call("rev-parse").args(["--verify", "--quiet"]);
+                Some(self.line(call.names([format!("{parent}^{{tree}}")])).await?)
+            }
+            None => None,
+        };
+        let merging = if trust == Trust::Nothing { &[][..] } else { &self.scene.merging };
+        let nothing = match &before {
+            Some(before) => *before == tree,
+            None => self.run(shop.call("ls-files").arg("--cached")).await?.out.is_empty(),
+        };
+        let unfinished = self.scene.unfinished.filter(|_| trust != Trust::Nothing);
+        notes.extend(unfinished.map(str::to_owned));
+        let mut tip = if nothing && merging.is_empty() {
+            parent
+        } else {
+            let parents: Vec<&str> = parent.iter().chain(merging).map(String::as_str).collect();
+            Some(self.make(shop, &tree, &parents, unfinished).await?)
+        };
+        let mut kept = self.scene.tip.clone().filter(|_| trust != Trust::Nothing && !self.scene.on_branch);
+        if let (Some(branch), Some(now)) = (&kept, &tip) {
+            if self.leads_to(shop, now, branch).await? {
+                kept = None;
+            } else if nothing && self.leads_to(shop, branch, now).await? {
+                // The agent only went back to look.
+                tip = kept.take();
+            }
+        }
+        if let Some(kept) = &kept {
+            notes.push(format!("the branch was at {kept} before, which is kept as {OURS}kept/{}", self.task));
+        }
+        let tip = tip.filter(|tip| Some(tip) != self.wanted.base.as_ref() || kept.is_some());
+        Ok(tip.map(|tip| Work { tip, kept, notes }))
+    }
+
+    async fn leads_to(&self, shop: &Workshop, from: &str, to: &str) -> Result<bool, Trouble> {
+        let call = shop.call("merge-base").arg("--is-ancestor").fine(&[0, 1]);
+        Ok(self.run(call.names([to, from])).await?.code == 0)
+    }
+
+    /// A commit of this tree; the one that an earlier try has made, if there is one.
+    async fn make(&self, shop: &Workshop, tree: &str, parents: &[&str], note: Option<&str>) -> Result<String, Trouble> {
+        if let Some(made) = refs::one(&self.bare, &self.name()) {
+            let call = shop.call("log").args(["-1", "--format=%T %P"]).fine(&[0, 128]);
+            let said = self.run(call.names([&made])).await?.line().unwrap_or_default();
+            if said.split(' ').eq(std::iter::once(tree).chain(parents.iter().copied())) {
+                return Ok(made);
+            }
+        }
+        let mut call = shop.call("commit-tree").limit(SIGN).envs(self.hands.user.identity.iter().cloned());
+        if self.hands.user.signs {
+            call = call.arg("-S");
+        }
+        for parent in parents {
+            call = call.args(["-p", parent]);
+        }
+        let message = self.wanted.text.message(note);
+        let call = call.args(["-F", "-", tree]).input(message);
+        let made = self.run(call).await?;
+        made.line().filter(|oid| refs::is_oid(oid)).ok_or_else(|| Trouble::Plain("git made no commit".to_owned()))
+    }
+
+    fn name(&self) -> String {
+        format!("{OURS}{}", self.task)
+    }
+
+    /// Brings the work into the bare repository, and looks whether it is there.
+    async fn bring(&self, shop: &Workshop, work: &Work) -> Result<(), Trouble> {
+        let mut wanted = vec![format!("+{RESULT}:{}", self.name())];
+        let point = |name, oid: &str| {
+            shop.point(name, oid).map_err(|failure| Trouble::Plain(format!("the result cannot be named: {failure}")))
+        };
+        point(RESULT, &work.tip)?;
+        if let Some(kept) = &work.kept {
+            point(KEPT, kept)?;
+            wanted.push(format!("+{KEPT}:{OURS}kept/{}", self.task));
+        }
+        let bare = self.hands.bare(self.bare.clone());
+        let _turn = bare.turn.lock().await;
+        clear_locks(&bare.path).await;
+        let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+        let names = std::iter::once(shop.git.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
+        self.run(call.names(names)).await?;
+        if refs::one(&bare.path, &self.name()).as_deref() == Some(work.tip.as_str()) {
+            Ok(())
+        } else {
+            Err(Trouble::Plain(format!("{} is not in {}", work.tip, bare.path.display())))
+        }
+    }
+
+    async fn change(&self, shop: &Workshop, work: &Work) -> Result<Change, Trouble> {
+        let nothing = self.line(shop.call("hash-object").args(["-t", "tree", "/dev/null"])).await;
+        let base = match &self.wanted.base {
+            Some(base) => base.clone(),
+            None => nothing?,
+        };
+        let call = shop.call("diff").args(["--shortstat", "--no-ext-diff", "--no-textconv"]).limit(BRING);
+        let said = self.run(call.names([base.as_str(), &work.tip])).await?.line().unwrap_or_default();
+        let mut change = Change { commit: work.tip.clone(), files: 0, insertions: 0, deletions: 0, note: None };
+        for part in said.split(", ") {
+            let (number, what) = part.trim().split_once(' ').unwrap_or_default();
+            let number = number.parse().unwrap_or_default();
+            match what.chars().next() {
+                Some('f') => change.files = number,
+                Some('i') => change.insertions = number,
+                Some('d') => change.deletions = number,
+                Some(_) | None => {}
+            }
+        }
+        change.note = (!work.notes.is_empty()).then(|| work.notes.join("; "));
+        Ok(change)
+    }
+
+    async fn run(&self, call: Call) -> Result<Answer, Trouble> {
+        Ok(self.hands.git.run(self.cancel, call).await?)
+    }
+
+    async fn line(&self, call: Call) -> Result<String, Trouble> {
+        let answer = self.run(call).await?;
+        answer.line().ok_or_else(|| Trouble::Plain("git answered nothing".to_owned()))
+    }
+}
+
+/// Why the work was not committed.
+pub(super) enum Trouble {
+    /// The agent's repository is damaged: worth another try with less of it.
+    Damaged(String),
+    /// Anything else.
+    Plain(String),
+}
+
+impl From<GitError> for Trouble {
+    fn from(why: GitError) -> Self {
+        if says_damaged(why.said()) { Self::Damaged(why.to_string()) } else { Self::Plain(why.to_string()) }
+    }
+}

@@ -1,0 +1,374 @@
+//! The one door to git. Whatever is asked of git goes through [`Git::run`].
+//!
+//! Nothing that a server, a repository or an agent says becomes an option or is run: the environment is
+//! cleared, the configuration that could name a program is overruled, names stand behind
+//! `--end-of-options`, transports are listed. The user's own configuration stays in force: identity,
+//! credential helpers, proxies, signing.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use super::cancel::Cancel;
+
+/// The longest that a local step may take.
+pub(super) const LOCAL: Duration = Duration::from_secs(120);
+/// The longest that asking a server for its branches may take.
+pub(super) const ASK: Duration = Duration::from_secs(60);
+/// The longest that bringing or writing a repository's content may take.
+pub(super) const BRING: Duration = Duration::from_secs(60 * 60);
+/// The longest that git may go on after it was asked to end.
+const GRACE: Duration = Duration::from_secs(2);
+/// The longest that its pipes are read after its own end: a helper that it left behind may hold them.
+const DRAIN: Duration = Duration::from_millis(500);
+/// What is kept of its error messages.
+const SAID_MAX: usize = 16 * 1024;
+/// What is taken of its answers; more is a failure.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
+
+/// The variables of the user's that git gets, beside those that begin with `LC_` (which it does not).
+const VARIABLES: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SSH_AUTH_SOCK",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "GNUPGHOME",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH",
+];
+
+const FIXED: &[(&str, &str)] = &[
+    ("LANG", "C"),
+    ("LC_ALL", "C"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", ""),
+    ("SSH_ASKPASS", ""),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+    ("GIT_ALLOW_PROTOCOL", "file:https:ssh"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_LFS_SKIP_SMUDGE", "1"),
+    ("GIT_EDITOR", "false"),
+    ("GIT_MERGE_AUTOEDIT", "no"),
+];
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.untrackedCache", "false"),
+    ("core.pager", "cat"),
+    ("core.askPass", ""),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("protocol.ext.allow", "never"),
+    ("submodule.recurse", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("fetch.writeCommitGraph", "false"),
+    ("transfer.bundleURI", "false"),
+    ("i18n.commitEncoding", "UTF-8"),
+    ("color.ui", "false"),
+    ("advice.objectNameWarning", "false"),
+    ("advice.addEmbeddedRepo", "false"),
+];
+
+/// Why a git command did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GitError {
+    #[error("git cannot be run as `{}`: {reason}", program.display())]
+    NotRun { program: PathBuf, reason: io::Error },
+    #[error("{}", in_words(verb, said, *code))]
+    Refused { verb: String, code: Option<i32>, said: String },
+    #[error("git {verb} was not done after {} s and was ended", limit.as_secs())]
+    TooLong { verb: String, limit: Duration },
+    #[error("git {verb} answered more than {ANSWER_MAX} bytes")]
+    TooMuch { verb: String },
+    #[error("it was cancelled")]
+    Cancelled,
+}
+
+impl GitError {
+    /// What git said, to be looked into for what it cannot say by its exit status.
+    pub(super) fn said(&self) -> &str {
+        match self {
+            Self::Refused { said, .. } => said,
+            Self::NotRun { .. } | Self::TooLong { .. } | Self::TooMuch { .. } | Self::Cancelled => "",
+        }
+    }
+}
+
+/// What git said, without its decoration: the fatal lines if there are any, else all but hints.
+fn in_words(verb: &str, said: &str, code: Option<i32>) -> String {
+    let worth = |line: &&str| !line.is_empty() && !line.starts_with("hint:") && !line.starts_with("Cloning into");
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(worth).collect();
+    let grave = |line: &&&str| ["fatal:", "error:", "remote:", "ERROR:"].iter().any(|mark| line.starts_with(mark));
+    let mut chosen: Vec<&str> = lines.iter().filter(grave).copied().collect();
+    if chosen.is_empty() {
+        chosen = lines;
+    }
+    let text: Vec<&str> = chosen
+        .into_iter()
+        .map(|line| line.trim_start_matches("fatal: ").trim_start_matches("error: ").trim_end_matches('.'))
+        .collect();
+    match (text.is_empty(), code) {
+        (false, _) => format!("git {verb}: {}", makima_core::policy::shorten(&text.join("; "), 600)),
+        (true, Some(code)) => format!("git {verb} ended with status {code} and no word"),
+        (true, None) => format!("git {verb} was killed"),
+    }
+}
+
+/// What git answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) out: Vec<u8>,
+    pub(super) code: i32,
+}
+
+impl Answer {
+    /// Its first line, if it has one.
+    pub(super) fn line(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.out);
+        text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+    }
+}
+
+/// One call of git.
+#[derive(Debug)]
+pub(super) struct Call {
+    verb: String,
+    args: Vec<OsString>,
+    dir: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    settings: Vec<(String, String)>,
+    input: Vec<u8>,
+    limit: Duration,
+    fine: &'static [i32],
+}
+
+impl Call {
+    /// `git <verb>` in a folder that is the repository, or its worktree; nothing above it is looked at.
+    pub(super) fn at(dir: &Path, verb: &str) -> Self {
+        let mut call = Self {
+            verb: verb.to_owned(),
+            args: Vec::new(),
+            dir: dir.to_path_buf(),
+            env: Vec::new(),
+            settings: Vec::new(),
+            input: Vec::new(),
+            limit: LOCAL,
+            fine: &[0],
+        };
+        if let Some(above) = dir.parent() {
+            call = call.env("GIT_CEILING_DIRECTORIES", above);
+        }
+        call
+    }
+
+    /// The same, on a repository of the daemon's own.
+    pub(super) fn on(git_dir: &Path, verb: &str) -> Self {
+        Self::at(git_dir, verb).env("GIT_DIR", git_dir)
+    }
+
+    pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    pub(super) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Everything behind this is a name, whatever it looks like.
+    pub(super) fn names<A: AsRef<OsStr>>(self, names: impl IntoIterator<Item = A>) -> Self {
+        self.arg("--end-of-options").args(names)
+    }
+
+    pub(super) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub(super) fn envs(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.env.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    pub(super) fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    pub(super) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    pub(super) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Exit statuses that are answers and not failures.
+    pub(super) fn fine(mut self, codes: &'static [i32]) -> Self {
+        self.fine = codes;
+        self
+    }
+}
+
+/// The door.
+#[derive(Debug)]
+pub(super) struct Git {
+    program: PathBuf,
+    env: Vec<(OsString, OsString)>,
+}
+
+impl Git {
+    /// A door to `program` for the user whose environment this is. `system` lets the machine's own
+    /// configuration in: it may be what allows a repository to be opened.
+    pub(super) fn new(program: &Path, environment: &[(String, String)], ssh: bool, system: bool) -> Self {
+        let given = environment.iter().filter(|(name, _)| VARIABLES.contains(&name.as_str()));
+        let mut env: Vec<(OsString, OsString)> = given.map(|(name, value)| (name.into(), value.into())).collect();
+        env.extend(FIXED.iter().map(|(name, value)| (name.into(), value.into())));
+        let own_ssh = env.iter().any(|(name, _)| name == "GIT_SSH_COMMAND" || name == "GIT_SSH");
+        if ssh && !own_ssh {
+            env.push(("GIT_SSH_COMMAND".into(), "ssh -o BatchMode=yes".into()));
+        }
+        if !system {
+            env.push(("GIT_CONFIG_NOSYSTEM".into(), "1".into()));
+        }
+        Self { program: program.to_path_buf(), env }
+    }
+
+    /// Runs git and waits for it: to its end, its limit or a cancellation, whichever comes first.
+    pub(super) async fn run(&self, cancel: &Cancel, call: Call) -> Result<Answer, GitError> {
+        if cancel.is_set() {
+            return Err(GitError::Cancelled);
+        }
+        let mut child =
+            self.command(&call).spawn().map_err(|reason| GitError::NotRun { program: self.program.clone(), reason })?;
+        let Call { verb, input, limit, fine, .. } = call;
+        let stdin = child.stdin.take();
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                // A git that has ended does not want it; its status says why.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut out, mut said) = (Bounded::new(ANSWER_MAX), Bounded::new(SAID_MAX));
+        let ended = {
+            let talk = async { tokio::join!(feed, out.fill(stdout), said.fill(stderr)) };
+            tokio::pin!(talk);
+            let wait = async {
+                // The answer may be larger than a pipe: it is read while git runs.
+                tokio::select! {
+                    status = child.wait() => {
+                        let _ = tokio::time::timeout(DRAIN, &mut talk).await;
+                        status
+                    }
+                    _ = &mut talk => child.wait().await,
+                }
+            };
+            tokio::select! {
+                status = wait => Ok(status),
+                () = tokio::time::sleep(limit) => Err(GitError::TooLong { verb: verb.clone(), limit }),
+                () = cancel.set() => Err(GitError::Cancelled),
+            }
+        };
+        let status = match ended {
+            Ok(status) => status.map_err(|reason| GitError::NotRun { program: self.program.clone(), reason })?,
+            Err(why) => {
+                end_group(&mut child).await;
+                return Err(why);
+            }
+        };
+        let said = String::from_utf8_lossy(&said.bytes).into_owned();
+        if out.cut {
+            return Err(GitError::TooMuch { verb });
+        }
+        match status.code() {
+            Some(code) if fine.contains(&code) => Ok(Answer { out: out.bytes, code }),
+            code => Err(GitError::Refused { verb, code, said }),
+        }
+    }
+
+    fn command(&self, call: &Call) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(&call.verb).args(&call.args).current_dir(&call.dir);
+        command.env_clear().envs(self.env.iter().cloned()).envs(call.env.iter().cloned());
+        let settings = SETTINGS.iter().copied().chain(call.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        let mut count = 0_usize;
+        for (key, value) in settings {
+            command.env(format!("GIT_CONFIG_KEY_{count}"), key).env(format!("GIT_CONFIG_VALUE_{count}"), value);
+            count += 1;
+        }
+        command.env("GIT_CONFIG_COUNT", count.to_string());
+        command.stdin(if call.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        command
+    }
+}
+
+/// Asks git and its helpers to end, which takes their lock files away; then makes them.
+async fn end_group(child: &mut Child) {
+    // Until it has been waited for, its id cannot be anybody else's.
+    let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
+    let _ = kill_process_group(group, Signal::TERM);
+    let until = tokio::time::Instant::now() + GRACE;
+    while !has_ended(group) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait().await;
+}
+
+/// Whether a child of ours has ended. It stays to be waited for.
+fn has_ended(child: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(child), look), Ok(None))
+}
+
+struct Bounded {
+    bytes: Vec<u8>,
+    max: usize,
+    cut: bool,
+}
+
+impl Bounded {
+    fn new(max: usize) -> Self {
+        Self { bytes: Vec::new(), max, cut: false }
+    }
+
+    /// Reads to the end; what is beyond the bound is read and dropped, so that the writer is never blocked.
+    async fn fill(&mut self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        let mut buffer = vec![0_u8; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let room = self.max.saturating_sub(self.bytes.len());
+            self.cut |= count > room;
+            self.bytes.extend(buffer.iter().take(count.min(room)));
+        }
+    }
+}

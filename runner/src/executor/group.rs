@@ -1,0 +1,88 @@
+//! A control group (version 2) for a task's processes, where this user may make one: what is in it cannot
+//! leave it, whatever session it makes for itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use makima_core::id::TaskId;
+
+/// Makes a group for a task below the daemon's own. None where that is not possible: it is only the best of
+/// several marks.
+pub(super) fn make(task: TaskId) -> Option<PathBuf> {
+    let group = own()?.join(format!("makima-{task}"));
+    match fs::create_dir(&group) {
+        Err(failure) if failure.kind() != io::ErrorKind::AlreadyExists => return None,
+        Ok(()) | Err(_) => {}
+    }
+    if group.join("cgroup.procs").exists() && group.join("cgroup.kill").exists() {
+        return Some(group);
+    }
+    let _ = fs::remove_dir(&group);
+    None
+}
+
+/// The processes in a group and in the groups that they made below it.
+pub(super) fn members(group: &Path) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut groups = vec![group.to_path_buf()];
+    while let Some(group) = groups.pop() {
+        let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        found.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()));
+        groups.extend(below(&group));
+    }
+    found
+}
+
+/// Kills all that is in the group, also what makes itself more while it dies.
+pub(super) fn kill(group: &Path) {
+    // Nothing hangs on it: what is still alive is found and killed one by one.
+    let _ = fs::write(group.join("cgroup.freeze"), "0");
+    let _ = fs::write(group.join("cgroup.kill"), "1");
+}
+
+/// Takes the group away. It has to be empty.
+pub(super) fn remove(group: &Path) -> io::Result<()> {
+    for inner in below(group) {
+        remove(&inner)?;
+    }
+    super::record::forgiving(fs::remove_dir(group))
+}
+
+fn below(group: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// The folder of the daemon's own group.
+fn own() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let (root, point) = mounts.lines().find_map(mount)?;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let below = Path::new(path).strip_prefix(&root).ok()?;
+    Some(point.join(below))
+}
+
+/// Root and mount point, if this line of mountinfo is of the second version's file system.
+fn mount(line: &str) -> Option<(PathBuf, PathBuf)> {
+    let (place, kind) = line.split_once(" - ")?;
+    if !kind.starts_with("cgroup2 ") {
+        return None;
+    }
+    let mut words = place.split(' ').skip(3);
+    Some((PathBuf::from(words.next()?), PathBuf::from(words.next()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_among_the_first_versions() {
+        let v1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu";
+        let v2 = "41 31 0:38 /a /sys/fs/cgroup/unified rw,relatime shared:4 - cgroup2 cgroup2 rw";
+        assert_eq!(mount(v1), None);
+        assert_eq!(mount(v2), Some((PathBuf::from("/a"), PathBuf::from("/sys/fs/cgroup/unified"))));
+    }
+}

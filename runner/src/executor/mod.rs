@@ -1,0 +1,195 @@
+//! Carries out what the core asks for: processes, git, files. It decides nothing.
+//!
+//! Every [`Work`] is answered exactly once by [`Input::Done`], whatever happens to it.
+//!
+//! Architecture invariant: processes are started and files are written here, in `home` and in `launcher`,
+//! and nowhere else in this crate.
+
+mod agent;
+mod answer;
+mod bare;
+mod branch;
+mod cancel;
+mod commit;
+mod git;
+mod group;
+mod log;
+mod mask;
+mod prepare;
+mod proc;
+mod pump;
+mod record;
+mod refs;
+mod scene;
+mod settings;
+mod source;
+mod stage;
+mod task;
+mod tree;
+mod user;
+mod workshop;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use makima_core::effect::{Signal, Work};
+use makima_core::id::{EffectId, SecretId, TaskId};
+use makima_core::input::{Input, Outcome};
+use tokio::sync::mpsc;
+
+pub use mask::Secrets;
+pub use record::{Leftovers, RecordError, leftovers};
+pub use settings::Settings;
+
+use answer::{Answer, Desk};
+use bare::Bare;
+use git::Git;
+use record::Folder;
+use task::Task;
+use user::User;
+
+use crate::home::Home;
+
+/// Why this machine cannot run tasks. For people.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// There is no git.
+    #[error("git is needed: {0}")]
+    NoGit(String),
+    /// Git is too old, or is something else.
+    #[error("git {oldest} or newer is needed, and this is `{said}`")]
+    OldGit {
+        /// What it said of itself.
+        said: String,
+        /// What is needed.
+        oldest: String,
+    },
+    /// The system gives us nothing to wait with.
+    #[error("no event loop can be made: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// What all work is done with.
+struct Hands {
+    home: Home,
+    settings: Settings,
+    git: Git,
+    user: User,
+    turns: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Hands {
+    /// The shared repository in this folder.
+    fn bare(&self, path: PathBuf) -> Bare {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(turns.entry(path.clone()).or_default());
+        Bare { path, turn }
+    }
+
+    /// The value of a task's credentials: as it was told, or as an earlier life of the daemon wrote it down.
+    fn credentials(&self, task: TaskId, id: Option<SecretId>) -> Option<String> {
+        let id = id?;
+        if let Some(value) = self.settings.secrets.get(id) {
+            return Some(value);
+        }
+        let value = Folder::of(&self.home, task).credentials()?;
+        self.settings.secrets.set(id, value.clone());
+        Some(value)
+    }
+}
+
+/// The executor. To be used inside a tokio runtime.
+pub struct Executor {
+    hands: Arc<Hands>,
+    desk: Arc<Desk>,
+    tasks: HashMap<TaskId, Arc<Task>>,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// An executor that works in `home` and answers into `events`.
+    ///
+    /// # Errors
+    /// This machine has no git that is new enough.
+    pub fn new(home: Home, settings: Settings, events: mpsc::UnboundedSender<Input>) -> Result<Self, Unfit> {
+        // On a thread of its own, so that it may be called inside a runtime too.
+        let met = std::thread::scope(|scope| scope.spawn(|| user::meet(&settings)).join());
+        let (git, user) = met.unwrap_or_else(|_| Err(Unfit::NoGit("asking for its version failed".to_owned())))?;
+        for (name, value) in settings.environment.iter().chain(&settings.agent_env) {
+            settings.secrets.add_variable(name, value);
+        }
+        let desk = Arc::new(Desk::new(events, settings.secrets.clone()));
+        let hands = Arc::new(Hands { home, settings, git, user, turns: Mutex::default() });
+        Ok(Self { hands, desk, tasks: HashMap::new() })
+    }
+
+    /// Does one thing. The answer comes by itself.
+    pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
+        let answer = self.desk.open(id);
+        let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
+        let entry = Arc::clone(entry);
+        let hands = Arc::clone(&self.hands);
+        match work {
+            // At once: nothing here waits for anything.
+            Work::Delivered { to } => {
+                let written = Folder::of(&hands.home, task).delivered(to);
+                answer.done(written, "it cannot be written down how far its output was handed over");
+            }
+            Work::Read { from } => entry.read(&hands, answer, from),
+            Work::Stdin { text } => entry.write(answer, text),
+            Work::Signal { signal } => entry.signal(&hands, answer, number(signal)),
+            Work::Close => {
+                self.tasks.remove(&task);
+                self.in_turn(hands, entry, answer, Work::Close);
+            }
+            Work::Accept { .. }
+            | Work::Prepare(_)
+            | Work::Start(_)
+            | Work::Empty
+            | Work::Commit(_)
+            | Work::PutBranch { .. }
+            | Work::Conclude { .. } => self.in_turn(hands, entry, answer, work),
+        }
+    }
+
+    /// Leaves an effect be. It is answered all the same.
+    pub fn cancel(&mut self, id: EffectId) {
+        self.desk.cancel(id);
+    }
+
+    /// Does it when what was asked for the same task before is done.
+    fn in_turn(&self, hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work) {
+        tokio::spawn(async move {
+            // The end of a tree waits for nothing.
+            let turn = (work != Work::Empty).then(|| task.turn.lock());
+            let _turn = match turn {
+                Some(turn) => Some(turn.await),
+                None => None,
+            };
+            task.perform(&hands, answer, work).await;
+        });
+    }
+}
+
+fn number(signal: Signal) -> rustix::process::Signal {
+    match signal {
+        Signal::Interrupt => rustix::process::Signal::INT,
+        Signal::Terminate => rustix::process::Signal::TERM,
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|failure| format!("it broke off: {failure}"))
+}
+
+/// Turns a result into an outcome.
+fn outcome<T>(result: Result<T, String>, good: impl FnOnce(T) -> Outcome) -> Outcome {
+    result.map_or_else(Outcome::Failed, good)
+}

@@ -1,0 +1,282 @@
+//! A task's own folder: what is written down of it, so that the next life of the daemon knows.
+//!
+//! ```text
+//! spec.json      taken on: what was asked for
+//! plan           what the agent is to do
+//! credentials    what stood in its URL; gone at the end
+//! prepared.json  its worktree stands
+//! started.json   its agent was started, or was about to be
+//! agent          which process that became
+//! output.log     what it wrote: see `log`
+//! delivered      how far that was handed over: eight bytes, little-endian
+//! end.json       how it ended
+//! closed         the server knows
+//! git/           the repository that its work is committed through: see `commit`
+//! tmp/           its TMPDIR
+//! ```
+//! Every record bears a version; one that cannot be read is left where it is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs_err as fs;
+use makima_core::id::TaskId;
+use makima_core::input::{Leftover, Prepared, Stage};
+use makima_core::task::{End, Spec};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::home::{Home, make_private, write_atomic, write_whole};
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record<T> {
+    version: u32,
+    #[serde(flatten)]
+    content: T,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Accepted {
+    spec: Spec,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ended {
+    end: End,
+}
+
+/// A worktree that stands, and what the executor has to know of it beside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Standing {
+    pub(super) prepared: Prepared,
+    /// The bare repository that it borrows from.
+    pub(super) bare: PathBuf,
+}
+
+/// An agent that was started, or was about to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Intent {
+    /// Stands in the environment of every process of the tree.
+    pub(super) nonce: String,
+    /// When, in milliseconds since 1970. For people.
+    pub(super) at: u64,
+    /// In which run of the machine: process ids mean nothing in another.
+    pub(super) boot: String,
+    /// Its control group.
+    pub(super) group: Option<PathBuf>,
+}
+
+/// A process that cannot be taken for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) pid: i32,
+    /// When it began, in the kernel's ticks since the machine started.
+    pub(super) start: u64,
+}
+
+/// Why a record is no use.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It does not hold what belongs there.
+    #[error("{}: {what}", path.display())]
+    Garbled {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// The records of one task.
+#[derive(Clone, Debug)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn of(home: &Home, task: TaskId) -> Self {
+        Self(home.task(task))
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(super) fn plan(&self) -> PathBuf {
+        self.file("plan")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.file("output.log")
+    }
+
+    /// Its TMPDIR, made if it is not there.
+    pub(super) fn temporary(&self) -> io::Result<PathBuf> {
+        let path = self.file("tmp");
+        make_private(&path)?;
+        Ok(path)
+    }
+
+    pub(super) fn accept(&self, spec: Spec, credentials: Option<&str>) -> io::Result<()> {
+        make_private(&self.0)?;
+        if let Some(value) = credentials {
+            write_atomic(&self.file("credentials"), value.as_bytes(), 0o600)?;
+        }
+        self.keep("spec.json", &Accepted { spec })
+    }
+
+    pub(super) fn credentials(&self) -> Option<String> {
+        fs::read_to_string(self.file("credentials")).ok()
+    }
+
+    pub(super) fn write_plan(&self, plan: &str) -> io::Result<()> {
+        make_private(&self.0)?;
+        write_whole(&self.plan(), plan.as_bytes(), 0o600)
+    }
+
+    /// Not flushed: a worktree is made anew if the machine goes down before its agent is started.
+    pub(super) fn prepared(&self, standing: &Standing) -> io::Result<()> {
+        write_whole(&self.file("prepared.json"), &bytes(standing)?, 0o600)
+    }
+
+    pub(super) fn standing(&self) -> Result<Option<Standing>, RecordError> {
+        read(&self.file("prepared.json"))
+    }
+
+    pub(super) fn start(&self, intent: &Intent) -> io::Result<()> {
+        let _ = fs::remove_file(self.file("agent"));
+        self.keep("started.json", intent)
+    }
+
+    pub(super) fn intent(&self) -> Result<Option<Intent>, RecordError> {
+        read(&self.file("started.json"))
+    }
+
+    /// Not flushed: it means nothing after the machine went down.
+    pub(super) fn runs(&self, agent: Identity) -> io::Result<()> {
+        write_whole(&self.file("agent"), &bytes(&agent)?, 0o600)
+    }
+
+    pub(super) fn agent(&self) -> Result<Option<Identity>, RecordError> {
+        read(&self.file("agent"))
+    }
+
+    pub(super) fn conclude(&self, end: End) -> io::Result<()> {
+        make_private(&self.0)?;
+        self.keep("end.json", &Ended { end })?;
+        forgiving(fs::remove_file(self.file("credentials")))
+    }
+
+    /// A plain overwrite: what is torn or lost of it is only sent once more.
+    pub(super) fn delivered(&self, to: u64) -> io::Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.file("delivered"))?;
+        file.file().write_all_at(&to.to_le_bytes(), 0)
+    }
+
+    pub(super) fn close(&self) -> io::Result<()> {
+        make_private(&self.0)?;
+        write_atomic(&self.file("closed"), b"", 0o600)
+    }
+
+    fn keep(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
+        write_atomic(&self.file(name), &bytes(content)?, 0o600)
+    }
+
+    /// What this task was when the daemon was killed. None if it was never taken on.
+    fn leftover(&self) -> Result<Option<Leftover>, RecordError> {
+        let Some(Accepted { spec }) = read(&self.file("spec.json"))? else { return Ok(None) };
+        let stage = if let Some(Ended { end }) = read(&self.file("end.json"))? {
+            Stage::Ended(end)
+        } else if self.intent()?.is_some() {
+            Stage::Started(self.standing()?.unwrap_or_default().prepared)
+        } else {
+            Stage::Accepted
+        };
+        let delivered = match fs::read(self.file("delivered")) {
+            Ok(bytes) => bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => 0,
+            Err(failure) => return Err(failure.into()),
+        };
+        Ok(Some(Leftover { spec, stage, delivered, closed: self.file("closed").exists() }))
+    }
+}
+
+fn bytes(content: &impl Serialize) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&Record { version: VERSION, content })?)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(failure) => return Err(failure.into()),
+    };
+    let garbled = |what: String| RecordError::Garbled { path: path.to_path_buf(), what };
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = serde_json::from_slice(&bytes).map_err(|failure| garbled(failure.to_string()))?;
+    if version != VERSION {
+        return Err(garbled(format!("it is of version {version}, and this program reads version {VERSION}")));
+    }
+    let record: Record<T> = serde_json::from_slice(&bytes).map_err(|failure| garbled(failure.to_string()))?;
+    Ok(Some(record.content))
+}
+
+/// What earlier lives of the daemon left.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// The tasks, in the order of their ids.
+    pub tasks: Vec<Leftover>,
+    /// Why others could not be read. They are left where they are.
+    pub unreadable: Vec<RecordError>,
+}
+
+/// Reads what earlier lives of the daemon left in the tasks' folders.
+///
+/// # Errors
+/// The folder that holds them cannot be listed.
+pub fn leftovers(home: &Home) -> io::Result<Leftovers> {
+    let mut found = Leftovers::default();
+    for entry in fs::read_dir(home.tasks())? {
+        let path = entry?.path();
+        let id = path.file_name().and_then(|name| Uuid::try_parse(&name.to_string_lossy()).ok());
+        let Some(id) = id.map(TaskId) else { continue };
+        let read = Folder(path.clone()).leftover().and_then(|leftover| match leftover {
+            Some(leftover) if leftover.spec.id != id => Err(RecordError::Garbled {
+                path,
+                what: format!("it is the record of the task {}, in another task's folder", leftover.spec.id),
+            }),
+            other => Ok(other),
+        });
+        match read {
+            Ok(leftover) => found.tasks.extend(leftover),
+            Err(why) => {
+                tracing::warn!("a task's record cannot be read and is left as it is: {why}");
+                found.unreadable.push(why);
+            }
+        }
+    }
+    found.tasks.sort_by_key(|leftover| leftover.spec.id);
+    Ok(found)
+}
+
+/// Milliseconds since 1970, for people.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What is not there need not be removed.
+pub(super) fn forgiving(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,106 @@
+//! Reads the references of a repository from its files. No git runs for it: it takes a fraction of the time,
+//! and what an agent has written into its repository's configuration has no say.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use fs_err as fs;
+
+/// References by their full names.
+pub(super) type Refs = BTreeMap<String, String>;
+
+/// How deep folders of references are followed.
+const DEPTH: usize = 16;
+
+/// What `HEAD` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A reference, which need not be there.
+    Symbolic(String),
+    /// A commit.
+    Detached(String),
+    /// Nothing that can be understood.
+    Broken,
+}
+
+/// Whether this is an object's full name.
+pub(super) fn is_oid(text: &str) -> bool {
+    (text.len() == 40 || text.len() == 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// All references of the repository at `git_dir`, symbolic ones left out.
+pub(super) fn read(git_dir: &Path) -> io::Result<Refs> {
+    let mut refs = packed(git_dir)?;
+    loose(&git_dir.join("refs"), "refs", DEPTH, &mut refs)?;
+    Ok(refs)
+}
+
+/// One reference. None if it is not there or cannot be understood.
+pub(super) fn one(git_dir: &Path, name: &str) -> Option<String> {
+    match fs::read_to_string(git_dir.join(name)) {
+        Ok(text) => Some(text.trim().to_owned()).filter(|oid| is_oid(oid)),
+        Err(_) => packed(git_dir).ok()?.remove(name),
+    }
+}
+
+/// What the file `HEAD` of the repository at `git_dir` says.
+pub(super) fn head(git_dir: &Path) -> Head {
+    let Ok(text) = fs::read_to_string(git_dir.join("HEAD")) else { return Head::Broken };
+    let text = text.trim();
+    match text.strip_prefix("ref:").map(str::trim) {
+        Some(name) if name.starts_with("refs/") && !name.split('/').any(|part| part == "..") => {
+            Head::Symbolic(name.to_owned())
+        }
+        None if is_oid(text) => Head::Detached(text.to_owned()),
+        Some(_) | None => Head::Broken,
+    }
+}
+
+fn packed(git_dir: &Path) -> io::Result<Refs> {
+    let text = match fs::read_to_string(git_dir.join("packed-refs")) {
+        Ok(text) => text,
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(Refs::new()),
+        Err(failure) => return Err(failure),
+    };
+    let lines = text.lines().filter(|line| !line.starts_with(['#', '^']));
+    let pairs = lines.filter_map(|line| line.split_once(' '));
+    Ok(pairs.filter(|(oid, _)| is_oid(oid)).map(|(oid, name)| (name.to_owned(), oid.to_owned())).collect())
+}
+
+fn loose(folder: &Path, name: &str, depth: usize, refs: &mut Refs) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) if depth > 0 => entries,
+        Ok(_) => return Ok(()),
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(file_name) = entry.file_name().into_string() else { continue };
+        let name = format!("{name}/{file_name}");
+        if entry.file_type()?.is_dir() {
+            loose(&entry.path(), &name, depth.saturating_sub(1), refs)?;
+        } else if !file_name.ends_with(".lock") {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let oid = text.trim();
+            if is_oid(oid) {
+                refs.insert(name, oid.to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The text of a `packed-refs` file that holds these.
+pub(super) fn pack<'a>(refs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let sorted: BTreeMap<&str, &str> = refs.into_iter().collect();
+    let mut text = String::from("# pack-refs with: sorted \n");
+    for (name, oid) in sorted {
+        text.push_str(oid);
+        text.push(' ');
+        text.push_str(name);
+        text.push('\n');
+    }
+    text
+}

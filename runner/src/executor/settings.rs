@@ -1,0 +1,47 @@
+//! What the executor is told at its start.
+
+use std::path::PathBuf;
+
+use super::mask::Secrets;
+
+/// What the executor is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The daemon's own environment. Agents and git get what is allowed of it.
+    pub environment: Vec<(String, String)>,
+    /// Variables that the user wants every agent to have.
+    pub agent_env: Vec<(String, String)>,
+    /// What must not be shown.
+    pub secrets: Secrets,
+    /// The git program.
+    pub git: PathBuf,
+    /// The program that answers to `__launch`: this one.
+    pub launcher: PathBuf,
+    /// Whether control groups may be used where there are some.
+    pub groups: bool,
+}
+
+impl Settings {
+    /// The settings of this process: its environment, `git` from its PATH, itself as launcher.
+    ///
+    /// # Errors
+    /// This program's own file cannot be found.
+    pub fn here() -> std::io::Result<Self> {
+        // What is no UTF-8 cannot be looked up by the rules and is not handed on.
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Self {
+            environment: environment.collect(),
+            agent_env: Vec::new(),
+            secrets: Secrets::default(),
+            git: PathBuf::from("git"),
+            launcher: std::env::current_exe()?,
+            groups: true,
+        })
+    }
+
+    /// A variable of the daemon's environment.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+}

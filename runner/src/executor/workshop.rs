@@ -1,0 +1,128 @@
+//! The repository that a task's work is committed through: the daemon's own, on the agent's files.
+//!
+//! The agent's repository lends its objects and a copy of its index, and nothing else: not its configuration,
+//! not its hooks. What its attributes name (filters, diff and merge drivers) is switched off by attributes of
+//! ours, which come first. So nothing of the agent's choosing runs.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::git::Call;
+use super::scene::Scene;
+
+/// Where the result is put, to be fetched from.
+pub(super) const RESULT: &str = "refs/heads/result";
+/// Where commits are put that the result does not lead to.
+pub(super) const KEPT: &str = "refs/heads/kept";
+
+/// A repository of ours on a worktree.
+pub(super) struct Workshop {
+    pub(super) git: PathBuf,
+    worktree: PathBuf,
+}
+
+/// What of the agent's repository is trusted to be whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Its index and its objects.
+    All,
+    /// Its objects.
+    Objects,
+    /// Nothing: its files alone count.
+    Nothing,
+}
+
+impl Workshop {
+    /// Makes it, in place of any before. Says whether there is an index.
+    pub(super) fn open(
+        place: PathBuf,
+        worktree: &Path,
+        bare: &Path,
+        scene: &Scene,
+        trust: Trust,
+        long: bool,
+    ) -> io::Result<(Self, bool)> {
+        if place.exists() {
+            fs::remove_dir_all(&place)?;
+        }
+        for folder in ["objects/info", "objects/pack", "refs/heads", "info"] {
+            fs::create_dir_all(place.join(folder))?;
+        }
+        fs::write(place.join("HEAD"), format!("ref: {RESULT}\n"))?;
+        // A sparse checkout's absent files are absent on purpose.
+        let format = if long { "[extensions]\n\tobjectformat = sha256\n" } else { "" };
+        let core = format!("[core]\n\trepositoryformatversion = {}\n\tbare = false\n", u8::from(long));
+        fs::write(place.join("config"), format!("{core}\tsparsecheckout = true\n{format}"))?;
+        fs::write(place.join("info/attributes"), "* !filter !diff !merge\n")?;
+        let mut lenders = vec![bare.join("objects")];
+        let mut index = false;
+        if let Some(git) = &scene.git {
+            if let Ok(exclude) = fs::read(git.join("info/exclude")) {
+                fs::write(place.join("info/exclude"), exclude)?;
+            }
+            if trust != Trust::Nothing {
+                lenders.push(git.join("objects"));
+            }
+            if trust == Trust::All {
+                index = copy_index(git, &place)?;
+            }
+        }
+        let lenders: Vec<String> = lenders.iter().map(|path| format!("{}\n", path.display())).collect();
+        fs::write(place.join("objects/info/alternates"), lenders.concat())?;
+        Ok((Self { git: place, worktree: worktree.to_path_buf() }, index))
+    }
+
+    pub(super) fn worktree(&self) -> &Path {
+        &self.worktree
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.git.join("index")
+    }
+
+    /// A call of git on the agent's files.
+    pub(super) fn call(&self, verb: &str) -> Call {
+        Call::at(&self.worktree, verb).env("GIT_DIR", &self.git).env("GIT_WORK_TREE", &self.worktree)
+    }
+
+    /// The same on a folder inside, as if nothing in it were known.
+    pub(super) fn call_inside(&self, folder: &OsStr, verb: &str) -> Call {
+        let inside = self.worktree.join(folder);
+        Call::at(&inside, verb)
+            .env("GIT_DIR", &self.git)
+            .env("GIT_WORK_TREE", &inside)
+            .env("GIT_INDEX_FILE", self.git.join("no-index"))
+    }
+
+    /// Puts a reference at a commit.
+    pub(super) fn point(&self, name: &str, oid: &str) -> io::Result<()> {
+        fs::write(self.git.join(name), format!("{oid}\n"))
+    }
+
+    /// Takes it away; what it made is in the bare repository.
+    pub(super) fn close(self) {
+        if let Err(failure) = fs::remove_dir_all(&self.git) {
+            tracing::warn!("a folder is left behind: {failure}");
+        }
+    }
+}
+
+/// Copies an index with the time of its last change: by it git knows which files it must look into.
+fn copy_index(from: &Path, to: &Path) -> io::Result<bool> {
+    let index = from.join("index");
+    if !fs::symlink_metadata(&index).is_ok_and(|data| data.is_file()) {
+        return Ok(false);
+    }
+    fs::copy(&index, to.join("index"))?;
+    let changed = fs::metadata(&index)?.modified()?;
+    fs::OpenOptions::new().write(true).open(to.join("index"))?.file().set_modified(changed)?;
+    for entry in fs::read_dir(from)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("sharedindex.") && entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(true)
+}
