@@ -1,0 +1,10 @@
+//! The executor with real git and real processes.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names the one answer that it expects")]
+
+mod commits;
+mod output;
+mod prepares;
+mod processes;
+mod puts;
+mod records;
+mod support;

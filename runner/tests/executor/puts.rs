@@ -1,0 +1,100 @@
+//! Putting branches into repositories of the user's.
+
+use std::path::{Path, PathBuf};
+
+use makima_core::effect::Work;
+use makima_core::id::TaskId;
+use makima_core::input::Outcome;
+
+use crate::support::{World, branch, git, task};
+
+/// A task with one commit, and the repository that it came from.
+async fn worked(world: &mut World) -> (TaskId, PathBuf, String) {
+    let repository = world.repository("upstream");
+    let id = task();
+    let base = world.prepare(id, Some(&repository)).await.base;
+    world.act(id, "echo a > a").await;
+    let change = world.commit(id, base.as_deref()).await.expect("a change");
+    (id, repository, change.commit)
+}
+
+fn putting(id: TaskId, target: &Path, commit: &str) -> Work {
+    Work::PutBranch { target: target.display().to_string(), branch: branch(id), commit: commit.to_owned() }
+}
+
+#[tokio::test]
+async fn the_branch_is_put_and_nothing_else_changes() {
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    std::fs::write(repository.join("README"), "dirty\n").unwrap();
+    let status = git(&repository, &["status", "--porcelain", "-b"]);
+    for _ in 0..2 {
+        match world.run(id, putting(id, &repository, &commit)).await {
+            Outcome::Delivered { message } => {
+                let place = repository.canonicalize().unwrap();
+                assert_eq!(message, format!("branch `{}` is in {}", branch(id), place.display()));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(git(&repository, &["rev-parse", branch(id).as_str()]), commit);
+    }
+    assert_eq!(git(&repository, &["status", "--porcelain", "-b"]), status);
+    assert!(!repository.join(".git/FETCH_HEAD").exists());
+    git(&repository, &["fsck", "--strict"]);
+    // The next task starts from it all the same.
+    world.prepare(task(), Some(&repository)).await;
+}
+
+#[tokio::test]
+async fn a_branch_at_another_commit_is_left_alone() {
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    git(&repository, &["branch", branch(id).as_str()]);
+    let why = world.refused(id, putting(id, &repository, &commit)).await;
+    assert!(why.contains("already, at another commit") && why.contains("kept in"), "{why}");
+    assert_ne!(git(&repository, &["rev-parse", branch(id).as_str()]), commit);
+}
+
+#[tokio::test]
+async fn a_branch_named_makima_is_said_in_plain_words() {
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    git(&repository, &["branch", "makima"]);
+    let why = world.refused(id, putting(id, &repository, &commit)).await;
+    let said =
+        "has a branch named `makima`; git cannot hold `makima/…` beside it; rename that branch, the work is kept in";
+    assert!(why.contains(said), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_no_target_is_refused() {
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    let why = world.refused(id, putting(id, Path::new("/nowhere"), &commit)).await;
+    assert_eq!(why, "`/nowhere` does not exist");
+    let other = "0123456789012345678901234567890123456789";
+    let why = world.refused(id, putting(id, &repository, other)).await;
+    assert!(why.contains("is not at"), "{why}");
+    // A bare one will do, and one in the user's home folder.
+    git(world.folder.path(), &["clone", "-q", "--bare", "upstream", "user/bare.git"]);
+    let bare = world.path("user/bare.git");
+    world.run(id, putting(id, Path::new("~/bare.git"), &commit)).await;
+    assert_eq!(git(&bare, &["rev-parse", branch(id).as_str()]), commit);
+}
+
+#[tokio::test]
+async fn the_targets_hooks_are_not_run() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    let canary = world.path("canary");
+    for hook in ["reference-transaction", "post-update", "pre-auto-gc"] {
+        let path = repository.join(".git/hooks").join(hook);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\ntouch {}\n", canary.display())).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    world.run(id, putting(id, &repository, &commit)).await;
+    assert_eq!(git(&repository, &["rev-parse", branch(id).as_str()]), commit);
+    assert!(!canary.exists());
+}

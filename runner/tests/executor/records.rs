@@ -1,0 +1,101 @@
+//! What is written down, and what a next life of the daemon makes of it.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use makima_core::effect::Work;
+use makima_core::id::SecretId;
+use makima_core::input::{Outcome, Stage};
+use makima_core::task::{End, EndStatus};
+use makima_runner::executor::leftovers;
+use makima_runner::home::{Home, HomeError};
+
+use crate::support::{World, folder, spec, task};
+
+fn end() -> End {
+    End { status: EndStatus::Done, error: None, completion: None, log_end: 7 }
+}
+
+#[tokio::test]
+async fn a_task_is_remembered_as_far_as_it_came() {
+    let mut world = World::new();
+    let (accepted, prepared, started, ended, closed) = (task(), task(), task(), task(), task());
+    for id in [accepted, prepared, started, ended, closed] {
+        let mut spec = spec(id);
+        spec.credentials = (id == ended).then_some(SecretId::Credentials(id));
+        world.secrets.set(SecretId::Credentials(ended), "ada:password");
+        assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec) }).await, Outcome::Done);
+    }
+    let credentials = world.home.task(ended).join("credentials");
+    assert_eq!(std::fs::metadata(&credentials).unwrap().permissions().mode() & 0o777, 0o600);
+    let repository = world.repository("upstream");
+    world.prepare(prepared, Some(&repository)).await;
+    let standing = world.prepare(started, Some(&repository)).await;
+    world.act(started, "true").await;
+    for id in [ended, closed] {
+        assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+        assert_eq!(world.run(id, Work::Delivered { to: 1 << 40 }).await, Outcome::Done);
+        assert_eq!(world.run(id, Work::Delivered { to: 5 }).await, Outcome::Done);
+    }
+    assert!(!credentials.exists());
+    assert_eq!(world.run(closed, Work::Close).await, Outcome::Done);
+    // Others' folders are none of ours, and what cannot be read stays.
+    let broken = world.home.task(task());
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("spec.json"), "{\"version\":1,\"sp").unwrap();
+    let newer = world.home.task(task());
+    std::fs::create_dir(&newer).unwrap();
+    std::fs::write(newer.join("spec.json"), "{\"version\":9,\"spec\":{}}").unwrap();
+    std::fs::create_dir(world.home.task(task())).unwrap();
+    std::fs::create_dir(world.home.tasks().join("other")).unwrap();
+    let found = leftovers(&world.home).unwrap();
+    assert_eq!(found.unreadable.len(), 2);
+    assert!(found.unreadable.iter().any(|why| why.to_string().contains("version 9")), "{:?}", found.unreadable);
+    assert!(broken.join("spec.json").exists());
+    let stages: Vec<_> = found.tasks.iter().map(|l| (l.spec.id, l.stage.clone(), l.delivered, l.closed)).collect();
+    assert_eq!(
+        stages,
+        [
+            (accepted, Stage::Accepted, 0, false),
+            (prepared, Stage::Accepted, 0, false),
+            (started, Stage::Started(standing), 0, false),
+            (ended, Stage::Ended(end()), 5, false),
+            (closed, Stage::Ended(end()), 5, true),
+        ]
+    );
+}
+
+#[test]
+fn a_home_belongs_to_one_daemon_at_a_time() {
+    let folder = folder();
+    let path = folder.path().join("home");
+    let first = Home::open(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    for name in ["repos", "worktrees", "home", "tasks", "journal", "trash"] {
+        assert_eq!(std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    match Home::open(&path) {
+        Err(HomeError::Locked { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+        other => panic!("{other:?}"),
+    }
+    let (machine, incarnation) = (first.machine_id(), first.incarnation());
+    let clone = first.clone();
+    drop(first);
+    assert!(Home::open(&path).is_err());
+    drop(clone);
+    let next = crate::support::open(&path);
+    assert_eq!((next.machine_id(), next.incarnation()), (machine, incarnation + 1));
+}
+
+#[test]
+fn a_home_that_is_no_use_is_told_with_what_to_do() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let why = Home::open(&file).unwrap_err().to_string();
+    assert!(why.contains("cannot be made") && why.contains("set MAKIMA_HOME"), "{why}");
+    let path = folder.path().join("home");
+    drop(Home::open(&path).unwrap());
+    std::fs::write(path.join("incarnation"), "many").unwrap();
+    let why = Home::open(&path).unwrap_err().to_string();
+    assert!(why.contains("incarnation") && why.contains("\"many\""), "{why}");
+}
