@@ -18,7 +18,7 @@ pub struct Unreadable {
     pub message_type: Option<String>,
     /// What was expected and what was found, without the value.
     pub reason: String,
-    /// Where in the line, in bytes from 1; 0 where it is the line as a whole.
+    /// Where in the message, in bytes from 1; 0 where it is the message as a whole.
     pub column: usize,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn kind(text: &str) -> Result<Cow<'_, str>, Unreadable> {
     }
     serde_json::from_str::<Head<'_>>(text)
         .map(|head| head.kind)
-        .map_err(|error| not_a_message(without_values(&error), error.column()))
+        .map_err(|error| not_a_message(without_values(&error), place(text, &error)))
 }
 
 /// The whole message, once its `type` is known.
@@ -70,8 +70,14 @@ pub(crate) fn body<'a, T: Deserialize<'a>>(text: &'a str, kind: &str) -> Result<
         kind: UnreadableKind::WrongField,
         message_type: Some(kind.to_string()),
         reason: without_values(&error),
-        column: error.column(),
+        column: place(text, &error),
     })
+}
+
+/// Where in all of `text` it went wrong: serde counts anew in every line, and a message may have several.
+fn place(text: &str, error: &serde_json::Error) -> usize {
+    let before = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    before.saturating_add(error.column())
 }
 
 /// The answer to a `type` that is not of this direction.
