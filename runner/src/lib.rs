@@ -1,4 +1,20 @@
-//! Under construction.
+//! What a makima daemon is made of around its core: the driver, the executor, the home folder; and the command
+//! line on it.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+#[cfg(feature = "server")]
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod driver;
+pub mod edge;
+pub mod events;
 pub mod executor;
 pub mod home;
 pub mod launcher;
+pub mod report;
+pub mod rest;
+pub mod roots;
+pub mod server_file;
+pub mod service;

@@ -25,7 +25,7 @@ use fs_err as fs;
 use makima_core::input::{Chunk, Part, Stream};
 use tokio::sync::Notify;
 
-use super::mask::{Ending, Masker, Secrets};
+use super::mask::{Ending, Masker, Secrets, cut_character};
 
 /// The length of a record's head.
 pub(super) const HEAD: usize = 9;
@@ -157,28 +157,27 @@ fn read_some(file: &File, buffer: &mut [u8], from: u64) -> io::Result<usize> {
     Ok(count)
 }
 
-/// What a stream wrote right before a position.
+/// What the streams wrote right before a position.
 #[derive(Debug, Default)]
 struct Memory {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
+    stdout: Last,
+    stderr: Last,
+}
+
+/// What one stream wrote right before a position.
+#[derive(Debug, Default)]
+struct Last {
+    bytes: Vec<u8>,
+    /// How many of them, at their end, were left out: the beginning of a character whose rest may come.
+    omitted: usize,
 }
 
 impl Memory {
-    fn of(&mut self, stream: Stream) -> &mut Vec<u8> {
+    fn of(&mut self, stream: Stream) -> &mut Last {
         match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         }
-    }
-
-    fn remember(&mut self, stream: Stream, bytes: &[u8], most: usize) {
-        let memory = self.of(stream);
-        let bytes = bytes.get(bytes.len().saturating_sub(most)..).unwrap_or_default();
-        let keep = most.saturating_sub(bytes.len());
-        let drop = memory.len().saturating_sub(keep);
-        memory.drain(..drop);
-        memory.extend_from_slice(bytes);
     }
 }
 
@@ -268,15 +267,16 @@ impl Reader {
     /// Shows as much of adjacent bytes of one stream as can be shown, and goes behind that.
     fn show(&mut self, masker: &Masker, stretch: &[Piece], ending: Ending) -> Option<Part> {
         let stream = stretch.first()?.stream;
-        let mut bytes = self.memory.of(stream).clone();
+        let Last { bytes, omitted } = self.memory.of(stream);
+        let (mut bytes, omitted) = (bytes.clone(), *omitted);
         let before = bytes.len();
         for piece in stretch {
             bytes.extend_from_slice(self.buffer.get(piece.held.clone()).unwrap_or_default());
         }
-        let shown = masker.show(bytes, before, ending);
+        let shown = masker.show(bytes, before, omitted, ending);
         if shown.used > 0 {
             self.at = behind(stretch, shown.used)?;
-            self.memory.remember(stream, &shown.recent, masker.memory());
+            *self.memory.of(stream) = Last { bytes: shown.recent, omitted: shown.omitted };
         }
         let line_end = shown.line_end.and_then(|count| behind(stretch, count)).map(|place| place.at);
         (!shown.text.is_empty()).then_some(Part { stream, text: shown.text, line_end })
@@ -318,9 +318,12 @@ impl Reader {
         let Some(file) = &self.file else { return if position == 0 { Ok(()) } else { Err(no_place(position)) } };
         let mut recent = Recent::new(masker.memory() as u64);
         let mut found = (position == 0).then(Place::default);
+        let mut done = false;
         Walk::over(file, length, |stream, bytes| {
-            if bytes.start < position {
+            // What stands right behind the position says whether the other stream was interrupted there.
+            if !done {
                 recent.met(stream, bytes.start..bytes.end.min(position));
+                done = bytes.end > position;
             }
             if bytes.end == position {
                 found = Some(Place { at: position, record: None });
@@ -349,40 +352,60 @@ fn behind(stretch: &[Piece], mut count: usize) -> Option<Place> {
 /// The last bytes of each stream, as ranges of the log.
 struct Recent {
     most: u64,
-    stdout: VecDeque<Range<u64>>,
-    stderr: VecDeque<Range<u64>>,
+    stdout: Ranges,
+    stderr: Ranges,
+}
+
+#[derive(Default)]
+struct Ranges {
+    ranges: VecDeque<Range<u64>>,
+    /// Whether the other stream wrote after that.
+    interrupted: bool,
 }
 
 impl Recent {
     fn new(most: u64) -> Self {
-        Self { most, stdout: VecDeque::new(), stderr: VecDeque::new() }
+        Self { most, stdout: Ranges::default(), stderr: Ranges::default() }
     }
 
+    /// Takes note of bytes; of none if they lie behind the position.
     fn met(&mut self, stream: Stream, bytes: Range<u64>) {
-        let ranges = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
+        let (own, other) = match stream {
+            Stream::Stdout => (&mut self.stdout, &mut self.stderr),
+            Stream::Stderr => (&mut self.stderr, &mut self.stdout),
         };
-        let start = bytes.start.max(bytes.end.saturating_sub(self.most));
-        ranges.push_back(start..bytes.end);
-        let mut total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        while let Some(long) = ranges.front().map(|range| range.end - range.start)
+        other.interrupted = true;
+        if bytes.start >= bytes.end {
+            return;
+        }
+        own.interrupted = false;
+        own.ranges.push_back(bytes.start.max(bytes.end.saturating_sub(self.most))..bytes.end);
+        let mut total: u64 = own.ranges.iter().map(|range| range.end - range.start).sum();
+        while let Some(long) = own.ranges.front().map(|range| range.end - range.start)
             && total - long >= self.most
         {
-            ranges.pop_front();
+            own.ranges.pop_front();
             total -= long;
         }
     }
 
     fn read(&self, file: &File) -> io::Result<Memory> {
-        let mut memory = Memory::default();
-        let both = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
-        for (stream, range) in both.into_iter().flat_map(|(stream, ranges)| ranges.iter().map(move |r| (stream, r))) {
-            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or_default()];
-            read_some(file, &mut bytes, range.start)?;
-            memory.remember(stream, &bytes, usize::try_from(self.most).unwrap_or(usize::MAX));
+        Ok(Memory { stdout: self.stdout.read(file, self.most)?, stderr: self.stderr.read(file, self.most)? })
+    }
+}
+
+impl Ranges {
+    fn read(&self, file: &File, most: u64) -> io::Result<Last> {
+        let mut bytes = Vec::new();
+        for range in &self.ranges {
+            let start = bytes.len();
+            bytes.resize(start + usize::try_from(range.end - range.start).unwrap_or_default(), 0);
+            read_some(file, bytes.get_mut(start..).unwrap_or_default(), range.start)?;
         }
-        Ok(memory)
+        let surplus = bytes.len().saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
+        bytes.drain(..surplus);
+        let omitted = if self.interrupted { cut_character(&bytes) } else { 0 };
+        Ok(Last { bytes, omitted })
     }
 }
 

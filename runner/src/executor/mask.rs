@@ -43,7 +43,8 @@ impl std::fmt::Debug for Known {
 impl Secrets {
     /// Keeps a secret by its name.
     pub fn set(&self, id: SecretId, value: impl Into<String>) {
-        self.change(|known| known.named.insert(id, value.into()).is_none());
+        let value = value.into();
+        self.change(|known| known.named.insert(id, value.clone()).is_none_or(|old| old != value));
     }
 
     /// The value of a secret.
@@ -108,6 +109,8 @@ pub(super) struct Shown {
     pub(super) line_end: Option<usize>,
     /// What the stream wrote right before what comes next, as far as it has a say in it.
     pub(super) recent: Vec<u8>,
+    /// How many bytes of a cut character were left out at its end, to be shown with their rest.
+    pub(super) omitted: usize,
 }
 
 /// Finds secrets.
@@ -153,12 +156,13 @@ impl Masker {
 
     /// How many bytes before a piece have a say in how it is shown.
     pub(super) fn memory(&self) -> usize {
-        // A character has four bytes at most; what was left of one is shown with its rest.
+        // A character has four bytes at most; what was left out of one is shown with its rest.
         self.longest.max(4)
     }
 
-    /// Shows the piece `bytes[before..]` of a stream; `bytes[..before]` is what the stream wrote right before.
-    pub(super) fn show(&self, mut bytes: Vec<u8>, before: usize, ending: Ending) -> Shown {
+    /// Shows the piece `bytes[before..]` of a stream; `bytes[..before]` is what the stream wrote right before,
+    /// of which the last `omitted` were left out.
+    pub(super) fn show(&self, mut bytes: Vec<u8>, before: usize, omitted: usize, ending: Ending) -> Shown {
         let mut covered = self.covered(&bytes);
         let mut end = bytes.len();
         if ending != Ending::Final {
@@ -171,17 +175,18 @@ impl Masker {
         }
         let mut start = before;
         let is_covered = |covered: &[Range<usize>], at: usize| covered.iter().any(|run| run.contains(&at));
-        // A character that was cut is shown with its rest.
-        let carried = cut_character(bytes.get(..before).unwrap_or_default());
-        if carried > 0 && end > before && !is_covered(&covered, before - carried) {
-            start -= carried;
+        if omitted > 0 && end > before && !is_covered(&covered, before.saturating_sub(omitted)) {
+            start = before.saturating_sub(omitted);
         }
         let left = cut_character(bytes.get(start..end).unwrap_or_default());
         let mut shown_end = end;
+        let mut omitted = 0;
         if ending != Ending::Final && left > 0 && !is_covered(&covered, end - 1) {
             shown_end -= left;
             if ending == Ending::Open {
                 end = shown_end.max(before);
+            } else {
+                omitted = left;
             }
         }
         let recent = bytes.get(end.saturating_sub(self.memory())..end).unwrap_or_default().to_vec();
@@ -194,11 +199,11 @@ impl Masker {
         } else {
             replace(&bytes, start..shown_end.max(start), &covered)
         };
-        Shown { text, used: end - before, line_end: newline.map(|at| at.saturating_sub(before)), recent }
+        Shown { text, used: end - before, line_end: newline.map(|at| at.saturating_sub(before)), recent, omitted }
     }
 
     fn whole(&self, text: &str) -> String {
-        self.show(text.as_bytes().to_vec(), 0, Ending::Final).text
+        self.show(text.as_bytes().to_vec(), 0, 0, Ending::Final).text
     }
 
     /// What secrets cover: sorted, and apart from each other, as those that touch show as one.
@@ -271,7 +276,7 @@ fn replace(bytes: &[u8], range: Range<usize>, covered: &[Range<usize>]) -> (Stri
 }
 
 /// How many bytes at the end are the beginning of a character whose rest is missing.
-fn cut_character(bytes: &[u8]) -> usize {
+pub(super) fn cut_character(bytes: &[u8]) -> usize {
     let tail = bytes.get(bytes.len().saturating_sub(3)..).unwrap_or_default();
     let needed = |byte: u8| match byte {
         0xC2..=0xDF => 2,
@@ -333,4 +338,111 @@ fn base64_forms(value: &[u8]) -> Vec<Vec<u8>> {
 fn pieces(form: &[u8]) -> Vec<Vec<u8>> {
     let pieces = form.chunks(LONGEST).filter(|piece| piece.len() >= SHORTEST);
     pieces.map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn masker(secrets: &[&str]) -> Masker {
+        Masker::new(secrets.iter().copied())
+    }
+
+    /// Shows a text in pieces, as a reader does that is given one piece more at a time.
+    fn in_pieces(masker: &Masker, text: &[u8], cuts: &[usize]) -> String {
+        let mut shown = String::new();
+        let mut at = 0;
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
+        ends.sort_unstable();
+        ends.push(text.len());
+        for (n, end) in ends.iter().enumerate() {
+            let before = at.min(masker.memory());
+            let bytes = text.get(at - before..*end.max(&at)).expect("a piece").to_vec();
+            let ending = if n + 1 == ends.len() { Ending::Final } else { Ending::Open };
+            let piece = masker.show(bytes, before, 0, ending);
+            at += piece.used;
+            shown.push_str(&piece.text);
+        }
+        assert_eq!(at, text.len());
+        shown
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_show_what_the_whole_shows(
+            text in prop::collection::vec(prop::sample::select(b"aabbcdefgh\n\xe2\x82\xac\xff".to_vec()), 0..200),
+            secrets in prop::collection::vec("[abcdefgh]{8,12}", 0..3),
+            places in prop::collection::vec((0..200_usize, 0..3_usize), 0..6),
+            cuts in prop::collection::vec(0..200_usize, 0..8),
+        ) {
+            let mut text = text;
+            for (place, which) in places {
+                if let Some(secret) = secrets.get(which) {
+                    let place = place.min(text.len());
+                    text.splice(place..place, secret.bytes());
+                }
+            }
+            let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+            let masker = masker(&secrets);
+            let whole = masker.show(text.clone(), 0, 0, Ending::Final).text;
+            for secret in &secrets {
+                prop_assert!(!whole.contains(secret));
+            }
+            prop_assert_eq!(in_pieces(&masker, &text, &cuts), whole);
+        }
+
+        #[test]
+        fn a_secret_is_found_in_all_its_forms(
+            secret in "[!-~]{8,40}",
+            before in prop::collection::vec(any::<u8>(), 0..4),
+            after in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let masker = masker(&[&secret]);
+            let raw = [before.as_slice(), secret.as_bytes(), &after].concat();
+            for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+                prop_assert!(masker.whole(&engine.encode(&raw)).contains(MASK));
+            }
+            let json = serde_json::to_string(&format!("x{secret}y")).expect("text");
+            prop_assert_eq!(masker.whole(&json), "\"x***y\"");
+            let url = utf8_percent_encode(&secret, NON_ALPHANUMERIC).to_string();
+            prop_assert_eq!(masker.whole(&url), MASK);
+        }
+    }
+
+    #[test]
+    fn the_last_newline_is_one_that_is_shown() {
+        let masker = masker(&["-----BEGIN\nKEY-----"]);
+        let shown = masker.show(b"one\ntwo -----BEGIN\nKEY----- three".to_vec(), 0, 0, Ending::Final);
+        assert_eq!((shown.text.as_str(), shown.line_end), ("one\ntwo *** three", Some(4)));
+        let shown = masker.show(b"one\ntwo\nthree".to_vec(), 4, 0, Ending::Final);
+        assert_eq!((shown.text.as_str(), shown.line_end), ("two\nthree", Some(4)));
+    }
+
+    #[test]
+    fn what_is_interrupted_is_masked_and_its_rest_too() {
+        let masker = masker(&["s3cret-token"]);
+        let first = masker.show(b"a s3cret".to_vec(), 0, 0, Ending::Broken);
+        assert_eq!((first.text.as_str(), first.used), ("a ***", 8));
+        let rest = masker.show(b"a s3cret-token b".to_vec(), 8, 0, Ending::Final);
+        assert_eq!(rest.text, " b");
+    }
+
+    #[test]
+    fn passwords_of_credentials_and_short_values() {
+        let secrets = Secrets::default();
+        secrets.set(SecretId::DaemonKey, "ada:p%40ssword!");
+        secrets.add("short");
+        assert_eq!(secrets.masked("p@ssword! p%40ssword! ada short"), "*** *** ada short");
+        assert_eq!(secrets.get(SecretId::DaemonKey).as_deref(), Some("ada:p%40ssword!"));
+    }
+
+    #[test]
+    fn values_that_change_are_followed() {
+        let secrets = Secrets::default();
+        secrets.set(SecretId::DaemonKey, "first-value");
+        secrets.set(SecretId::DaemonKey, "other-value");
+        assert_eq!(secrets.masked("other-value"), MASK);
+    }
 }

@@ -1,0 +1,279 @@
+//! What can be written on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
+
+/// Runs coding agents, each in its own git worktree, and never loses their work.
+#[derive(Debug, Parser)]
+#[command(name = "makima", version, about, propagate_version = true, after_help = EXAMPLES)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Say more of what is going on; twice for even more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  makima run --agent shell 'cargo fmt'     run a plan on the repository you stand in
+  makima run --agent shell -               read the plan from stdin
+  makima serve                             a control server of your own
+  makima daemon --server wss://host        run the tasks of a control server here
+  makima task list                         what that server has
+
+makima keeps its data in ~/.makima, or where MAKIMA_HOME says.
+Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a plan on a repository and follow it to its end
+    Run(RunArgs),
+    /// Run a control server: for daemons by WebSocket, for people by REST
+    Serve(ServeArgs),
+    /// Run the tasks of a control server on this machine
+    Daemon(DaemonArgs),
+    /// Ask for tasks at a control server, look at them, end them
+    Task(TaskArgs),
+    /// Tell how the daemon of this home stands
+    Status(StatusArgs),
+    /// Read and write the wire by hand
+    Protocol(ProtocolArgs),
+    /// Tell the version
+    Version(VersionArgs),
+}
+
+/// What is done with the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnComplete {
+    /// It stays with makima
+    None,
+    /// A branch is put into the repository
+    Branch,
+}
+
+impl OnComplete {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Branch => "branch",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima run --agent shell 'cargo fmt'
+  makima run --agent shell --repo ~/src/app --name 'Tidy up' --plan-file tidy.sh
+  echo 'date > built' | makima run --agent shell --on-complete none -
+
+The agent works in a worktree of its own, from the commit that you stand on; your files are not touched.
+Ctrl-C interrupts the task and commits what it has done; a second one kills it.
+The agent's output goes to stdout, everything else to stderr.
+Exit codes: 0 done, 1 started and failed, 2 nothing was started, 130 interrupted.")]
+pub(super) struct RunArgs {
+    /// What the agent is to do; `-` reads it from stdin
+    #[arg(value_name = "PLAN", required_unless_present = "plan_file", conflicts_with = "plan_file")]
+    pub(super) plan: Vec<String>,
+    /// The repository, by path or URL [default: the one you stand in]
+    #[arg(long, value_name = "PATH|URL")]
+    pub(super) repo: Option<String>,
+    /// Which agent: shell runs the plan as a script [default: `agent` in config.toml]
+    #[arg(long, value_name = "AGENT")]
+    pub(super) agent: Option<String>,
+    /// What to call the task [default: the plan's first words]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Where to start: a branch, a tag or a commit [default: the commit that you stand on]
+    #[arg(long, value_name = "BASE")]
+    pub(super) base: Option<String>,
+    /// What to do with the work [default: branch for a repository on this machine, else none]
+    #[arg(long, value_name = "ACTION")]
+    pub(super) on_complete: Option<OnComplete>,
+    /// Read the plan from a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) plan_file: Option<PathBuf>,
+    /// Print what happens as lines of JSON on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print the agent's output as it is, without a status line
+    #[arg(long, conflicts_with = "json")]
+    pub(super) raw: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima serve
+  MAKIMA_API_KEY=secret makima serve --listen 127.0.0.1:7700 --data /var/lib/makima
+
+The token is MAKIMA_API_KEY, else one that is made at the first start and shown once.")]
+pub(super) struct ServeArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub(super) listen: SocketAddr,
+    /// The folder for its data [default: the home folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima daemon --server wss://makima.example.com --agent shell
+  MAKIMA_API_KEY=secret makima daemon --server http://127.0.0.1:7600 --agent shell --once
+
+What is not given here is taken from the environment, then from config.toml in the home folder.
+Exit codes with --once: 0 the server closed the session and no task is left, 3 the key was refused,
+4 the server was not reached.")]
+pub(super) struct DaemonArgs {
+    /// The control server
+    #[arg(long, value_name = "URL", env = "MAKIMA_SERVER_URL")]
+    pub(super) server: Option<String>,
+    /// A file that holds the server's key; MAKIMA_API_KEY holds the key itself
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// Which agent runs the tasks
+    #[arg(long, value_name = "AGENT")]
+    pub(super) agent: Option<String>,
+    /// How many tasks run at once [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) max_tasks: Option<u32>,
+    /// End after one session
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Let the key go over the network unencrypted
+    #[arg(long)]
+    pub(super) insecure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TaskArgs {
+    #[command(subcommand)]
+    pub(super) command: TaskCommand,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}
+
+/// Which server, and the key for it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ServerArgs {
+    /// The control server [default: the one of this home]
+    #[arg(long, value_name = "URL", env = "MAKIMA_SERVER_URL", global = true)]
+    pub(super) server: Option<String>,
+    /// A file that holds the server's key; MAKIMA_API_KEY holds the key itself
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// Let the key go over the network unencrypted
+    #[arg(long, global = true)]
+    pub(super) insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TaskCommand {
+    /// Ask for a task
+    #[command(after_help = "\
+Examples:
+  makima task create --repo https://host/team/app --base main 'Add a retry to the uploader'
+  makima task create --repo ~/src/app --on-complete branch --wait 'make test'")]
+    Create(CreateArgs),
+    /// All tasks of the server
+    List {
+        /// Print what the server answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// One task
+    Show {
+        /// The task
+        id: Uuid,
+        /// Print what the server answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a task's agent has written
+    Logs {
+        /// The task
+        id: Uuid,
+        /// Go on until the task has ended
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// End a task: ask its agent, and kill it where it does not end
+    Interrupt {
+        /// The task
+        id: Uuid,
+        /// Kill it at once
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// What the agent is to do; `-` reads it from stdin
+    #[arg(value_name = "PLAN", required = true)]
+    pub(super) plan: Vec<String>,
+    /// The repository, by URL or by a path on the daemon's machine
+    #[arg(long, value_name = "PATH|URL")]
+    pub(super) repo: Option<String>,
+    /// What to call the task
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Where to start: a branch, a tag or a commit
+    #[arg(long, value_name = "BASE")]
+    pub(super) base: Option<String>,
+    /// What to do with the work
+    #[arg(long, value_name = "ACTION")]
+    pub(super) on_complete: Option<OnComplete>,
+    /// Wait for its end; exit 1 where that is not a success
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Print what the server answers
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Print it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VersionArgs {
+    /// Print it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProtocolArgs {
+    #[command(subcommand)]
+    pub(super) command: ProtocolCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProtocolCommand {
+    /// Read lines of the wire on stdin and write each back as makima would send it
+    #[command(after_help = "\
+A line that cannot be read is named on stderr with its number, the place and the reason; exit code 1 then.")]
+    Check {
+        /// Which way the lines go
+        direction: Direction,
+    },
+}
+
+/// Which way lines of the wire go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Direction {
+    /// Server to daemon
+    Commands,
+    /// Daemon to server
+    Messages,
+}

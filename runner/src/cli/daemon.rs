@@ -1,0 +1,99 @@
+//! `makima daemon`: the tasks of a control server, run on this machine.
+
+use std::path::{Path, PathBuf};
+
+use makima_core::effect::Exit;
+use makima_core::input::Stop;
+
+use super::args::DaemonArgs;
+use super::host::running;
+use super::signals::Signals;
+use crate::config::{self, ConfigFile};
+use crate::home::Home;
+use crate::report::{Failure, KEY_REFUSED, NOT_REACHED};
+use crate::service::{self, MAX_TASKS, Options};
+
+pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
+    let home = config::home_path()?;
+    let file = ConfigFile::read(&home)?;
+    config::agent(args.agent.as_deref(), &file)?;
+    let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;
+    let server = service::server_endpoint(&chosen.url, args.insecure)?;
+    let mut signals = Signals::new()?;
+    let home = Home::open(&home).map_err(|error| Failure::unusable(error.to_string()))?;
+    tracing::info!("makima {} in {} for {server}", service::VERSION, home.root().display());
+    let max_tasks = args.max_tasks.or(file.max_tasks).unwrap_or(MAX_TASKS);
+    let mut service = service::start(Options { home, server, key: chosen.key, max_tasks, once: args.once, file })?;
+    let mut asked = 0_u32;
+    let exit = loop {
+        tokio::select! {
+            exit = service.ended() => break exit,
+            _ = signals.next() => {
+                asked = asked.saturating_add(1);
+                tracing::info!("ending: running tasks are interrupted, their work is committed; once more kills them");
+                service.stop(if asked == 1 { Stop::Graceful } else { Stop::Forced });
+            }
+        }
+    };
+    match exit {
+        Exit::Stopped | Exit::SessionOver => Ok(()),
+        Exit::KeyRefused => Err(Failure::silent(KEY_REFUSED)),
+        Exit::NotReached => Err(Failure::silent(NOT_REACHED)),
+    }
+}
+
+/// A server, and what it is shown.
+pub(super) struct Chosen {
+    pub(super) url: String,
+    pub(super) key: String,
+}
+
+/// Which server, and the key for it: flag or environment, then the file, then the server of this home.
+pub(super) async fn choose(
+    home: &Path,
+    server: Option<&str>,
+    key_file: Option<&Path>,
+    file: &ConfigFile,
+) -> Result<Chosen, Failure> {
+    let key = given_key(key_file, file)?;
+    if let Some(url) = server.or(file.server.as_deref()) {
+        let url = url.to_string();
+        if let Some(key) = key {
+            return Ok(Chosen { url, key });
+        }
+        return match running(home).await.filter(|here| same_server(&here.url, &url)) {
+            Some(here) => Ok(Chosen { url, key: here.token }),
+            None => Err(Failure::unusable(format!("there is no key for {url}"))
+                .hint("set MAKIMA_API_KEY, or name a file that holds it with --api-key-file")),
+        };
+    }
+    match running(home).await {
+        Some(here) => Ok(Chosen { url: here.url, key: key.unwrap_or(here.token) }),
+        None => Err(Failure::unusable("no control server was named")
+            .hint("use --server URL, MAKIMA_SERVER_URL or `server` in config.toml; or start one with `makima serve`")),
+    }
+}
+
+fn same_server(one: &str, other: &str) -> bool {
+    let origin = |url| makima_transports::endpoint(url).map(|endpoint| endpoint.origin()).ok();
+    origin(one).is_some() && origin(one) == origin(other)
+}
+
+/// The key: the file of the flag, the environment, the file of the configuration.
+fn given_key(flag: Option<&Path>, file: &ConfigFile) -> Result<Option<String>, Failure> {
+    let from_file = |path: PathBuf| {
+        let key = std::fs::read_to_string(&path)
+            .map_err(|error| Failure::unusable(format!("the key in {} cannot be read: {error}", path.display())))?;
+        match key.trim() {
+            "" => Err(Failure::unusable(format!("{} holds no key", path.display()))),
+            key => Ok(Some(key.to_string())),
+        }
+    };
+    if let Some(path) = flag {
+        return from_file(path.to_path_buf());
+    }
+    match std::env::var("MAKIMA_API_KEY").ok().filter(|key| !key.trim().is_empty()) {
+        Some(key) => Ok(Some(key.trim().to_string())),
+        None => file.api_key_file.clone().map_or(Ok(None), from_file),
+    }
+}

@@ -1,0 +1,149 @@
+//! Shows a task while it runs: live on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use console::style;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::print;
+use crate::events::Event;
+
+/// How a task is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// For people.
+    Plain,
+    /// The agent's output and nothing else, but for what goes wrong.
+    Raw,
+    /// A line of JSON for each event.
+    Json,
+}
+
+/// Shows one task.
+pub(super) struct View {
+    manner: Manner,
+    bar: Option<ProgressBar>,
+    begun: Instant,
+    status: String,
+    /// The output so far ended in the middle of a line.
+    open_line: bool,
+    /// The newest step that says what the work came to.
+    pub(super) committed: Option<String>,
+    /// How the completion action went.
+    pub(super) completion: Option<(bool, String)>,
+}
+
+impl View {
+    pub(super) fn new(manner: Manner, name: &str) -> Self {
+        let live = manner == Manner::Plain && std::io::stderr().is_terminal();
+        let bar = live.then(|| bar(name));
+        Self {
+            manner,
+            bar,
+            begun: Instant::now(),
+            status: String::new(),
+            open_line: false,
+            committed: None,
+            completion: None,
+        }
+    }
+
+    /// Shows one event.
+    pub(super) fn show(&mut self, event: &Event) {
+        if let Event::Progress(summary) = event
+            && summary.starts_with("committed ")
+        {
+            self.committed = Some(summary.clone());
+        }
+        if let Event::Completion { success, message } = event {
+            self.completion = Some((*success, message.clone()));
+        }
+        match (self.manner, event) {
+            (Manner::Json, event) => print::json(&as_json(event)),
+            (_, Event::Output(text)) => self.output(text),
+            (Manner::Raw, _) => {}
+            (Manner::Plain, Event::Status(status)) => self.status(status),
+            (Manner::Plain, Event::Progress(summary)) => self.step(summary),
+            (Manner::Plain, Event::Completion { .. } | Event::End(_)) => {}
+        }
+    }
+
+    fn output(&mut self, text: &str) {
+        self.open_line = !text.ends_with('\n');
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print::out(text)),
+            None => print::out(text),
+        }
+    }
+
+    fn status(&mut self, status: &str) {
+        self.status = print::tame(status);
+        match &self.bar {
+            Some(bar) => bar.set_message(self.status.clone()),
+            None => self.note(&format!("{} {}", self.elapsed(), self.status)),
+        }
+    }
+
+    fn step(&mut self, summary: &str) {
+        let summary = print::tame(summary);
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{} · {summary}", self.status)),
+            None => self.note(&format!("{} {summary}", self.elapsed())),
+        }
+    }
+
+    /// A line to stderr, not into the middle of the agent's.
+    pub(super) fn note(&mut self, text: &str) {
+        if self.manner == Manner::Json {
+            return print::note(text);
+        }
+        let both = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+        let line = if both && std::mem::take(&mut self.open_line) { format!("\n{text}") } else { text.to_string() };
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print::note(&line)),
+            None => print::note(&line),
+        }
+    }
+
+    /// The status line goes; what was printed stays.
+    pub(super) fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if std::mem::take(&mut self.open_line) && std::io::stdout().is_terminal() && self.manner != Manner::Json {
+            print::out("\n");
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> String {
+        let text = format!("[{:>6.1}s]", self.begun.elapsed().as_secs_f64());
+        style(text).dim().for_stderr().to_string()
+    }
+
+    pub(super) const fn manner(&self) -> Manner {
+        self.manner
+    }
+}
+
+fn bar(name: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_prefix(print::tame(name));
+    // The template is a constant: it can be read.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:.bold} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+fn as_json(event: &Event) -> serde_json::Value {
+    match event {
+        Event::Output(text) => serde_json::json!({ "type": "output", "text": text }),
+        Event::Status(status) => serde_json::json!({ "type": "status", "status": status }),
+        Event::Progress(summary) => serde_json::json!({ "type": "progress", "summary": summary }),
+        Event::Completion { success, message } => {
+            serde_json::json!({ "type": "completion", "success": success, "message": message })
+        }
+        Event::End(task) => serde_json::json!({ "type": "end", "task": task }),
+    }
+}

@@ -1,0 +1,174 @@
+//! Who does the work of `makima run`: a server and a daemon in this process, or those that hold the home
+//! already.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use makima_control::{Activity, Config, Listen, Server, Token};
+use makima_core::input::Stop;
+use makima_transports::endpoint;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::config::ConfigFile;
+use crate::home::{Home, HomeError};
+use crate::report::Failure;
+use crate::rest::{Rest, RestError};
+use crate::server_file::{self, ServerFile};
+use crate::service::{self, MAX_TASKS, Options, Service, VERSION};
+
+/// For another process that is about to hold the home, or to let go of it.
+const SETTLE: Duration = Duration::from_millis(200);
+const TRIES: u32 = 50;
+
+/// For the daemon to end its tasks and tell of it, once it was told to stop.
+const STOP: Duration = Duration::from_secs(120);
+
+/// Who does the work.
+pub(super) enum Host {
+    /// This process.
+    Owner(Box<Owner>),
+    /// Somebody else: the first `makima run`, or a daemon under an embedded server.
+    Guest(Rest),
+}
+
+impl Host {
+    pub(super) fn rest(&self) -> &Rest {
+        match self {
+            Self::Owner(owner) => &owner.rest,
+            Self::Guest(rest) => rest,
+        }
+    }
+
+    /// Finds who holds the home, or takes it.
+    ///
+    /// # Errors
+    /// The home cannot be used; or its daemon works for a server that takes no plans from here.
+    pub(super) async fn find(path: &Path, file: &ConfigFile) -> Result<Self, Failure> {
+        for _ in 0..TRIES {
+            match Home::open(path) {
+                Ok(home) => return Owner::start(home, file).await.map(|owner| Self::Owner(Box::new(owner))),
+                Err(HomeError::Locked { .. }) => {
+                    if let Some(rest) = holder(path).await? {
+                        return Ok(Self::Guest(rest));
+                    }
+                }
+                Err(error) => return Err(Failure::unusable(error.to_string())),
+            }
+            // It is about to say where it is, or to end.
+            sleep(SETTLE).await;
+        }
+        Err(Failure::unusable(format!("{} is held by a daemon that does not say where its server is", path.display()))
+            .hint("see `makima status`; or set MAKIMA_HOME to another folder"))
+    }
+}
+
+/// The server of the daemon that holds the home, if it is an embedded one; none while that is not known.
+async fn holder(home: &Path) -> Result<Option<Rest>, Failure> {
+    let Some(daemon) = service::read_daemon_file(home) else { return Ok(None) };
+    let Ok(server) = endpoint(&daemon.server) else { return Ok(None) };
+    let known = ServerFile::read(home);
+    let known = known.filter(|file| endpoint(&file.url).is_ok_and(|there| there.origin() == server.origin()));
+    let key = known.as_ref().map(|file| file.token.clone()).or_else(|| std::env::var("MAKIMA_API_KEY").ok());
+    let rest = Rest::new(&server, key.unwrap_or_default())?;
+    match rest.info().await {
+        Ok(info) if info.server == "makima" => Ok(Some(rest)),
+        // Ours, and on its way: up or down.
+        Err(RestError::Away { .. }) if known.is_some() => Ok(None),
+        _ => Err(foreign(home, &daemon.server, daemon.pid)),
+    }
+}
+
+fn foreign(home: &Path, server: &str, pid: u32) -> Failure {
+    Failure::unusable(format!(
+        "{} is held by a daemon (process {pid}) that works for {server}, which takes no plans from here",
+        home.display()
+    ))
+    .hint("give the plan to that server; or set MAKIMA_HOME to another folder for a makima of your own")
+}
+
+/// A server and a daemon in this process.
+pub(super) struct Owner {
+    rest: Rest,
+    home: PathBuf,
+    /// None where `makima serve` runs on this home already.
+    server: Option<(Server, ServerFile)>,
+    service: Service,
+}
+
+impl Owner {
+    async fn start(home: Home, file: &ConfigFile) -> Result<Self, Failure> {
+        let path = home.root().to_path_buf();
+        let (url, token, server) = match running(&path).await {
+            Some(found) => (found.url, found.token, None),
+            None => {
+                let (server, file) = start_server(&path, loopback(0)).await?;
+                (file.url.clone(), file.token.clone(), Some((server, file)))
+            }
+        };
+        let endpoint = service::server_endpoint(&url, false)?;
+        let rest = Rest::new(&endpoint, token.clone())?;
+        let service = service::start(Options {
+            home,
+            server: endpoint,
+            key: token,
+            max_tasks: file.max_tasks.unwrap_or(MAX_TASKS),
+            once: false,
+            file: file.clone(),
+        })?;
+        Ok(Self { rest, home: path, server, service })
+    }
+
+    /// What the server has to do. None where the server is not ours to end.
+    pub(super) fn activity(&self) -> Option<watch::Receiver<Activity>> {
+        self.server.as_ref().map(|(server, _)| server.activity())
+    }
+
+    /// Tells the daemon to end what it does.
+    pub(super) fn stop(&self, how: Stop) {
+        self.service.stop(how);
+    }
+
+    /// Ends the daemon, then the server.
+    pub(super) async fn end(mut self) {
+        self.service.stop(Stop::Graceful);
+        if timeout(STOP, self.service.ended()).await.is_err() {
+            tracing::error!("the daemon does not end");
+        }
+        if let Some((server, file)) = self.server {
+            file.remove(&self.home);
+            server.shutdown().await;
+        }
+    }
+}
+
+/// The embedded server that runs on this home, if one does.
+pub(super) async fn running(home: &Path) -> Option<ServerFile> {
+    let file = ServerFile::read(home)?;
+    let rest = Rest::new(&endpoint(&file.url).ok()?, file.token.clone()).ok()?;
+    let info = rest.info().await.ok()?;
+    (info.server == "makima").then_some(file)
+}
+
+/// Starts the embedded server with its data in `data`, and says in the home where it is.
+pub(super) async fn start_server(data: &Path, listen: SocketAddr) -> Result<(Server, ServerFile), Failure> {
+    let (token, _) = server_file::token(data)?;
+    let config = Config {
+        listen: Listen::Address(listen),
+        data: data.join("control.db"),
+        token: Token::new(&token),
+        hosts: Vec::new(),
+        version: VERSION.to_string(),
+    };
+    let server = Server::start(config).await.map_err(|error| Failure::unusable(error.to_string()))?;
+    let address = server.address();
+    let file = ServerFile { url: format!("http://{address}"), token, pid: std::process::id() };
+    file.write(data).map_err(|error| Failure::unusable(error.to_string()))?;
+    Ok((server, file))
+}
+
+/// An address of this machine that nobody else can reach.
+pub(super) const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

@@ -1,0 +1,41 @@
+//! Printing: results to stdout, everything else to stderr. A reader who leaves is no error.
+
+use std::io::{self, Write as _};
+
+use console::style;
+
+use crate::report::Failure;
+
+/// Prints a text to stdout as it is. Where nobody reads it any more, the program ends.
+pub(super) fn out(text: &str) {
+    let mut stdout = io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        // As any filter does when its reader leaves.
+        std::process::exit(141);
+    }
+}
+
+/// Prints a line to stdout.
+pub(super) fn line(text: &str) {
+    out(&format!("{text}\n"));
+}
+
+/// Prints a line to stderr. Where that is closed there is nobody to tell.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+pub(super) fn error(failure: &Failure) {
+    note(&format!("{} {failure}", style("error:").red().bold().for_stderr()));
+}
+
+/// One JSON value on a line of its own.
+pub(super) fn json(value: &impl serde::Serialize) {
+    // Made of strings, numbers and lists: it can always be written.
+    line(&serde_json::to_string(value).unwrap_or_default());
+}
+
+/// Text from elsewhere, safe to show on a terminal: control characters but tabs are replaced.
+pub(super) fn tame(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

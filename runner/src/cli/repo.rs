@@ -1,0 +1,140 @@
+//! The repository that a plan is for: looked at before anything is started, changed never.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use makima_core::policy::{RepositoryUrl, revision};
+
+use crate::report::Failure;
+
+/// A repository to work on.
+#[derive(Clone, Debug)]
+pub(super) struct Repo {
+    /// As the daemon takes it.
+    pub(super) url: String,
+    /// Where it is, if on this machine.
+    pub(super) local: Option<PathBuf>,
+    /// Where to start.
+    pub(super) base: Option<String>,
+    /// Changes that are in no commit, and so are left out.
+    pub(super) uncommitted: usize,
+}
+
+impl Repo {
+    /// The repository that was named, else the one that we stand in.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used as it is.
+    pub(super) fn find(named: Option<&str>, base: Option<&str>) -> Result<Self, Failure> {
+        let base = base.map(revision).transpose().map_err(|refused| Failure::unusable(refused.to_string()))?;
+        let path = match named {
+            Some(text) => match RepositoryUrl::read(text).map_err(|refused| Failure::unusable(refused.to_string()))? {
+                RepositoryUrl::Remote(url) => {
+                    return Ok(Self { url, local: None, base, uncommitted: 0 });
+                }
+                RepositoryUrl::Local(path) => expand(&path),
+            },
+            None => PathBuf::from("."),
+        };
+        Self::on_this_machine(&path, named.is_some(), base)
+    }
+
+    fn on_this_machine(path: &Path, named: bool, base: Option<String>) -> Result<Self, Failure> {
+        let shown = path.display();
+        if named && !path.exists() {
+            return Err(Failure::unusable(format!("there is nothing at {shown}")).hint("check --repo"));
+        }
+        let root = root(path, named)?;
+        let Some(head) = git(&root, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])? else {
+            return Err(Failure::unusable(format!("{} has no commit to start from", root.display()))
+                .hint("make a first commit there: git commit --allow-empty -m 'Begin'"));
+        };
+        if let Some(base) = &base {
+            let commit = format!("{base}^{{commit}}");
+            if git(&root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])?.is_none() {
+                return Err(Failure::unusable(format!("{} has no branch, tag or commit `{base}`", root.display()))
+                    .hint("check --base"));
+            }
+        }
+        let changes = git(&root, &["status", "--porcelain", "--ignore-submodules"]).ok().flatten();
+        let uncommitted = changes.map_or(0, |changes| changes.lines().count());
+        let url = root.to_str().map(ToString::to_string).ok_or_else(|| {
+            Failure::unusable(format!("{} has a name that is no UTF-8, and cannot be sent", root.display()))
+        })?;
+        Ok(Self { url, local: Some(root), base: Some(base.unwrap_or(head)), uncommitted })
+    }
+
+    /// Whether git could put a branch of ours there.
+    ///
+    /// # Errors
+    /// A branch is in the way.
+    pub(super) fn takes_branches(&self) -> Result<(), Failure> {
+        let Some(root) = &self.local else { return Ok(()) };
+        if git(root, &["rev-parse", "--verify", "--quiet", "refs/heads/makima"])?.is_some() {
+            return Err(Failure::unusable(format!(
+                "{} has a branch named `makima`, and git can hold no `makima/…` beside it",
+                root.display()
+            ))
+            .hint("rename that branch (git branch -m makima another-name), or use --on-complete none"));
+        }
+        Ok(())
+    }
+
+    /// What a branch changed since `base`, in git's words; none where git does not say.
+    pub(super) fn shortstat(&self, branch: &str) -> Option<String> {
+        let (root, base) = (self.local.as_ref()?, self.base.as_ref()?);
+        let range = format!("{base}...refs/heads/{branch}");
+        let stat = ["diff", "--shortstat", "--no-ext-diff", "--no-textconv", "--end-of-options", &range];
+        git(root, &stat).ok().flatten().map(|text| text.trim().to_string()).filter(|text| !text.is_empty())
+    }
+}
+
+/// The top of the repository at a path: its worktree, or itself where it is bare.
+fn root(path: &Path, named: bool) -> Result<PathBuf, Failure> {
+    let inside = git(path, &["rev-parse", "--is-bare-repository", "--absolute-git-dir"])?;
+    let Some(inside) = inside else {
+        let (what, hint) = if named {
+            (format!("{} is not a git repository", path.display()), "check --repo, or run `git init` there")
+        } else {
+            let here = std::env::current_dir().unwrap_or_default();
+            (format!("{} is not in a git repository", here.display()), "go into one, or name one with --repo")
+        };
+        return Err(Failure::unusable(what).hint(hint));
+    };
+    let mut lines = inside.lines();
+    let bare = lines.next() == Some("true");
+    let folder = lines.next().map(PathBuf::from).unwrap_or_default();
+    let top = if bare { Some(folder) } else { git(path, &["rev-parse", "--show-toplevel"])?.map(PathBuf::from) };
+    top.ok_or_else(|| Failure::unusable(format!("{} is inside a repository's own folder", path.display())))
+}
+
+/// Asks git. None where it says no.
+fn git(at: &Path, words: &[&str]) -> Result<Option<String>, Failure> {
+    let mut command = Command::new("git");
+    // Looking must not run what a repository names, nor write to it.
+    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C"]);
+    command.arg(at).args(words).env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null());
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
+        command.env_remove(variable);
+    }
+    let output = command.output().map_err(|error| {
+        Failure::unusable(format!("git cannot be run: {error}")).hint("makima needs git 2.41 or newer on the PATH")
+    })?;
+    if output.status.success() {
+        return Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("dubious ownership") {
+        return Err(Failure::unusable(format!("git does not open {}: it belongs to another user", at.display()))
+            .hint("if you trust it: git config --global --add safe.directory PATH"));
+    }
+    Ok(None)
+}
+
+fn expand(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ if path == "~" => std::env::var_os("HOME").map_or_else(|| PathBuf::from(path), PathBuf::from),
+        _ => PathBuf::from(path),
+    }
+}

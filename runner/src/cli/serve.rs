@@ -1,0 +1,46 @@
+//! `makima serve`: the control server by itself.
+
+use console::style;
+
+use super::args::ServeArgs;
+use super::host::{running, start_server};
+use super::print;
+use super::signals::Signals;
+use crate::config;
+use crate::home::make_private;
+use crate::report::Failure;
+use crate::server_file;
+
+pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let home = config::home_path()?;
+    let data = args.data.unwrap_or_else(|| home.clone());
+    for folder in [&home, &data] {
+        make_private(folder).map_err(|error| Failure::unusable(format!("{}: {error}", folder.display())))?;
+    }
+    if let Some(there) = running(&data).await {
+        return Err(Failure::unusable(format!(
+            "a server runs on {} already: {} (process {})",
+            data.display(),
+            there.url,
+            there.pid
+        ))
+        .hint("use that one, or give --data another folder"));
+    }
+    let mut signals = Signals::new()?;
+    let (token, fresh) = server_file::token(&data)?;
+    let (server, file) = start_server(&data, args.listen).await?;
+    if data != home {
+        file.write(&home).map_err(|error| Failure::unusable(error.to_string()))?;
+    }
+    print::note(&format!("makima serves on {}", style(&file.url).bold().for_stderr()));
+    if fresh {
+        print::note(&format!("token (shown once, kept in {}): {token}", data.join("token").display()));
+    }
+    print::note(&format!("connect a daemon:  MAKIMA_API_KEY=… makima daemon --server {} --agent shell", file.url));
+    signals.next().await;
+    print::note("ending");
+    file.remove(&data);
+    file.remove(&home);
+    server.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! `makima task`: tasks at a control server.
+
+use makima_core::protocol::SpawnTask;
+use uuid::Uuid;
+
+use super::args::{CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand};
+use super::daemon::choose;
+use super::follow::{Manner, View};
+use super::run::read_plan;
+use super::{print, show};
+use crate::config::{self, ConfigFile};
+use crate::events::{Event, Events};
+use crate::report::{FAILED, Failure};
+use crate::rest::{Rest, Task};
+use crate::service;
+
+pub(super) async fn task(args: TaskArgs) -> Result<(), Failure> {
+    let rest = connect(&args.server).await?;
+    match args.command {
+        TaskCommand::Create(args) => create(&rest, args).await,
+        TaskCommand::List { json } => list(&rest, json).await,
+        TaskCommand::Show { id, json } => one(&rest, id, json).await,
+        TaskCommand::Logs { id, follow } => logs(&rest, id, follow).await,
+        TaskCommand::Interrupt { id, force } => interrupt(&rest, id, force).await,
+    }
+}
+
+/// The server that people mean: as a daemon would choose it.
+pub(super) async fn connect(args: &ServerArgs) -> Result<Rest, Failure> {
+    let home = config::home_path()?;
+    let file = ConfigFile::read(&home)?;
+    let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;
+    Rest::new(&service::server_endpoint(&chosen.url, args.insecure)?, chosen.key)
+}
+
+async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
+    let id = Uuid::now_v7();
+    let task = SpawnTask {
+        task_id: id,
+        task_name: args.name.unwrap_or_default(),
+        plan: read_plan(&args.plan, None)?,
+        repo_url: args.repo.map(absolute),
+        base_branch: args.base,
+        target_branch: None,
+        parent_task_id: None,
+        depth: 0,
+        is_orchestrator: false,
+        target_repo_path: None,
+        completion_action: args.on_complete.map(OnComplete::as_str).map(ToString::to_string),
+        continue_from_task_id: None,
+        copy_files: None,
+    };
+    rest.create(&task).await?;
+    if !args.wait {
+        return if args.json { print_json(&serde_json::json!({ "id": id })) } else { print_line(&id.to_string()) };
+    }
+    let ended = wait(rest, id, Manner::Raw, false).await?;
+    if args.json {
+        print::json(&ended);
+    } else {
+        print::line(&id.to_string());
+    }
+    match (ended.success, ended.error) {
+        (Some(true), _) => Ok(()),
+        (_, error) => Err(Failure::failed(print::tame(&error.unwrap_or_else(|| "the task failed".to_string())))),
+    }
+}
+
+/// A path is meant from here; a daemon stands elsewhere.
+fn absolute(repo: String) -> String {
+    let relative = repo == "." || repo == ".." || repo.starts_with("./") || repo.starts_with("../");
+    match std::fs::canonicalize(&repo) {
+        Ok(path) if relative => path.to_str().map_or(repo, ToString::to_string),
+        _ => repo,
+    }
+}
+
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print::json(value);
+    Ok(())
+}
+
+fn print_line(text: &str) -> Result<(), Failure> {
+    print::line(text);
+    Ok(())
+}
+
+async fn list(rest: &Rest, json: bool) -> Result<(), Failure> {
+    if json {
+        let tasks: Vec<serde_json::Value> = rest.list("/tasks").await?;
+        return print_json(&serde_json::Value::Array(tasks));
+    }
+    let tasks: Vec<Task> = rest.list("/tasks").await?;
+    show::table(&tasks);
+    Ok(())
+}
+
+async fn one(rest: &Rest, id: Uuid, json: bool) -> Result<(), Failure> {
+    let task = rest.task(id).await?;
+    if json {
+        print::json(&task);
+    } else {
+        show::details(&task);
+    }
+    Ok(())
+}
+
+async fn logs(rest: &Rest, id: Uuid, follow: bool) -> Result<(), Failure> {
+    if follow {
+        return wait(rest, id, Manner::Raw, true).await.map(drop);
+    }
+    let mut output = rest.output(id, 0).await?;
+    let mut rest_of_character = Vec::new();
+    while let Some(bytes) = output.chunk().await.map_err(|error| rest.away(&error))? {
+        // The server sends text; only a chunk of the transfer can cut a character in two.
+        rest_of_character.extend_from_slice(&bytes);
+        let whole = std::str::from_utf8(&rest_of_character).map_or_else(|error| error.valid_up_to(), str::len);
+        let text: Vec<u8> = rest_of_character.drain(..whole).collect();
+        print::out(&String::from_utf8_lossy(&text));
+    }
+    Ok(())
+}
+
+/// Follows a task to its end; shows its output where that is wanted.
+async fn wait(rest: &Rest, id: Uuid, manner: Manner, output: bool) -> Result<Task, Failure> {
+    let mut view = View::new(manner, "");
+    let mut events = Events::new(rest.events(id, None).await?, None);
+    loop {
+        match events.next().await.map_err(|error| rest.away(&error))? {
+            Some(Event::End(task)) => return Ok(*task),
+            Some(event) if output => view.show(&event),
+            Some(_) => {}
+            None => {
+                let last = events.last.take();
+                let response = rest.events(id, last.as_deref()).await?;
+                events = Events::new(response, last);
+            }
+        }
+    }
+}
+
+async fn interrupt(rest: &Rest, id: Uuid, force: bool) -> Result<(), Failure> {
+    rest.interrupt(id, !force).await.map_err(|error| Failure::from(error).with_code(FAILED))?;
+    print::note("the task is told to end; `makima task show` tells when it has");
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `config.toml` in the home folder. Flags go before the environment, and that before this file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::Deserialize;
+
+use crate::report::Failure;
+
+/// What may stand in `config.toml`. Everything is optional; what is not known is an error.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// The control server's URL.
+    pub server: Option<String>,
+    /// A file that holds the server's key.
+    pub api_key_file: Option<PathBuf>,
+    /// Which agent runs the tasks, by name or with its settings.
+    pub agent: Option<AgentSetting>,
+    /// How many tasks run at once.
+    pub max_tasks: Option<u32>,
+    /// Folders, beside the user's own, that a server may have branches put into.
+    #[serde(default)]
+    pub allowed_roots: Vec<PathBuf>,
+    /// Where the wire leaves a meaning open.
+    #[serde(default)]
+    pub compat: CompatFile,
+}
+
+/// `agent = "shell"`, or a table `[agent]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum AgentSetting {
+    /// Its name.
+    Name(String),
+    /// Its name and more.
+    Table(AgentTable),
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentTable {
+    /// Its name.
+    pub name: Option<String>,
+    /// Variables for its environment. Their values are masked wherever they show up.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// `[compat]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompatFile {
+    /// Codes of an `error` before `authenticated` that mean that the key is refused.
+    pub refused_codes: Option<Vec<String>>,
+}
+
+impl ConfigFile {
+    /// Reads the file in `home`; none is as good as an empty one.
+    ///
+    /// # Errors
+    /// It cannot be read, or something in it is not known: with the place.
+    pub fn read(home: &Path) -> Result<Self, Failure> {
+        let path = home.join("config.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(Failure::unusable(error.to_string())),
+        };
+        toml::from_str(&text).map_err(|error| Failure::unusable(format!("{}: {error}", path.display())))
+    }
+
+    /// The agent's name.
+    #[must_use]
+    pub fn agent_name(&self) -> Option<&str> {
+        match self.agent.as_ref()? {
+            AgentSetting::Name(name) => Some(name),
+            AgentSetting::Table(table) => table.name.as_deref(),
+        }
+    }
+
+    /// The agent's own variables.
+    #[must_use]
+    pub fn agent_env(&self) -> Vec<(String, String)> {
+        match &self.agent {
+            Some(AgentSetting::Table(table)) => table.env.clone().into_iter().collect(),
+            Some(AgentSetting::Name(_)) | None => Vec::new(),
+        }
+    }
+}
+
+/// The folder for everything: `MAKIMA_HOME`, else `~/.makima`.
+///
+/// # Errors
+/// Neither that nor `HOME` is set.
+pub fn home_path() -> Result<PathBuf, Failure> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MAKIMA_HOME").or_else(|| Some(set("HOME")?.join(".makima"))).ok_or_else(|| {
+        Failure::unusable("neither MAKIMA_HOME nor HOME is set").hint("set MAKIMA_HOME to a folder for makima's data")
+    })
+}
+
+/// The agents that this version can run.
+pub const AGENTS: &[&str] = &["shell"];
+
+/// Settles which agent runs the tasks: the flag, else the file.
+///
+/// # Errors
+/// None was named, or one that this version cannot run.
+pub fn agent(flag: Option<&str>, file: &ConfigFile) -> Result<String, Failure> {
+    let Some(name) = flag.or(file.agent_name()) else {
+        return Err(Failure::unusable("no agent was named")
+            .hint("write --agent shell to run the plan as a shell script, or put agent = \"shell\" into config.toml"));
+    };
+    if AGENTS.contains(&name) {
+        return Ok(name.to_string());
+    }
+    let known = AGENTS.join(", ");
+    Err(Failure::unusable(format!("the agent `{name}` is not one that this version can run"))
+        .hint(format!("agents of this version: {known}")))
+}

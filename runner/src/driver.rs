@@ -1,0 +1,171 @@
+//! The one loop: inputs into the core, its effects to the transport and the executor.
+
+use makima_core::Daemon;
+use makima_core::effect::{Effect, Exit, LinkEffect};
+use makima_core::id::Epoch;
+use makima_core::input::{Boot, Input, LinkCause, Stop};
+use makima_core::notice::{Level, Notice};
+use makima_transports::{Endpoint, LinkEvent, LinkHandle, open};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, timeout};
+
+use crate::executor::{Executor, Secrets};
+use crate::{clock, edge};
+
+/// Events of a connection that may wait to be looked at; beyond it the socket is not read.
+const EVENTS: usize = 256;
+
+/// For the last frames of a connection that is closed when the daemon ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What people can know of a daemon that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// How the link stands.
+    pub link: String,
+    /// What was last said about it, where that was not good.
+    pub trouble: Option<String>,
+}
+
+/// Everything that a daemon is made of, before it runs.
+pub struct Driver {
+    core: Daemon,
+    executor: Executor,
+    endpoint: Endpoint,
+    secrets: Secrets,
+    link: Option<(Epoch, LinkHandle)>,
+    link_events: (mpsc::Sender<(Epoch, LinkEvent)>, mpsc::Receiver<(Epoch, LinkEvent)>),
+    executor_events: mpsc::UnboundedReceiver<Input>,
+    stops: mpsc::Receiver<Stop>,
+    state: watch::Sender<State>,
+    exit: Option<Exit>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// A daemon that talks to `endpoint`. `executor_events` is where the executor answers to, `stops` tells it
+    /// to end.
+    #[must_use]
+    pub fn new(
+        core: Daemon,
+        (executor, executor_events): (Executor, mpsc::UnboundedReceiver<Input>),
+        endpoint: Endpoint,
+        secrets: Secrets,
+        stops: mpsc::Receiver<Stop>,
+        state: watch::Sender<State>,
+    ) -> Self {
+        let link_events = mpsc::channel(EVENTS);
+        Self { core, executor, endpoint, secrets, link: None, link_events, executor_events, stops, state, exit: None }
+    }
+
+    /// Runs until the core says that its work is done.
+    pub async fn run(mut self, boot: Boot) -> Exit {
+        let mut effects = Vec::new();
+        let mut input = Input::Boot(boot);
+        loop {
+            self.core.step(clock::now(), input, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            if let Some(exit) = self.exit {
+                self.last_words().await;
+                return exit;
+            }
+            self.tell_state();
+            input = self.next().await;
+        }
+    }
+
+    /// Waits for whatever happens next.
+    async fn next(&mut self) -> Input {
+        let wait = clock::until(self.core.deadline().map(|(due, _)| due), clock::now());
+        tokio::select! {
+            Some((epoch, event)) = self.link_events.1.recv() => edge::input(epoch, event, &self.secrets),
+            Some(input) = self.executor_events.recv() => input,
+            Some(how) = self.stops.recv() => Input::Stop { how },
+            () = tokio::time::sleep(wait) => Input::Tick,
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Link(LinkEffect::Connect { epoch }) => {
+                self.link = Some((epoch, open(self.endpoint.clone(), epoch, self.link_events.0.clone())));
+            }
+            Effect::Link(LinkEffect::Close { epoch }) => {
+                self.link.take_if(|(open, _)| *open == epoch);
+            }
+            Effect::Link(effect) => {
+                let epoch = epoch_of(&effect);
+                if let Some((_, link)) = self.link.as_ref().filter(|(open, _)| *open == epoch)
+                    && let Some(outgoing) = edge::outgoing(effect, &self.secrets)
+                {
+                    link.send(outgoing);
+                }
+            }
+            Effect::Work { id, task, work } => self.executor.perform(id, task, work),
+            Effect::Cancel { id } => self.executor.cancel(id),
+            Effect::Tell(notice) => self.tell(&notice),
+            Effect::Exit(exit) => self.exit = Some(exit),
+        }
+    }
+
+    fn tell(&self, notice: &Notice) {
+        let text = self.secrets.masked(&notice.to_string());
+        match notice.level() {
+            Level::Error => tracing::error!("{text}"),
+            Level::Warn => tracing::warn!("{text}"),
+            Level::Info => tracing::info!("{text}"),
+        }
+        let trouble = match notice {
+            Notice::LinkLost { .. } | Notice::Silent { .. } | Notice::KeyRefused { .. } => Some(text),
+            Notice::Linked => None,
+            Notice::ServerError { .. }
+            | Notice::Slept { .. }
+            | Notice::NoPongs
+            | Notice::Misbehaved { .. }
+            | Notice::Task { .. } => return,
+        };
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.trouble, trouble.clone()) != trouble);
+    }
+
+    fn tell_state(&self) {
+        let link = self.core.link_state();
+        self.state.send_if_modified(|state| {
+            let changed = state.link != link;
+            if changed {
+                state.link = link;
+            }
+            changed
+        });
+    }
+
+    /// Lets the connection hand over what it was given before.
+    async fn last_words(mut self) {
+        let Some((last, link)) = self.link.take() else { return };
+        drop(link);
+        let gone = async {
+            while let Some((epoch, event)) = self.link_events.1.recv().await {
+                if epoch == last && matches!(event, LinkEvent::Down(LinkCause::Closed(_) | LinkCause::Broken(_))) {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(LAST_WORDS, gone).await;
+    }
+}
+
+const fn epoch_of(effect: &LinkEffect) -> Epoch {
+    match effect {
+        LinkEffect::Connect { epoch }
+        | LinkEffect::Send { epoch, .. }
+        | LinkEffect::Output { epoch, .. }
+        | LinkEffect::Ping { epoch, .. }
+        | LinkEffect::Close { epoch } => *epoch,
+    }
+}

@@ -1,0 +1,103 @@
+//! The edge between the world and the core: frames become inputs, and no secret gets in.
+
+use makima_core::effect::LinkEffect;
+use makima_core::id::{Epoch, SecretId, TaskId};
+use makima_core::input::Input;
+use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable, UnreadableKind};
+use makima_transports::{LinkEvent, Outgoing};
+
+use crate::executor::Secrets;
+
+/// What happened on a connection, as the core takes it. Credentials in URLs are put among the secrets.
+#[must_use]
+pub fn input(epoch: Epoch, event: LinkEvent, secrets: &Secrets) -> Input {
+    match event {
+        LinkEvent::Up => Input::LinkUp { epoch },
+        LinkEvent::Down(cause) => Input::LinkDown { epoch, cause },
+        LinkEvent::Flushed(n) => Input::Flushed { epoch, n },
+        LinkEvent::Pong(n) => Input::Pong { epoch, n },
+        LinkEvent::Binary(length) => Input::Unreadable { epoch, what: binary(length) },
+        LinkEvent::Frame(text) => match DaemonCommand::read(&text) {
+            Ok(mut command) => {
+                let credentials = take_credentials(&mut command, secrets);
+                Input::Command { epoch, command: Box::new(command), credentials }
+            }
+            Err(what) => Input::Unreadable { epoch, what },
+        },
+    }
+}
+
+fn binary(length: usize) -> Unreadable {
+    Unreadable {
+        kind: UnreadableKind::NotAMessage,
+        message_type: None,
+        reason: format!("a binary frame of {length} bytes"),
+        column: 0,
+    }
+}
+
+/// Takes `user:password` out of a repository's URL.
+fn take_credentials(command: &mut DaemonCommand, secrets: &Secrets) -> Option<SecretId> {
+    let DaemonCommand::SpawnTask(spawn) = command else { return None };
+    let (bare, credentials) = split_credentials(spawn.repo_url.as_deref()?)?;
+    let id = SecretId::Credentials(TaskId(spawn.task_id));
+    secrets.set(id, credentials);
+    spawn.repo_url = Some(bare);
+    Some(id)
+}
+
+/// The URL without its credentials, and those. Only `https` bears any: the `user@` of ssh is a name.
+fn split_credentials(url: &str) -> Option<(String, String)> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (credentials, host) = authority.rsplit_once('@')?;
+    let path = rest.get(authority.len()..).unwrap_or_default();
+    Some((format!("{scheme}://{host}{path}"), credentials.to_string()))
+}
+
+/// What the transport is to send; none for what is not about sending. Secrets come in only here.
+#[must_use]
+pub fn outgoing(effect: LinkEffect, secrets: &Secrets) -> Option<Outgoing> {
+    match effect {
+        LinkEffect::Send { n, mut message, secret, .. } => {
+            if let Some(value) = secret.and_then(|id| secrets.get(id)) {
+                fill_in(&mut message, value);
+            }
+            Some(Outgoing::Message { n, text: message.write() })
+        }
+        LinkEffect::Output { n, task, text, pieces, .. } => Some(Outgoing::Output { n, task: task.0, text, pieces }),
+        LinkEffect::Ping { n, .. } => Some(Outgoing::Ping { n }),
+        LinkEffect::Connect { .. } | LinkEffect::Close { .. } => None,
+    }
+}
+
+/// Puts a secret into the message's empty field.
+fn fill_in(message: &mut DaemonMessage, value: String) {
+    if let DaemonMessage::Authenticate(authenticate) = message {
+        authenticate.api_key = value;
+    } else if let DaemonMessage::RegisterToolKey(register) = message {
+        register.key = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects a URL's password from the core, and with it from every log and record.
+    #[test]
+    fn credentials_are_taken_out_of_https_urls_only() {
+        let split = |url| split_credentials(url);
+        let expect = |bare: &str, credentials: &str| Some((bare.to_string(), credentials.to_string()));
+        assert_eq!(split("https://me:hunter2@host/a/b"), expect("https://host/a/b", "me:hunter2"));
+        assert_eq!(split("HTTPS://token@host:8443/a"), expect("HTTPS://host:8443/a", "token"));
+        assert_eq!(split("https://me:p@ss@host/a"), expect("https://host/a", "me:p@ss"));
+        assert_eq!(split("https://host/a@b"), None);
+        assert_eq!(split("ssh://git@host/a"), None);
+        assert_eq!(split("git@host:a"), None);
+        assert_eq!(split("/a/b@c"), None);
+    }
+}

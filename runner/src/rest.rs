@@ -1,0 +1,222 @@
+//! The people's side of a control server: its REST interface.
+
+use std::time::Duration;
+
+use makima_core::protocol::SpawnTask;
+use makima_transports::{Endpoint, Options, client_builder};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::report::{Failure, NOT_REACHED};
+
+/// For an answer to a request that is not a stream.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A control server, as people see it.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    client: Client,
+    origin: String,
+    key: String,
+}
+
+/// A task, as the server tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// Its id.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: String,
+    /// Its status.
+    pub status: String,
+    /// Whether it ended well; none while it has not ended.
+    pub success: Option<bool>,
+    /// Why not.
+    pub error: Option<String>,
+    /// The branch of its work, once there is one.
+    pub branch: Option<String>,
+    /// When it was asked for.
+    pub created_at: String,
+    /// When it ended.
+    pub ended_at: Option<String>,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Info {
+    /// `makima` where it is an embedded one.
+    pub server: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What went wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub enum RestError {
+    /// The server was not reached, or went away in the middle.
+    #[error("the server at {origin} is not reached: {why}")]
+    Away {
+        /// Where it should be.
+        origin: String,
+        /// Why not.
+        why: String,
+    },
+    /// It answered that it will not.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// Its words.
+        message: String,
+    },
+    /// Its answer is not that of a makima server.
+    #[error("the server at {origin} gave an answer that is not understood: {why}")]
+    Strange {
+        /// Where it is.
+        origin: String,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+impl From<RestError> for Failure {
+    fn from(error: RestError) -> Self {
+        match &error {
+            RestError::Away { .. } => Self::unusable(error.to_string())
+                .with_code(NOT_REACHED)
+                .hint("is it running? start one with `makima serve`, or name another with --server"),
+            RestError::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+                Self::unusable("the server refuses the key").hint("set MAKIMA_API_KEY or use --api-key-file")
+            }
+            RestError::Refused { .. } | RestError::Strange { .. } => Self::unusable(error.to_string()),
+        }
+    }
+}
+
+impl Rest {
+    /// The server whose endpoint for daemons this is.
+    ///
+    /// # Errors
+    /// Where no client can be set up: certificates that cannot be read.
+    pub fn new(server: &Endpoint, key: impl Into<String>) -> Result<Self, Failure> {
+        let built = client_builder(server, &Options::default()).map_err(|error| error.to_string());
+        let client = built.and_then(|builder| builder.build().map_err(|error| error.to_string()));
+        let client = client.map_err(Failure::unusable)?;
+        Ok(Self { client, origin: server.origin(), key: key.into() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}/api/v1{path}", self.origin)).bearer_auth(&self.key)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, RestError> {
+        let response = request.send().await.map_err(|error| self.away(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.text().await.unwrap_or_default();
+        Err(RestError::Refused { status, message: said(status, &body) })
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RestError> {
+        let response = self.send(request.timeout(ANSWER)).await?;
+        let body = response.text().await.map_err(|error| self.away(&error))?;
+        serde_json::from_str(&body)
+            .map_err(|error| RestError::Strange { origin: self.origin.clone(), why: error.to_string() })
+    }
+
+    /// It is not there, in words without the machinery.
+    pub(crate) fn away(&self, error: &reqwest::Error) -> RestError {
+        let mut why: &dyn std::error::Error = error;
+        while let Some(source) = why.source() {
+            why = source;
+        }
+        RestError::Away { origin: self.origin.clone(), why: why.to_string() }
+    }
+
+    /// What the server says of itself.
+    ///
+    /// # Errors
+    /// It is not reached, refuses the key, or is none of ours.
+    pub async fn info(&self) -> Result<Info, RestError> {
+        self.json(self.request(Method::GET, "/info").timeout(Duration::from_secs(5))).await
+    }
+
+    /// Asks for a task. The same one twice is as good as once.
+    ///
+    /// # Errors
+    /// It is not reached, or will not.
+    pub async fn create(&self, task: &SpawnTask) -> Result<(), RestError> {
+        let request = self.request(Method::POST, "/tasks").json(task);
+        self.send(request.timeout(ANSWER)).await.map(drop)
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// It is not reached, or knows no such task.
+    pub async fn task(&self, id: Uuid) -> Result<Task, RestError> {
+        self.json(self.request(Method::GET, &format!("/tasks/{id}"))).await
+    }
+
+    /// A list, as the server gives it: `/tasks` or `/daemons`.
+    ///
+    /// # Errors
+    /// It is not reached, or will not.
+    pub async fn list<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, RestError> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    /// Ends a task.
+    ///
+    /// # Errors
+    /// It is not reached, knows no such task, or that has ended.
+    pub async fn interrupt(&self, id: Uuid, graceful: bool) -> Result<(), RestError> {
+        let body = serde_json::json!({ "graceful": graceful });
+        let request = self.request(Method::POST, &format!("/tasks/{id}/interrupt")).json(&body);
+        self.send(request.timeout(ANSWER)).await.map(drop)
+    }
+
+    /// A task's output from this byte on, as far as it has come.
+    ///
+    /// # Errors
+    /// It is not reached, or knows no such task.
+    pub async fn output(&self, id: Uuid, from: u64) -> Result<Response, RestError> {
+        self.send(self.request(Method::GET, &format!("/tasks/{id}/output?from={from}"))).await
+    }
+
+    /// A task's events behind the one of this id.
+    ///
+    /// # Errors
+    /// It is not reached, or knows no such task.
+    pub async fn events(&self, id: Uuid, last: Option<&str>) -> Result<Response, RestError> {
+        let mut request = self.request(Method::GET, &format!("/tasks/{id}/events"));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        self.send(request).await
+    }
+}
+
+/// What the server said went wrong: its own words where it has some.
+fn said(status: StatusCode, body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Words,
+    }
+    #[derive(Deserialize)]
+    struct Words {
+        message: String,
+    }
+    serde_json::from_str::<Body>(body)
+        .map_or_else(|_| format!("the server answered {status}"), |body| body.error.message)
+}

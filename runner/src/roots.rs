@@ -1,0 +1,51 @@
+//! Where things may be written to on a server's word: the user's own folder, what the configuration names, and
+//! the repositories that the user has given to `makima run`.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+/// The file in the home that remembers the repositories of `makima run`: a path a line. A daemon that runs
+/// reads it anew each time, since another process may have added to it.
+fn file(home: &Path) -> PathBuf {
+    home.join("allowed-roots")
+}
+
+/// Allows a folder for good: the user has named it.
+///
+/// # Errors
+/// Where it cannot be written down.
+pub fn allow(home: &Path, root: &Path) -> io::Result<()> {
+    let root = root.canonicalize()?;
+    if read(home).contains(&root) {
+        return Ok(());
+    }
+    let mut line = root.into_os_string().into_encoded_bytes();
+    if line.contains(&b'\n') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path with a newline cannot be allowed"));
+    }
+    line.push(b'\n');
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    // One write: two processes that do this at once do not mix their lines.
+    options.open(file(home))?.write_all(&line)
+}
+
+fn read(home: &Path) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bytes = fs::read(file(home)).unwrap_or_default();
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| PathBuf::from(std::ffi::OsString::from_vec(line.to_vec()))).collect()
+}
+
+/// Whether something may be written at `target` on a server's word. `target` is absolute and has no links.
+#[must_use]
+pub fn allows(home: &Path, configured: &[PathBuf], target: &Path) -> bool {
+    let user = std::env::var_os("HOME").map(PathBuf::from).and_then(|path| path.canonicalize().ok());
+    let working = std::env::current_dir().ok().filter(|path| path.parent().is_some());
+    let configured = configured.iter().filter_map(|root| root.canonicalize().ok());
+    let roots = user.into_iter().chain(working).chain(configured).chain(read(home)).chain([home.join("home")]);
+    roots.into_iter().any(|root| target.starts_with(root))
+}

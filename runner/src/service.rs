@@ -1,0 +1,181 @@
+//! A daemon put together: home, executor, core, driver. The same for `makima daemon` and `makima run`.
+
+use std::path::{Path, PathBuf};
+
+use makima_core::effect::Exit;
+use makima_core::id::SecretId;
+use makima_core::input::{Boot, Stop};
+use makima_core::{Compat, Config, Daemon};
+use makima_transports::{Endpoint, endpoint};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::ConfigFile;
+use crate::driver::{Driver, State};
+use crate::executor::{Executor, Settings, leftovers};
+use crate::home::{Home, write_atomic};
+use crate::report::Failure;
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Its home, which it holds.
+    pub home: Home,
+    /// Its server.
+    pub server: Endpoint,
+    /// What it shows to the server.
+    pub key: String,
+    /// How many tasks run at once.
+    pub max_tasks: u32,
+    /// End after one session.
+    pub once: bool,
+    /// The rest, from the file.
+    pub file: ConfigFile,
+}
+
+/// A daemon that runs.
+#[derive(Debug)]
+pub struct Service {
+    stop: mpsc::Sender<Stop>,
+    /// How it stands.
+    pub state: watch::Receiver<State>,
+    task: JoinHandle<Exit>,
+}
+
+/// The file in the home that says who runs there: for `makima status` and for a second `makima run`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DaemonFile {
+    /// The daemon's process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its server.
+    pub server: String,
+    /// How the link to that stands.
+    pub link: String,
+    /// What is wrong with it, if anything.
+    pub trouble: Option<String>,
+}
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Tasks that run at once, where nobody says otherwise.
+pub const MAX_TASKS: u32 = 4;
+
+/// Starts a daemon on the runtime that this is called on.
+///
+/// # Errors
+/// This machine has no git that is new enough, or the home cannot be read.
+pub fn start(options: Options) -> Result<Service, Failure> {
+    let Options { home, server, key, max_tasks, once, file } = options;
+    let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
+    settings.agent_env = file.agent_env();
+    let secrets = settings.secrets.clone();
+    secrets.set(SecretId::DaemonKey, key);
+    let left = leftovers(&home).map_err(|error| Failure::unusable(error.to_string()))?;
+    for unreadable in &left.unreadable {
+        tracing::error!("{unreadable}; it is left as it is");
+    }
+    let config = Config {
+        machine_id: home.machine_id().to_string(),
+        hostname: hostname(),
+        max_tasks: max_tasks.max(1),
+        working_directory: text(&std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))),
+        home_directory: text(&home.clones()),
+        worktrees_directory: text(&home.worktrees()),
+        once,
+        compat: match file.compat.refused_codes {
+            Some(refused_codes) => Compat { refused_codes },
+            None => Compat::default(),
+        },
+    };
+    let (events, executor_events) = mpsc::unbounded_channel();
+    let boot = Boot { incarnation: home.incarnation(), seed: seed(), leftovers: left.tasks };
+    let executor =
+        Executor::new(home.clone(), settings, events).map_err(|unfit| Failure::unusable(unfit.to_string()))?;
+    let (stop, stops) = mpsc::channel(4);
+    let (state_in, state) = watch::channel(State::default());
+    tokio::spawn(keep_file(home.root().to_path_buf(), server.to_string(), state.clone()));
+    let core = Daemon::new(config);
+    let driver = Driver::new(core, (executor, executor_events), server, secrets, stops, state_in);
+    let task = tokio::spawn(async move {
+        let exit = driver.run(boot).await;
+        // The last who holds the home lets go of it.
+        let _ = std::fs::remove_file(daemon_file(home.root()));
+        drop(home);
+        exit
+    });
+    Ok(Service { stop, state, task })
+}
+
+impl Service {
+    /// Tells it to end. The sternest word counts.
+    pub fn stop(&self, how: Stop) {
+        // A full queue has the same words in it already.
+        let _ = self.stop.try_send(how);
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> Exit {
+        (&mut self.task).await.unwrap_or(Exit::Stopped)
+    }
+}
+
+/// Reads who runs on a home, if anybody says so.
+#[must_use]
+pub fn read_daemon_file(home: &Path) -> Option<DaemonFile> {
+    serde_json::from_slice(&std::fs::read(daemon_file(home)).ok()?).ok()
+}
+
+fn daemon_file(home: &Path) -> PathBuf {
+    home.join("daemon.json")
+}
+
+/// Writes down how the daemon stands whenever that changes.
+async fn keep_file(home: PathBuf, server: String, mut state: watch::Receiver<State>) {
+    loop {
+        let State { link, trouble } = state.borrow_and_update().clone();
+        let file =
+            DaemonFile { pid: std::process::id(), version: VERSION.to_string(), server: server.clone(), link, trouble };
+        let path = daemon_file(&home);
+        let written = tokio::task::spawn_blocking(move || {
+            let bytes = serde_json::to_vec(&file).unwrap_or_default();
+            write_atomic(&path, &bytes, 0o600)
+        });
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!("{error}");
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads a server's URL.
+///
+/// # Errors
+/// It is none; or the key would go over the network unencrypted and nobody said that it may.
+pub fn server_endpoint(url: &str, insecure: bool) -> Result<Endpoint, Failure> {
+    let server = endpoint(url).map_err(|error| Failure::unusable(error.to_string()))?;
+    if server.is_encrypted() || server.is_loopback() || insecure {
+        return Ok(server);
+    }
+    Err(Failure::unusable(format!("{server}: the key would go over the network unencrypted"))
+        .hint("use https:// or wss://, or --insecure if you know that the network is safe"))
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn seed() -> u64 {
+    // Only spreads reconnects: where the system has no chance to give, the clock will do.
+    getrandom::u64().unwrap_or_else(|_| crate::clock::now().unix.0)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
