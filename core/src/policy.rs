@@ -56,8 +56,9 @@ impl RepositoryUrl {
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             let known = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("ssh");
-            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-            return if known && !host.is_empty() && !host.starts_with(['-', '/']) {
+            let authority = rest.split('/').next().unwrap_or_default();
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            return if known && !host.is_empty() && !host.starts_with('-') && !authority.starts_with('-') {
                 Ok(Self::Remote(text.to_string()))
             } else {
                 Err(Refused(format!("`{}` cannot be a repository: https, ssh and local paths are allowed", shown())))
@@ -184,6 +185,7 @@ impl CommitText {
     pub fn message(&self, note: Option<&str>) -> String {
         let mut text = match note {
             Some(note) => {
+                let note = shorten(note, limits::SUBJECT / 2);
                 let room = limits::SUBJECT.saturating_sub(note.chars().count().saturating_add(3));
                 format!("{} ({note})", shorten(&self.subject, room))
             }

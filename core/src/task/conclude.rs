@@ -27,7 +27,9 @@ pub(crate) struct Concluding {
 enum Step {
     Writing(Wait),
     /// It could not be written. Perhaps there is room on the disk later.
-    Pausing { until: Millis },
+    Pausing {
+        until: Millis,
+    },
 }
 
 impl Concluding {
@@ -57,7 +59,11 @@ impl Concluding {
         match (event, &mut self.step) {
             (Event::Done(id, outcome), Step::Writing(wait)) if id == wait.id => self.written(outcome, cx),
             (Event::Due, Step::Writing(wait)) => {
-                if wait.overdue(cx) { self.written(given_up(), cx) } else { self.into() }
+                if wait.overdue(cx) {
+                    self.written(given_up(), cx)
+                } else {
+                    self.into()
+                }
             }
             (Event::Due, Step::Pausing { until }) if *until <= cx.now => {
                 self.step = Step::write(&self.end, cx);
