@@ -63,3 +63,28 @@ impl Hasher for Fold {
         self.word(n as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    use super::of;
+
+    /// Recordings hold digests: what they are made of must not change unseen.
+    #[test]
+    fn digests_are_pinned() {
+        assert_eq!(of(&7_u64), 0x11f0_0351_8501_b86e);
+        assert_eq!(of(&("a text of some length", Some(2_u32), [1_u8, 2, 3], true)), 0x9344_bb04_2298_2410);
+    }
+
+    #[test]
+    fn alike_things_have_digests_of_their_own() {
+        let texts = [("", ""), ("a", ""), ("", "a"), ("ab", "c"), ("a", "bc"), ("\0", ""), ("\0\0", "")];
+        let mut seen: BTreeSet<u64> = texts.iter().map(of).collect();
+        seen.extend([of(&None::<u64>), of(&Some(0_u64)), of(&Some(1_u64)), of(&vec![0_u8; 8]), of(&vec![0_u8; 9])]);
+        assert_eq!(seen.len(), texts.len() + 5);
+        assert_eq!(of(&"text"), of(&"text".to_string()), "what is hashed counts, not how it is held");
+    }
+}

@@ -221,3 +221,6 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

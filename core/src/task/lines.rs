@@ -159,3 +159,6 @@ fn cut_long(text: &str, mut start: usize, end: usize, pieces: &mut Vec<Piece>) -
     }
     start
 }
+
+#[cfg(test)]
+mod tests;
