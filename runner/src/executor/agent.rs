@@ -1,27 +1,24 @@
-//! Starting an agent: the intent on disk, then the process, in a session and a tree of its own.
+//! Starting an agent: a process takes its seat while the worktree is made; then the intent is on disk, then
+//! the process becomes the agent.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use makima_core::effect::{Arg, Launch};
 use makima_core::id::TaskId;
 use makima_core::input::ExitStatus;
 use makima_core::policy;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode};
-use tokio::net::unix::pipe;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::Hands;
 use super::pump::Pump;
-use super::record::{Folder, Intent, now};
+use super::record::{Folder, Identity, Intent, now};
+use super::report::Report;
 use super::tree::{MARK, Tree};
 use super::{group, log, proc};
-use crate::launcher::{MISUSED, NO_GROUP, WORD};
-
-/// The longest that an agent's program may take to be found and begun.
-const BEGIN: Duration = Duration::from_secs(10);
+use crate::launcher::{NO_GROUP, Orders, WORD};
 
 /// An agent that runs.
 pub(super) struct Started {
@@ -32,70 +29,87 @@ pub(super) struct Started {
     pub(super) tree: Tree,
 }
 
-/// Starts the agent of `task` in its worktree.
-pub(super) async fn start(hands: &Hands, task: TaskId, launch: &Launch) -> Result<Started, String> {
-    let folder = Folder::of(&hands.home, task);
-    let worktree = hands.home.worktree(task);
-    if !worktree.is_dir() {
-        return Err(format!("its worktree {} is gone", worktree.display()));
-    }
-    let words = |what: &'static str| move |failure: std::io::Error| format!("{what}: {failure}");
-    let temporary = folder.temporary().map_err(words("its temporary folder cannot be made"))?;
-    // An earlier start may have left output behind; it stays.
-    log::settle(&folder.log()).map_err(words("its output log cannot be opened"))?;
-    let intent = Intent {
-        nonce: nonce()?,
-        at: now(),
-        boot: proc::boot(),
-        group: hands.settings.groups.then(|| group::make(task)).flatten(),
-    };
-    folder.start(&intent).map_err(words("it cannot be written down that it is about to start"))?;
-    let report = Report::open(&temporary).map_err(words("the agent's beginning cannot be watched"))?;
-    let mut command = command(hands, task, launch, &folder, &intent, &report.path);
-    command.env("TMPDIR", &temporary).current_dir(&worktree);
-    let begun = begin(command, report, &folder, &intent).await;
-    if begun.is_err()
-        && let Some(group) = &intent.group
-    {
-        // Nothing is in it. If something were, the end of the task would find it.
-        let _ = group::remove(group);
-    }
-    begun
+/// A process in its own session and group that waits for what it is to become. Dropped, it ends; if the daemon
+/// goes down, it ends too.
+pub(super) struct Seat {
+    child: Child,
+    identity: Identity,
+    pipes: Option<Pipes>,
+    report: Report,
+    nonce: String,
+    group: Option<PathBuf>,
 }
 
-async fn begin(mut command: Command, report: Report, folder: &Folder, intent: &Intent) -> Result<Started, String> {
-    let mut child = command.spawn().map_err(|failure| format!("no process can be started: {failure}"))?;
-    let pid = child.id().unwrap_or_default();
-    let agent = i32::try_from(pid).ok().and_then(proc::identity);
-    // Before anything waits for it: waiting closes its standard input.
-    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    if let Err(why) = report.wait(&mut child).await {
-        let _ = child.kill().await;
-        return Err(why);
+impl Seat {
+    /// Lets a process take its seat.
+    pub(super) fn take(hands: &Hands, task: TaskId) -> Result<Self, String> {
+        let failed = |failure: std::io::Error| format!("no process can be started: {failure}");
+        let temporary = Folder::of(&hands.home, task).temporary().map_err(failed)?;
+        let report = Report::open(&temporary).map_err(failed)?;
+        let nonce = nonce()?;
+        let group = hands.settings.groups.then(|| group::make(task)).flatten();
+        let mut command = Command::new(&hands.settings.launcher);
+        command.arg(WORD).arg(&report.path);
+        match &group {
+            Some(group) => command.arg(group),
+            None => command.arg(NO_GROUP),
+        };
+        command.env_clear().env(MARK, &nonce).current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let identity = pid.and_then(proc::identity).ok_or("the process that was started is gone")?;
+        // Before anything waits for it: waiting closes its standard input.
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err("a pipe is missing".to_owned()) };
+        Ok(Self { child, identity, pipes: Some((stdin, stdout, stderr)), report, nonce, group })
     }
-    let agent = agent.ok_or("the process that was started is gone")?;
-    let tree = Tree::started(intent, agent);
-    match attach(pipes, folder) {
-        Ok((stdin, pump)) => {
-            if let Err(failure) = folder.runs(agent) {
-                // Only the next life of the daemon would use it, and it has other marks.
-                tracing::warn!("an agent's process cannot be written down: {failure}");
+
+    /// Lets it go: it has become nothing.
+    pub(super) async fn leave(mut self) {
+        let _ = self.child.kill().await;
+        if let Some(group) = &self.group {
+            // If it holds on, the end of the task takes it away.
+            let _ = group::remove(group);
+        }
+    }
+
+    /// Makes it the agent of `task`.
+    pub(super) async fn start(mut self, hands: &Hands, task: TaskId, launch: &Launch) -> Result<Started, String> {
+        let folder = Folder::of(&hands.home, task);
+        let intent = Intent { nonce: self.nonce.clone(), at: now(), boot: proc::boot(), group: self.group.clone() };
+        let Some(pipes) = self.pipes.take() else { return Err("a pipe is missing".to_owned()) };
+        let begun = async {
+            let orders = orders(hands, task, launch, &folder, &intent)?.bytes()?;
+            log::settle(&folder.log()).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
+            let wrote = folder.start(&intent);
+            wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
+            let (mut stdin, pump) =
+                attach(pipes, &folder).map_err(|failure| format!("its output cannot be read: {failure}"))?;
+            // If the launcher has gone, its report says why.
+            let _ = stdin.write_all(&orders).await;
+            self.report.wait(&mut self.child).await?;
+            Ok((stdin, pump))
+        };
+        let (stdin, pump) = match begun.await {
+            Ok(begun) => begun,
+            Err(why) => {
+                self.leave().await;
+                return Err(why);
             }
-            Ok(Started { child, pid, stdin, pump, tree })
+        };
+        if let Err(failure) = folder.runs(self.identity) {
+            // Only the next life of the daemon would use it, and it has other marks.
+            tracing::warn!("an agent's process cannot be written down: {failure}");
         }
-        Err(failure) => {
-            let ending = tree.clone();
-            let _ = tokio::task::spawn_blocking(move || ending.end()).await;
-            let _ = child.wait().await;
-            Err(format!("its output cannot be read: {failure}"))
-        }
+        let tree = Tree::started(&intent, self.identity);
+        Ok(Started { pid: self.identity.pid.unsigned_abs(), child: self.child, stdin, pump, tree })
     }
 }
 
-type Pipes = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
+type Pipes = (ChildStdin, ChildStdout, ChildStderr);
 
-fn attach(pipes: Pipes, folder: &Folder) -> std::io::Result<(ChildStdin, Pump)> {
-    let (Some(stdin), Some(out), Some(err)) = pipes else { return Err(std::io::Error::other("a pipe is missing")) };
+fn attach((stdin, out, err): Pipes, folder: &Folder) -> std::io::Result<(ChildStdin, Pump)> {
     let (out, err) = (out.into_owned_fd()?, err.into_owned_fd()?);
     // They were made for waiting on a runtime; the pump waits by itself.
     for pipe in [&out, &err] {
@@ -104,30 +118,28 @@ fn attach(pipes: Pipes, folder: &Folder) -> std::io::Result<(ChildStdin, Pump)> 
     Ok((stdin, Pump::begin(&folder.log(), out.into(), err.into())?))
 }
 
-fn command(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent, report: &Path) -> Command {
-    let mut command = Command::new(&hands.settings.launcher);
-    command.arg(WORD).arg(report);
-    match &intent.group {
-        Some(group) => command.arg(group),
-        None => command.arg(NO_GROUP),
-    };
-    for arg in &launch.argv {
-        match arg {
-            Arg::Text(text) => command.arg(text),
-            Arg::PlanFile => command.arg(folder.plan()),
-        };
+fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Orders, String> {
+    let worktree = hands.home.worktree(task);
+    if !worktree.is_dir() {
+        return Err(format!("its worktree {} is gone", worktree.display()));
     }
+    let temporary = folder.temporary().map_err(|failure| format!("its temporary folder cannot be made: {failure}"))?;
+    let argv = launch.argv.iter().map(|arg| match arg {
+        Arg::Text(text) => text.into(),
+        Arg::PlanFile => folder.plan().into_os_string(),
+    });
     let own = hands.settings.environment.iter().filter(|(name, _)| policy::passes(name));
-    command.env_clear().envs(own.map(|(name, value)| (name, value))).env("TERM", "dumb");
-    command.envs(hands.user.identity.iter().map(|(name, value)| (name, value)));
     let given = hands.settings.agent_env.iter().chain(&launch.env);
-    for (name, value) in given {
+    for (name, value) in given.clone() {
         hands.settings.secrets.add_variable(name, value);
-        command.env(name, value);
     }
-    command.env("MAKIMA_TASK_ID", task.to_string()).env(MARK, &intent.nonce);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    let texts = own.chain(&hands.user.identity).chain(given);
+    let mut env: Vec<(OsString, OsString)> = vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), temporary.into())];
+    // What comes later wins.
+    env.extend(texts.map(|(name, value)| (name.into(), value.into())));
+    env.push(("MAKIMA_TASK_ID".into(), task.to_string().into()));
+    env.push((MARK.into(), intent.nonce.clone().into()));
+    Ok(Orders { folder: worktree, argv: argv.collect(), env })
 }
 
 /// A name that no other tree has.
@@ -135,72 +147,6 @@ fn nonce() -> Result<String, String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|failure| format!("the machine gives no random bytes: {failure}"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A FIFO on which the launcher tells why it could not become the agent. That it ends without a word means
-/// that the agent runs.
-struct Report {
-    path: PathBuf,
-    end: pipe::Receiver,
-}
-
-impl Report {
-    fn open(folder: &Path) -> std::io::Result<Self> {
-        let path = folder.join(".launch");
-        super::record::forgiving(fs_err::remove_file(&path))?;
-        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        let end = pipe::OpenOptions::new().open_receiver(&path)?;
-        Ok(Self { path, end })
-    }
-
-    async fn wait(mut self, child: &mut Child) -> Result<(), String> {
-        let mut said = Vec::new();
-        let ended = tokio::select! {
-            () = read_all(&mut self.end, &mut said) => None,
-            status = child.wait() => Some(status),
-            () = tokio::time::sleep(BEGIN) => {
-                return Err(format!("the agent's program did not begin within {} s", BEGIN.as_secs()));
-            }
-        };
-        if let Some(status) = ended {
-            // It has begun and ended already; or it has told why not and ended. Then what it told is there, and
-            // the runtime may not have heard of it yet.
-            let mut buffer = [0_u8; 1024];
-            while let Ok(count @ 1..) = rustix::io::read(&self.end, &mut buffer) {
-                said.extend(buffer.iter().take(count));
-            }
-            if said.is_empty() && status.is_ok_and(|status| status.code() == Some(MISUSED)) && !self.was_opened() {
-                return Err("the launcher could not do its work".to_owned());
-            }
-        }
-        if said.is_empty() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
-    }
-
-    /// Whether the launcher ever came so far as to open its end. Then this end has been hung up.
-    fn was_opened(&self) -> bool {
-        let mut asked = [PollFd::new(&self.end, PollFlags::IN)];
-        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut asked, Some(&none)).is_ok_and(|count| count > 0)
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let _ = fs_err::remove_file(&self.path);
-    }
-}
-
-/// Reads to the end. Only once somebody has opened the other end is there one.
-async fn read_all(from: &mut pipe::Receiver, said: &mut Vec<u8>) {
-    let mut buffer = [0_u8; 1024];
-    while from.readable().await.is_ok() {
-        match from.try_read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => said.extend(buffer.iter().take(count)),
-            Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => break,
-        }
-    }
 }
 
 /// How a process ended, as the core knows it.
@@ -218,7 +164,6 @@ pub(super) fn exit_status(status: std::io::Result<std::process::ExitStatus>) -> 
 
 /// Writes to an agent's standard input.
 pub(super) async fn write(stdin: &mut ChildStdin, text: &str) -> Result<(), String> {
-    use tokio::io::AsyncWriteExt as _;
     let written = stdin.write_all(text.as_bytes()).await;
     written.map_err(|failure| {
         if failure.kind() == std::io::ErrorKind::BrokenPipe {

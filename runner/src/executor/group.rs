@@ -10,7 +10,7 @@ use makima_core::id::TaskId;
 /// Makes a group for a task below the daemon's own. None where that is not possible: it is only the best of
 /// several marks.
 pub(super) fn make(task: TaskId) -> Option<PathBuf> {
-    let group = own()?.join(format!("makima-{task}"));
+    let group = of(task)?;
     match fs::create_dir(&group) {
         Err(failure) if failure.kind() != io::ErrorKind::AlreadyExists => return None,
         Ok(()) | Err(_) => {}
@@ -20,6 +20,18 @@ pub(super) fn make(task: TaskId) -> Option<PathBuf> {
     }
     let _ = fs::remove_dir(&group);
     None
+}
+
+/// Takes the group of a task away, if one was left and nobody is in it.
+pub(super) fn discard(task: TaskId) {
+    if let Some(group) = of(task) {
+        // The kernel refuses while somebody is.
+        let _ = remove(&group);
+    }
+}
+
+fn of(task: TaskId) -> Option<PathBuf> {
+    Some(own()?.join(format!("makima-{task}")))
 }
 
 /// The processes in a group and in the groups that they made below it.

@@ -20,6 +20,7 @@ mod proc;
 mod pump;
 mod record;
 mod refs;
+mod report;
 mod scene;
 mod settings;
 mod source;

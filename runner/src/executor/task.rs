@@ -3,19 +3,20 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use makima_core::effect::{Launch, Work};
+use makima_core::effect::{Launch, Prepare, Work};
 use makima_core::id::TaskId;
-use makima_core::input::{Chunk, ExitStatus, Outcome};
+use makima_core::input::{Chunk, ExitStatus, Outcome, Prepared};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 
+use super::agent::{Seat, Started};
 use super::answer::Answer;
 use super::cancel::Cancel;
 use super::log::{Reader, Shared};
 use super::pump::Pump;
 use super::record::Folder;
 use super::tree::{Ended, Tree};
-use super::{Hands, agent, blocking, branch, commit, log, outcome, prepare};
+use super::{Hands, agent, blocking, branch, commit, group, log, outcome, prepare};
 
 /// One task.
 pub(super) struct Task {
@@ -23,6 +24,8 @@ pub(super) struct Task {
     /// Held by the one thing that is done for it.
     pub(super) turn: tokio::sync::Mutex<()>,
     log: Mutex<Option<Arc<Log>>>,
+    /// A process that waits to become the agent.
+    seat: Mutex<Option<Seat>>,
     running: Mutex<Option<Running>>,
 }
 
@@ -51,7 +54,13 @@ impl Log {
 
 impl Task {
     pub(super) fn new(id: TaskId) -> Self {
-        Self { id, turn: tokio::sync::Mutex::new(()), log: Mutex::default(), running: Mutex::default() }
+        Self {
+            id,
+            turn: tokio::sync::Mutex::new(()),
+            log: Mutex::default(),
+            seat: Mutex::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// Does one thing that may take a while.
@@ -65,7 +74,7 @@ impl Task {
                 answer.done(written, "it cannot be written down that the task was taken on");
             }
             Work::Prepare(wanted) => {
-                let made = prepare::prepare(hands, self.id, &wanted, &cancel).await;
+                let made = self.prepare(hands, &wanted, &cancel).await;
                 answer.give(outcome(made, Outcome::Prepared));
             }
             Work::Start(launch) => self.start(hands, answer, &launch).await,
@@ -83,6 +92,8 @@ impl Task {
                 answer.give(outcome(put, |message| Outcome::Delivered { message }));
             }
             Work::Conclude { end } => {
+                self.vacate().await;
+                group::discard(self.id);
                 let written = write_down(move || folder.conclude(end)).await;
                 answer.done(written, "it cannot be written down how the task ended");
             }
@@ -100,7 +111,7 @@ impl Task {
             return answer.give(Outcome::Failed("it was cancelled".to_owned()));
         }
         let path = Folder::of(&hands.home, self.id).log();
-        let started = agent::start(hands, self.id, launch).await.and_then(|started| {
+        let started = self.seat_and_start(hands, launch).await.and_then(|started| {
             let reader = Reader::new(&path, hands.settings.secrets.clone());
             reader.map(|reader| (started, reader)).map_err(|failure| format!("its output cannot be read: {failure}"))
         });
@@ -116,6 +127,38 @@ impl Task {
         tokio::spawn(feed(started.stdin, texts));
         let tell = answer.started(started.pid);
         tokio::spawn(watch(started.child, tell));
+    }
+
+    /// Makes the worktree, and lets a process take its seat meanwhile.
+    async fn prepare(&self, hands: &Hands, wanted: &Prepare, cancel: &Cancel) -> Result<Prepared, String> {
+        self.vacate().await;
+        let seat = async { Seat::take(hands, self.id) };
+        // In this order: git runs while the process is made.
+        let (made, seat) = tokio::join!(prepare::prepare(hands, self.id, wanted, cancel), seat);
+        match (&made, seat) {
+            (Ok(_), Ok(seat)) => *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(seat),
+            (Err(_), Ok(seat)) => seat.leave().await,
+            // The start tries once more, and says why it cannot.
+            (_, Err(_)) => {}
+        }
+        made
+    }
+
+    async fn seat_and_start(&self, hands: &Hands, launch: &Launch) -> Result<Started, String> {
+        let taken = self.seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let seat = match taken {
+            Some(seat) => seat,
+            None => Seat::take(hands, self.id)?,
+        };
+        seat.start(hands, self.id, launch).await
+    }
+
+    /// Lets the process go that nothing has become of.
+    async fn vacate(&self) {
+        let taken = self.seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(seat) = taken {
+            seat.leave().await;
+        }
     }
 
     /// Hands a text to the agent, behind those before it.
@@ -158,6 +201,7 @@ impl Task {
 
     /// Ends the tree, and with it the log. Returns how many had to be killed and where the log ends.
     async fn empty(&self, hands: &Hands) -> Result<(u32, u64), String> {
+        self.vacate().await;
         let mut killed = 0;
         if let Some(tree) = self.tree(hands)? {
             killed = match blocking(move || tree.end()).await? {
