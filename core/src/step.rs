@@ -251,7 +251,8 @@ impl Step<'_> {
             }
             Change::Refused => {
                 self.lost();
-                if self.daemon.config.once {
+                // Not while agents are at work: they would be left behind.
+                if self.daemon.config.once && self.daemon.index.busy == 0 {
                     self.exit(Exit::KeyRefused);
                 }
             }

@@ -130,15 +130,16 @@ impl Owner {
         self.service.stop(how);
     }
 
-    /// Ends the daemon, then the server.
+    /// Ends the server, which has nothing more to be told, then the daemon. In this order: a plan that comes in at
+    /// the last moment is not refused by a daemon that is about to end; it is kept for whoever comes next.
     pub(super) async fn end(mut self) {
-        self.service.stop(Stop::Graceful);
-        if timeout(STOP, self.service.ended()).await.is_err() {
-            tracing::error!("the daemon does not end");
-        }
         if let Some((server, file)) = self.server {
             file.remove(&self.home);
             server.shutdown().await;
+        }
+        self.service.stop(Stop::Graceful);
+        if timeout(STOP, self.service.ended()).await.is_err() {
+            tracing::error!("the daemon does not end");
         }
     }
 }
