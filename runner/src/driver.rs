@@ -18,6 +18,9 @@ const EVENTS: usize = 256;
 /// For the last frames of a connection that is closed when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Both ends of a channel.
+type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
 /// What people can know of a daemon that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -34,7 +37,7 @@ pub struct Driver {
     endpoint: Endpoint,
     secrets: Secrets,
     link: Option<(Epoch, LinkHandle)>,
-    link_events: (mpsc::Sender<(Epoch, LinkEvent)>, mpsc::Receiver<(Epoch, LinkEvent)>),
+    link_events: Channel<(Epoch, LinkEvent)>,
     executor_events: mpsc::UnboundedReceiver<Input>,
     stops: mpsc::Receiver<Stop>,
     state: watch::Sender<State>,

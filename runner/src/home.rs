@@ -243,6 +243,13 @@ fn lock(root: &Path) -> Result<File, HomeError> {
     Ok(file)
 }
 
+/// Whether a daemon holds this home now.
+#[must_use]
+pub fn is_held(root: &Path) -> bool {
+    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(root.join("lock")).is_ok_and(held)
+}
+
 fn machine_id(root: &Path) -> Result<Uuid, HomeError> {
     let path = root.join("machine-id");
     match fs::read_to_string(&path) {

@@ -127,11 +127,22 @@ impl Rest {
         Err(RestError::Refused { status, message: said(status, &body) })
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RestError> {
+    async fn text(&self, request: RequestBuilder) -> Result<String, RestError> {
         let response = self.send(request.timeout(ANSWER)).await?;
-        let body = response.text().await.map_err(|error| self.away(&error))?;
-        serde_json::from_str(&body)
+        response.text().await.map_err(|error| self.away(&error))
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RestError> {
+        serde_json::from_str(&self.text(request).await?)
             .map_err(|error| RestError::Strange { origin: self.origin.clone(), why: error.to_string() })
+    }
+
+    /// What the server answers to a question, as it stands.
+    ///
+    /// # Errors
+    /// It is not reached, or will not.
+    pub async fn raw(&self, path: &str) -> Result<String, RestError> {
+        self.text(self.request(Method::GET, path)).await
     }
 
     /// It is not there, in words without the machinery.

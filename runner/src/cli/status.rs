@@ -6,6 +6,7 @@ use super::args::{StatusArgs, VersionArgs};
 use super::host::running;
 use super::print;
 use crate::config;
+use crate::home::is_held;
 use crate::report::Failure;
 use crate::rest::{Rest, Task};
 use crate::service::{self, DaemonFile, VERSION};
@@ -21,7 +22,7 @@ struct Status {
 
 pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
-    let daemon = service::read_daemon_file(&home).filter(|daemon| is_alive(daemon.pid));
+    let daemon = service::read_daemon_file(&home).filter(|_| is_held(&home));
     let server = running(&home).await;
     let tasks = match &server {
         Some(file) => Rest::new(&service::server_endpoint(&file.url, false)?, &file.token)?.list("/tasks").await?,
@@ -57,12 +58,6 @@ fn tell(status: &Status) {
         print::line("");
         super::show::table(&status.tasks);
     }
-}
-
-/// Whether a process with this id is there at all.
-fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 pub(super) fn version(args: &VersionArgs) -> Result<(), Failure> {

@@ -87,8 +87,7 @@ fn print_line(text: &str) -> Result<(), Failure> {
 
 async fn list(rest: &Rest, json: bool) -> Result<(), Failure> {
     if json {
-        let tasks: Vec<serde_json::Value> = rest.list("/tasks").await?;
-        return print_json(&serde_json::Value::Array(tasks));
+        return print_line(&rest.raw("/tasks").await?);
     }
     let tasks: Vec<Task> = rest.list("/tasks").await?;
     show::table(&tasks);
@@ -96,12 +95,10 @@ async fn list(rest: &Rest, json: bool) -> Result<(), Failure> {
 }
 
 async fn one(rest: &Rest, id: Uuid, json: bool) -> Result<(), Failure> {
-    let task = rest.task(id).await?;
     if json {
-        print::json(&task);
-    } else {
-        show::details(&task);
+        return print_line(&rest.raw(&format!("/tasks/{id}")).await?);
     }
+    show::details(&rest.task(id).await?);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Answering every effect exactly once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use makima_core::id::EffectId;
@@ -14,7 +14,7 @@ use super::mask::Secrets;
 pub(super) struct Desk {
     events: mpsc::UnboundedSender<Input>,
     secrets: Secrets,
-    owed: Mutex<HashMap<EffectId, Arc<Cancel>>>,
+    owed: Mutex<BTreeMap<EffectId, Arc<Cancel>>>,
 }
 
 impl Desk {

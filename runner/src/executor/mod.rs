@@ -30,7 +30,7 @@ mod tree;
 mod user;
 mod workshop;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,7 +77,7 @@ struct Hands {
     settings: Settings,
     git: Git,
     user: User,
-    turns: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Hands {
@@ -104,7 +104,7 @@ impl Hands {
 pub struct Executor {
     hands: Arc<Hands>,
     desk: Arc<Desk>,
-    tasks: HashMap<TaskId, Arc<Task>>,
+    tasks: BTreeMap<TaskId, Arc<Task>>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -127,7 +127,7 @@ impl Executor {
         }
         let desk = Arc::new(Desk::new(events, settings.secrets.clone()));
         let hands = Arc::new(Hands { home, settings, git, user, turns: Mutex::default() });
-        Ok(Self { hands, desk, tasks: HashMap::new() })
+        Ok(Self { hands, desk, tasks: BTreeMap::new() })
     }
 
     /// Does one thing. The answer comes by itself.
