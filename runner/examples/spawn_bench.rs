@@ -42,6 +42,7 @@ async fn main() -> Result<(), Failure> {
     println!("git worktree add + bare spawn, {FILES} files  {:8.2} ms", ms(theirs));
     println!("Prepare + Start                           {:8.2} ms  ({:.2}x)", ms(ours), ms(ours) / ms(theirs));
     println!("  of which Prepare                        {:8.2} ms", ms(prepare));
+    limit(folder.path())?;
     bench.lines(&repository, "no secrets").await?;
     for n in 0..4 {
         bench.secrets.add(format!("s3cret-number-{n}-{}", Uuid::now_v7()));
@@ -189,6 +190,31 @@ impl Bench {
         self.ask(Work::Empty).await?;
         Ok(())
     }
+}
+
+/// What the same lines cost at least: out of the pipe, into a file, out of the file.
+fn limit(folder: &Path) -> Result<(), Failure> {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::FileExt as _;
+    let script = format!("yes {} | head -n {LINES}", "x".repeat(199));
+    let mut child = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn()?;
+    let mut pipe = child.stdout.take().ok_or("no pipe")?;
+    let path = folder.join("limit.log");
+    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
+    let reader = std::fs::File::open(&path)?;
+    let mut buffer = vec![0; 64 * 1024];
+    let (before, mut at) = (cpu()?, 0);
+    loop {
+        let count = pipe.read(&mut buffer)?;
+        let Some(read) = buffer.get_mut(..count).filter(|read| !read.is_empty()) else { break };
+        log.write_all(read)?;
+        reader.read_exact_at(read, at)?;
+        at += count as u64;
+    }
+    let us = (cpu()? - before).as_secs_f64() * 1e6 / LINES as f64;
+    println!("pipe, file and back, nothing else         {us:8.3} us CPU a line");
+    child.wait()?;
+    Ok(())
 }
 
 /// What this process has used of the processors; its children are not in it.
