@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::print;
 use crate::events::Event;
+use crate::rest::Task;
 
 /// How a task is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub(super) enum Manner {
     /// A line of JSON for each event.
     Json,
 }
+
+/// Statuses of a task that has ended.
+const ENDS: [&str; 3] = ["done", "failed", "interrupted"];
 
 /// Shows one task.
 pub(super) struct View {
@@ -60,7 +65,7 @@ impl View {
             self.completion = Some((*success, message.clone()));
         }
         match (self.manner, event) {
-            (Manner::Json, event) => print::json(&as_json(event)),
+            (Manner::Json, event) => print::json(&Line::from(event)),
             (_, Event::Output(text)) => self.output(text),
             (Manner::Raw, _) => {}
             (Manner::Plain, Event::Status(status)) => self.status(status),
@@ -81,6 +86,8 @@ impl View {
         self.status = print::tame(status);
         match &self.bar {
             Some(bar) => bar.set_message(self.status.clone()),
+            // How it ended is told with all that belongs to it.
+            None if ENDS.contains(&status) => {}
             None => self.note(&format!("{} {}", self.elapsed(), self.status)),
         }
     }
@@ -136,14 +143,25 @@ fn bar(name: &str) -> ProgressBar {
     bar
 }
 
-fn as_json(event: &Event) -> serde_json::Value {
-    match event {
-        Event::Output(text) => serde_json::json!({ "type": "output", "text": text }),
-        Event::Status(status) => serde_json::json!({ "type": "status", "status": status }),
-        Event::Progress(summary) => serde_json::json!({ "type": "progress", "summary": summary }),
-        Event::Completion { success, message } => {
-            serde_json::json!({ "type": "completion", "success": success, "message": message })
+/// An event as a line of JSON. The fields keep their order.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+enum Line<'a> {
+    Output { text: &'a str },
+    Status { status: &'a str },
+    Progress { summary: &'a str },
+    Completion { success: bool, message: &'a str },
+    End { task: &'a Task },
+}
+
+impl<'a> From<&'a Event> for Line<'a> {
+    fn from(event: &'a Event) -> Self {
+        match event {
+            Event::Output(text) => Self::Output { text },
+            Event::Status(status) => Self::Status { status },
+            Event::Progress(summary) => Self::Progress { summary },
+            Event::Completion { success, message } => Self::Completion { success: *success, message },
+            Event::End(task) => Self::End { task },
         }
-        Event::End(task) => serde_json::json!({ "type": "end", "task": task }),
     }
 }

@@ -39,3 +39,28 @@ pub(super) fn json(value: &impl serde::Serialize) {
 pub(super) fn tame(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
+
+/// A word for a shell: as it is where that is safe, else in quotes.
+pub(super) fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_string();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::word;
+
+    /// Protects people who copy a command that makima has shown them.
+    #[test]
+    fn a_shell_takes_a_word_for_one_word() {
+        assert_eq!(word("/srv/app-1.0"), "/srv/app-1.0");
+        assert_eq!(word("/my place"), "'/my place'");
+        assert_eq!(word("it's"), r"'it'\''s'");
+        assert_eq!(word("$(id)"), "'$(id)'");
+        assert_eq!(word("~/x"), "'~/x'");
+        assert_eq!(word(""), "''");
+    }
+}

@@ -263,7 +263,7 @@ fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
             let at = if Path::new(".").canonicalize().ok().as_ref() == Some(local) {
                 String::new()
             } else {
-                format!("-C {} ", local.display())
+                format!("-C {} ", shown(local))
             };
             print::note(&format!("branch   {}", style(&branch).bold().for_stderr()));
             if let Some(stat) = repo.shortstat(&branch) {
@@ -274,12 +274,15 @@ fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
         }
         _ => {
             print::note(&print::tame(committed));
-            print::note(&format!(
-                "look     git -C {} log -p",
-                home.join("worktrees").join(task.id.to_string()).display()
-            ));
+            let worktree = home.join("worktrees").join(task.id.to_string());
+            print::note(&format!("look     git -C {} log -p", shown(&worktree)));
         }
     }
+}
+
+/// A path in a command that people copy.
+fn shown(path: &Path) -> String {
+    print::word(&print::tame(&path.to_string_lossy()))
 }
 
 /// The plan from the command line, from stdin or from a file.

@@ -1,5 +1,6 @@
 //! `makima task`: tasks at a control server.
 
+use makima_core::policy::RepositoryUrl;
 use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
 
@@ -56,7 +57,7 @@ async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
     }
     let ended = wait(rest, id, Manner::Raw, false).await?;
     if args.json {
-        print::json(&ended);
+        print::line(&rest.raw(&format!("/tasks/{id}")).await?);
     } else {
         print::line(&id.to_string());
     }
@@ -66,12 +67,14 @@ async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
     }
 }
 
-/// A path is meant from here; a daemon stands elsewhere.
+/// A path is meant from here; a daemon stands elsewhere. What git would take for a host's name is none.
 fn absolute(repo: String) -> String {
-    let relative = repo == "." || repo == ".." || repo.starts_with("./") || repo.starts_with("../");
-    match std::fs::canonicalize(&repo) {
-        Ok(path) if relative => path.to_str().map_or(repo, ToString::to_string),
-        _ => repo,
+    match RepositoryUrl::read(&repo) {
+        Ok(RepositoryUrl::Local(path)) if !path.starts_with(['/', '~']) => {
+            let found = std::fs::canonicalize(&path).ok();
+            found.and_then(|path| Some(path.to_str()?.to_string())).unwrap_or(repo)
+        }
+        Ok(_) | Err(_) => repo,
     }
 }
 
