@@ -1,0 +1,7 @@
+//! The real binary with real git, real processes and real sockets: what a person who runs it relies on.
+//!
+//! `MAKIMA_BIN` names another binary than the one beside this test.
+
+mod run;
+mod support;
+mod together;

@@ -1,0 +1,90 @@
+//! `makima serve` and `makima daemon` on one home, as a fleet has them.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::http::request;
+use super::place::Place;
+use super::proc::Proc;
+use super::repo::Repo;
+use super::{SOON, until};
+
+/// A server, and a daemon under it.
+pub(crate) struct Fleet {
+    pub(crate) serve: Proc,
+    pub(crate) daemon: Proc,
+    pub(crate) url: String,
+    pub(crate) token: String,
+}
+
+impl Fleet {
+    pub(crate) fn start(place: &Place) -> Self {
+        let serve = place.makima(["serve", "--listen", "127.0.0.1:0"]).start();
+        serve.notes("makima serves on");
+        let text = std::fs::read_to_string(place.home().join("server.json")).expect("it says where it is");
+        let file: Value = serde_json::from_str(&text).expect("JSON");
+        let field = |name: &str| file[name].as_str().expect("a text").to_owned();
+        Self { serve, daemon: Self::daemon(place), url: field("url"), token: field("token") }
+    }
+
+    /// Another daemon, once the first is gone.
+    pub(crate) fn daemon(place: &Place) -> Proc {
+        let daemon = place.makima(["daemon", "--agent", "shell"]).start();
+        daemon.notes("connected to the server");
+        daemon
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        request(&self.url, &self.token, "GET", path, "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, String) {
+        request(&self.url, &self.token, "POST", path, &body.to_string())
+    }
+
+    /// Asks for a task with the fields of `spawnTask`, and returns its id.
+    #[track_caller]
+    pub(crate) fn spawn(&self, fields: Value) -> String {
+        let (status, body) = self.post("/api/v1/tasks", &fields);
+        assert_eq!(status, 201, "{body}");
+        let answer: Value = serde_json::from_str(&body).expect("JSON");
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Asks for a plan on a repository, its branch to be delivered there.
+    #[track_caller]
+    pub(crate) fn plan(&self, repo: &Repo, plan: &str) -> String {
+        self.spawn(json!({ "plan": plan, "repoUrl": repo.path(), "completionAction": "branch" }))
+    }
+
+    pub(crate) fn task(&self, id: &str) -> Value {
+        let (status, body) = self.get(&format!("/api/v1/tasks/{id}"));
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    pub(crate) fn output(&self, id: &str) -> String {
+        self.get(&format!("/api/v1/tasks/{id}/output")).1
+    }
+
+    /// Waits until a task has written this.
+    #[track_caller]
+    pub(crate) fn writes(&self, id: &str, text: &str) {
+        until(&format!("{text:?} in the output"), SOON, || self.output(id).contains(text).then_some(()));
+    }
+
+    /// Waits for a task's end.
+    #[track_caller]
+    pub(crate) fn ended(&self, id: &str) -> Value {
+        until(&format!("the end of {id}; it is {}", self.task(id)), SOON, || {
+            Some(self.task(id)).filter(|task| !task["endedAt"].is_null())
+        })
+    }
+
+    /// Ends both.
+    pub(crate) fn end(self) {
+        self.daemon.terminate().code(0);
+        self.serve.signal(Signal::TERM);
+        self.serve.wait(SOON).code(0);
+    }
+}

@@ -1,0 +1,41 @@
+//! What every test of the real binary stands on: a place of its own, processes with bounded waits, git.
+
+mod binary;
+mod fleet;
+mod http;
+mod place;
+mod proc;
+mod repo;
+mod servers;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use fleet::Fleet;
+pub(crate) use place::{Place, processes_with};
+pub(crate) use proc::{Call, Done, Proc};
+pub(crate) use repo::Repo;
+pub(crate) use servers::{FakeServer, Peer, authenticated};
+
+/// For whatever takes no longer than a moment, on a machine that has much else to do.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Looks again and again until there is an answer. Fails with `what` where there is none in time.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A number from the environment, for sizes that a fast machine may have larger.
+pub(crate) fn number(variable: &str, usual: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is to be a number, and is {text:?}")),
+        Err(_) => usual,
+    }
+}

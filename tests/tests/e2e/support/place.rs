@@ -1,0 +1,131 @@
+//! A test's own folders, and the guard that looks whether anything of it is left running.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::proc::Call;
+use super::repo::Repo;
+
+/// For the last processes to be gone when a test is over.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Everything that one test has. Its folder's path is the mark of its processes: it stands in `HOME`, which
+/// agents get too, and in the folder that they work in.
+pub(crate) struct Place {
+    root: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("makima-e2e-");
+        let root = builder.tempdir_in(memory).or_else(|_| builder.tempdir()).expect("there is room for a folder");
+        let place = Self { root };
+        fs::create_dir(place.user()).expect("a folder for the user");
+        place
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// `MAKIMA_HOME`.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root().join("makima")
+    }
+
+    /// `HOME`.
+    pub(crate) fn user(&self) -> PathBuf {
+        self.root().join("user")
+    }
+
+    /// A folder or a file beside those.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// A repository with one commit on `main`.
+    pub(crate) fn repo(&self) -> Repo {
+        Repo::with_a_commit(&self.path("repo"))
+    }
+
+    /// Writes `config.toml`.
+    pub(crate) fn configure(&self, text: &str) {
+        fs::create_dir_all(self.home()).expect("a home");
+        fs::write(self.home().join("config.toml"), text).expect("a configuration");
+    }
+
+    /// A call of makima, to be made in this place.
+    pub(crate) fn makima<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Call {
+        Call::new(self).args(words)
+    }
+
+    /// `makima run --agent shell …` in a repository.
+    pub(crate) fn run(&self, repo: &Repo, words: &[&str]) -> Call {
+        self.makima(["run", "--agent", "shell"]).args(words).at(repo.path())
+    }
+
+    /// What the guard would find: for tests that ask earlier.
+    pub(crate) fn running(&self) -> Vec<(i32, String)> {
+        processes_with(self.root().as_os_str())
+    }
+
+    /// Fails where anything of this test still runs after a moment.
+    #[track_caller]
+    pub(crate) fn assert_nothing_runs(&self) {
+        let left = self.left();
+        assert!(left.is_empty(), "left running: {left:#?}");
+    }
+
+    fn left(&self) -> Vec<(i32, String)> {
+        let end = Instant::now() + GRACE;
+        loop {
+            let left = self.running();
+            if left.is_empty() || Instant::now() > end {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let left = self.left();
+        for (pid, _) in &left {
+            if let Some(pid) = Pid::from_raw(*pid) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("--- left running, and killed now: {left:#?}");
+        } else {
+            assert!(left.is_empty(), "left running: {left:#?}");
+        }
+    }
+}
+
+/// Processes with this text in their environment, their command line or the path that they work in; zombies
+/// have none of these.
+pub(crate) fn processes_with(text: &OsStr) -> Vec<(i32, String)> {
+    let text = text.as_encoded_bytes();
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc can be read").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let read = |name| fs::read(entry.path().join(name)).unwrap_or_default();
+        let command = read("cmdline");
+        let folder = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        let marked = [read("environ"), command.clone(), folder.into_os_string().into_encoded_bytes()];
+        if pid != own && marked.iter().any(|bytes| bytes.windows(text.len()).any(|part| part == text)) {
+            found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    found
+}
