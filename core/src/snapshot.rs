@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::daemon::{Core, Daemon, Index};
+use crate::digest;
 use crate::id::TaskId;
 use crate::task::Task;
 
@@ -21,7 +22,8 @@ pub struct Snapshot {
     config: Config,
     core: Core,
     tasks: Vec<(TaskId, Task)>,
-    digest: u64,
+    /// Of all of the above.
+    seal: u64,
 }
 
 /// Why a snapshot is not taken.
@@ -47,8 +49,13 @@ impl Daemon {
             config: self.config.clone(),
             core: self.core.clone(),
             tasks: self.tasks.iter().map(|(id, task)| (*id, task.clone())).collect(),
-            digest: self.digest(),
+            seal: self.seal(),
         }
+    }
+
+    /// The digest is the state's; the settings belong to the snapshot too.
+    fn seal(&self) -> u64 {
+        digest::of(&(self.digest_anew(), &self.config))
     }
 
     /// The daemon that the snapshot was taken of.
@@ -61,7 +68,7 @@ impl Daemon {
         }
         let tasks: BTreeMap<TaskId, Task> = snapshot.tasks.into_iter().collect();
         let mut daemon = Self { config: snapshot.config, core: snapshot.core, tasks, index: Index::default() };
-        if daemon.digest_anew() != snapshot.digest {
+        if daemon.seal() != snapshot.seal || !daemon.tasks.values().all(Task::is_whole) {
             return Err(SnapshotError::Damaged("its contents do not match its digest".into()));
         }
         for id in daemon.tasks.keys().copied().collect::<Vec<_>>() {

@@ -19,7 +19,26 @@ use crate::time::Millis;
 pub(crate) struct Ids {
     pub(crate) incarnation: u32,
     pub(crate) last: u64,
+    #[serde(with = "pairs")]
     pub(crate) owners: BTreeMap<EffectId, TaskId>,
+}
+
+/// As a list: in JSON only text can be the key of a map.
+mod pairs {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::id::{EffectId, TaskId};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<EffectId, TaskId>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<BTreeMap<EffectId, TaskId>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
 }
 
 impl Ids {

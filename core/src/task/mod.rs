@@ -378,11 +378,16 @@ impl Task {
         self.outbox.is_empty()
     }
 
+    /// Whether its spec is the one that it began with.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.spec_digest == digest::of(&self.spec)
+    }
+
     /// What must hold between any two steps.
     pub(crate) fn check(&self) {
         self.outbox.check();
         self.output.check();
-        assert!(self.spec_digest == digest::of(&self.spec), "a spec changed");
+        assert!(self.is_whole(), "a spec changed");
         assert!(!self.closed || self.has_ended(), "the server was told of an end that is none");
         if self.has_ended() && !self.closed {
             assert!(self.outbox.owes_end(), "an end is not told");

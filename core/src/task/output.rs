@@ -22,6 +22,8 @@ pub(crate) struct Output {
     cursor: u64,
     /// Where the log ends; unknown while somebody can write to it.
     end: Option<u64>,
+    /// The log cannot be read behind `end`: wherever it ends, nothing more is had of it.
+    lost: bool,
     /// What the server is known to have.
     delivered: u64,
     /// What the server will have once the barrier under way is passed.
@@ -65,7 +67,7 @@ impl Output {
 
     /// Nobody can write to the log any more.
     pub(crate) fn ended(&mut self, end: u64) {
-        self.end = Some(end);
+        self.end = Some(self.end.filter(|_| self.lost).map_or(end, |lost| lost.min(end)));
         self.dry = false;
     }
 
@@ -100,10 +102,11 @@ impl Output {
         }
         self.reading = None;
         let mut cuts = Vec::new();
+        if self.stale || !cx.live {
+            return Some(cuts);
+        }
         if let Outcome::Chunk(chunk) = outcome {
-            if !self.stale && cx.live {
-                self.take(core::mem::take(chunk), cx, &mut cuts);
-            }
+            self.take(core::mem::take(chunk), cx, &mut cuts);
         } else if let Outcome::Failed(why) = outcome {
             self.unreadable(why, cx);
         }
@@ -116,15 +119,12 @@ impl Output {
             return;
         }
         self.dry = chunk.to == chunk.from;
-        match self.end {
-            // Somebody goes on writing who could not be ended: that is not part of the task any more.
-            Some(end) if chunk.to > end => self.cursor = end,
-            _ => {
-                for part in chunk.parts {
-                    self.lines.push(cx.now, chunk.from, part, cuts);
-                }
-                self.cursor = chunk.to;
+        // Behind the end somebody goes on writing who could not be ended: that is not read any further.
+        if self.end.is_none_or(|end| self.cursor < end) {
+            for part in chunk.parts {
+                self.lines.push(cx.now, chunk.from, part, cuts);
             }
+            self.cursor = self.end.map_or(chunk.to, |end| end.min(chunk.to));
         }
         self.finish(cuts);
     }
@@ -133,7 +133,7 @@ impl Output {
     fn unreadable(&mut self, why: &str, cx: &mut Cx<'_>) {
         cx.progress(alloc::format!("the rest of the output cannot be read: {why}"));
         self.end = Some(self.cursor);
-        self.open = false;
+        self.lost = true;
     }
 
     /// Closes the unfinished lines once the whole log has been read.
