@@ -18,18 +18,38 @@ pub struct Run {
     pub acts: Vec<Act>,
 }
 
-/// Steps of one run before it is healed.
-const LENGTH: u64 = 300;
+/// Acts of one run before it is healed, at most.
+const LENGTH: u64 = 400;
+
+/// So often is an act drawn anew that is not possible just then.
+const DRAWS: u32 = 20;
 
 impl Run {
-    /// The run of a seed.
-    #[must_use]
-    pub fn of(seed: u64) -> Self {
+    /// The run of a seed, and how it went: the steps that it took, or what did not hold.
+    ///
+    /// What is not possible just then is drawn anew, so the run is found by running it. It is a list of acts
+    /// all the same: [`Run::try_run`] does it again, without chance.
+    pub fn of(seed: u64) -> (Self, Result<World, String>) {
         let mut rng = Rng::new(seed);
         let weights = Weights::draw(&mut rng);
-        let length = LENGTH / 4 + rng.up_to(LENGTH);
-        let acts = (0..length).map(|_| weights.act(&mut rng)).collect();
-        Self { literal: rng.up_to(3) == 0, seed, acts }
+        let length = rng.up_to(3).pow(2) * LENGTH / 9 + rng.up_to(LENGTH / 4);
+        let mut run = Self { literal: rng.up_to(3) == 0, seed, acts: Vec::new() };
+        let world = caught(|| {
+            let mut world = run.world();
+            for _ in 0..length {
+                for _ in 0..DRAWS {
+                    let act = weights.act(&mut rng);
+                    run.acts.push(act);
+                    if world.apply(act) {
+                        break;
+                    }
+                    run.acts.pop();
+                }
+            }
+            world.settle();
+            world
+        });
+        (run, world)
     }
 
     /// The world before anything has happened.
@@ -52,16 +72,20 @@ impl Run {
         world
     }
 
-    /// Runs it, and gives the steps that it took, or what did not hold.
+    /// Runs it, and gives the world at its end, or what did not hold.
     ///
     /// # Errors
     /// What did not hold, in the words of the check that found it.
-    pub fn try_run(&self) -> Result<u64, String> {
-        panic::catch_unwind(AssertUnwindSafe(|| self.run().steps)).map_err(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
-        })
+    pub fn try_run(&self) -> Result<World, String> {
+        caught(|| self.run())
     }
+}
+
+fn caught(run: impl FnOnce() -> World) -> Result<World, String> {
+    panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+    })
 }
 
 /// How often each thing happens in one run.
@@ -83,6 +107,7 @@ enum Choice {
     Complain,
     Accept,
     Refuse,
+    Reject,
     Deliver,
     Answer,
     Flush,
@@ -102,31 +127,36 @@ impl Weights {
     fn draw(rng: &mut Rng) -> Self {
         // What keeps the system going is always there; each fault only in some runs, and then more or less.
         let always = [
-            (4, Choice::Spawn),
-            (12, Choice::Accept),
-            (24, Choice::Deliver),
-            (24, Choice::Answer),
-            (12, Choice::Flush),
-            (24, Choice::Perform),
-            (4, Choice::Exit),
+            (12, Choice::Spawn),
+            (150, Choice::Accept),
+            (150, Choice::Deliver),
+            (120, Choice::Answer),
+            (40, Choice::Flush),
+            (150, Choice::Perform),
+            (12, Choice::Exit),
+            (8, Choice::Advance),
         ];
         let sometimes = [
-            (4, Choice::Interrupt),
-            (3, Choice::Message),
-            (3, Choice::Other),
-            (1, Choice::Rubbish),
-            (1, Choice::Complain),
-            (4, Choice::Refuse),
-            (3, Choice::Cut),
-            (1, Choice::Stale),
-            (16, Choice::Write),
-            (8, Choice::Advance),
-            (8, Choice::Pass),
+            (8, Choice::Interrupt),
+            (8, Choice::Message),
+            (6, Choice::Other),
+            (2, Choice::Rubbish),
+            (2, Choice::Complain),
+            (12, Choice::Refuse),
+            (2, Choice::Reject),
+            (5, Choice::Cut),
+            (2, Choice::Stale),
+            (60, Choice::Write),
+            (30, Choice::Advance),
+            (30, Choice::Pass),
             (1, Choice::Sleep),
             (1, Choice::Stop),
-            (1, Choice::Kill),
+            (2, Choice::Kill),
         ];
-        let mut of: Vec<(u64, Choice)> = always.to_vec();
+        let mut of: Vec<(u64, Choice)> = Vec::new();
+        for (weight, choice) in always {
+            of.push((weight * [1, 2, 3, 9][rng.up_to(3) as usize] / 2, choice));
+        }
         for (weight, choice) in sometimes {
             match rng.up_to(3) {
                 0 => {}
@@ -166,13 +196,14 @@ impl Weights {
                 1 | 2 => Refusal::Proxy,
                 _ => Refusal::Unreachable,
             }),
+            Choice::Reject => Act::Reject { key: coin },
             Choice::Deliver => Act::Deliver,
             Choice::Answer => Act::Answer,
             Choice::Flush => Act::Flush,
             Choice::Cut => Act::Cut { told: coin },
             Choice::Stale => Act::Stale,
             Choice::Perform => Act::Perform { nth: byte, fails: rng.up_to(99) < self.failures },
-            Choice::Write => Act::Write { task, stderr: byte % 4 == 0, newline: coin },
+            Choice::Write => Act::Write { task, stderr: byte.is_multiple_of(4), newline: coin },
             Choice::Exit => Act::Exit { task, code: if coin { 0 } else { byte } },
             Choice::Advance => Act::Advance,
             Choice::Pass => Act::Pass(byte),

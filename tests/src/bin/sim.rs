@@ -2,21 +2,23 @@
 //!
 //! `cargo run --release -p makima-tests --bin sim -- --seeds N [--seed FIRST]`
 
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use makima_tests::shrink::shrink;
 use makima_tests::swarm::Run;
-use makima_tests::world::World;
+use makima_tests::world::{Sightings, World};
 
 const HELP: &str = "\
 Runs seeds of the simulated world and checks everything that must hold in it.
 
-Usage: sim [--seeds N] [--seed FIRST] [--show]
+Usage: sim [--seeds N] [--seed FIRST] [--count] [--show]
        sim --run LINE
 
   --seeds N     how many seeds to run (default 1000)
   --seed FIRST  the first of them (default 0)
+  --count       print how often each thing happened
   --show        print what happens in the first seed
   --run LINE    print what happens in a run that was printed before
 
@@ -39,20 +41,28 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // A check that fails is told below, with what led there; its own report would come before that twice.
-    std::panic::set_hook(Box::new(|_| {}));
+    panic::set_hook(Box::new(|_| {}));
     let begun = Instant::now();
     let mut steps = 0;
+    let mut seen = Sightings::default();
     for seed in options.first..options.first.saturating_add(options.seeds) {
-        let run = Run::of(seed);
-        match run.try_run() {
-            Ok(taken) => steps += taken,
-            Err(why) => {
+        match Run::of(seed) {
+            (_, Ok(world)) => {
+                steps += world.steps;
+                seen.merge(&world.sightings());
+            }
+            (run, Err(why)) => {
                 failed(seed, &run, &why);
                 return ExitCode::FAILURE;
             }
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
+    if options.count {
+        for (kind, which, times) in seen.iter() {
+            println!("{times:>9}  {kind}: {which}");
+        }
+    }
     println!("{} seeds, {steps} steps, {:.0} steps per second", options.seeds, steps as f64 / seconds);
     ExitCode::SUCCESS
 }
@@ -61,11 +71,12 @@ struct Options {
     seeds: u64,
     first: u64,
     show: Option<Run>,
+    count: bool,
 }
 
 impl Options {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut options = Self { seeds: 1_000, first: 0, show: None };
+        let mut options = Self { seeds: 1_000, first: 0, show: None, count: false };
         let mut show = false;
         while let Some(word) = words.next() {
             let mut number = || {
@@ -76,6 +87,7 @@ impl Options {
                 "--seeds" => options.seeds = number()?,
                 "--seed" => options.first = number()?,
                 "--show" => show = true,
+                "--count" => options.count = true,
                 "--run" => {
                     let line = words.next().ok_or("--run wants a line")?;
                     options.show = Some(serde_json::from_str(&line).map_err(|error| format!("--run: {error}"))?);
@@ -85,7 +97,7 @@ impl Options {
             }
         }
         if show {
-            options.show = Some(Run::of(options.first));
+            options.show = Some(Run::of(options.first).0);
         }
         Ok(Some(options))
     }
@@ -113,12 +125,18 @@ fn show(run: &Run) {
         }
     };
     print(&mut world);
+    // What was noted before a check failed is what one wants to read.
+    let mut printed = |what: &dyn Fn(&mut World)| {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| what(&mut world)));
+        print(&mut world);
+        result.unwrap_or_else(|why| panic::resume_unwind(why));
+    };
     for act in &run.acts {
         println!("{act:?}");
-        world.apply(*act);
-        print(&mut world);
+        printed(&|world| {
+            world.apply(*act);
+        });
     }
     println!("heal and settle");
-    world.settle();
-    print(&mut world);
+    printed(&World::settle);
 }

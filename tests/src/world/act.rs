@@ -39,6 +39,11 @@ pub enum Act {
     Accept,
     /// It could not be made.
     Refuse(Refusal),
+    /// The server will not take the next `authenticate`.
+    Reject {
+        /// On account of the key.
+        key: bool,
+    },
     /// One frame reaches the server.
     Deliver,
     /// One frame reaches the daemon.

@@ -9,6 +9,7 @@ use makima_core::input::{Change, Chunk, ExitStatus, Input, Leftover, Outcome, Pa
 use makima_core::task::{End, EndStatus, Spec};
 
 use super::act::{TaskKind, Temper};
+use super::sightings::{Sightings, work_kind};
 
 /// One machine.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Machine {
     cancelled: BTreeSet<EffectId>,
     /// Ends of agents that the daemon has not been told yet.
     exits: Vec<(EffectId, ExitStatus)>,
+    /// What it did, and how often.
+    pub(super) seen: Sightings,
 }
 
 impl Folder {
@@ -27,6 +30,7 @@ impl Folder {
         self.commit_failed |= matches!(work, Work::Commit(_));
         self.unkillable |= matches!(work, Work::Empty);
         self.action_failed |= matches!(work, Work::PutBranch { .. });
+        self.unreadable |= matches!(work, Work::Read { .. });
     }
 }
 
@@ -51,6 +55,8 @@ pub(super) struct Folder {
     pub(super) commit_failed: bool,
     /// Its processes could not be ended at least once: they may outlive it.
     pub(super) unkillable: bool,
+    /// Its output could not be read at least once.
+    pub(super) unreadable: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -164,12 +170,15 @@ impl Machine {
         let cancelled = self.cancelled.remove(&id);
         let outcome = if cancelled && !matches!(work, Work::Read { .. }) {
             // What was called off in time was not done.
+            self.seen.see("cancelled", work_kind(&work));
             self.tasks.entry(task).or_default().refused(&work);
             Outcome::Failed("cancelled".to_string())
-        } else if fails && may_fail(&work) {
+        } else if fails && !cancelled && may_fail(&work) {
+            self.seen.see("failed", work_kind(&work));
             self.tasks.entry(task).or_default().refused(&work);
             Outcome::Failed("no space left on device".to_string())
         } else {
+            self.seen.see("done", work_kind(&work));
             self.carry_out(id, task, work, cancelled, kind(task))
         };
         Some(Input::Done { id, outcome })
@@ -179,7 +188,8 @@ impl Machine {
         let folder = self.tasks.entry(task).or_default();
         match work {
             Work::Accept { spec } => {
-                folder.end = None;
+                // Records of a task of that name that was never taken on.
+                (folder.end, folder.closed) = (None, false);
                 folder.spec = Some(*spec);
             }
             Work::Prepare(prepare) => {
@@ -322,7 +332,7 @@ impl Machine {
     #[must_use]
     pub fn tokens(&self, task: TaskId) -> Option<[u32; 2]> {
         let folder = self.tasks.get(&task)?;
-        (!folder.unkillable).then_some(folder.log.tokens)
+        (!folder.unkillable && !folder.unreadable).then_some(folder.log.tokens)
     }
 
     pub(super) fn folder(&self, task: TaskId) -> Option<&Folder> {
@@ -352,7 +362,8 @@ fn may_fail(work: &Work) -> bool {
         | Work::PutBranch { .. }
         | Work::Conclude { .. }
         | Work::Delivered { .. }
+        | Work::Read { .. }
         | Work::Close => true,
-        Work::Read { .. } | Work::Stdin { .. } | Work::Signal { .. } => false,
+        Work::Stdin { .. } | Work::Signal { .. } => false,
     }
 }

@@ -1,18 +1,17 @@
 //! The whole system in one process and one thread, deterministic.
 
 mod act;
+mod commands;
 mod machine;
 mod net;
 mod server;
+mod settle;
+mod sightings;
 
 use makima_core::effect::{Effect, Exit};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Boot, Input, Stop};
-use makima_core::protocol::{
-    CheckMergeComplete, CheckTargetExists, CloneWorktree, InterruptTask, ListBranches, MergeAbort, MergeStart,
-    PauseTask, ResumeTask, RetryCompletionAction, SendMessage, ServerError, SpawnTask, UnreadableKind,
-};
-use makima_core::task::Status;
+use makima_core::protocol::UnreadableKind;
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
@@ -21,6 +20,7 @@ pub use self::act::{Act, Refusal, TaskKind, Temper};
 pub use self::machine::Machine;
 use self::net::Net;
 pub use self::server::{Manner, Reply, Server};
+pub use self::sightings::Sightings;
 
 /// The world.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct World {
     pub recording: Option<Vec<(Now, Input)>>,
     /// What is being done, for people: kept where somebody reads it.
     pub transcript: Option<Vec<String>>,
+    /// What has happened so far, and how often.
+    pub seen: Sightings,
 }
 
 /// The tasks of the world.
@@ -88,6 +90,7 @@ impl World {
             steps: 0,
             recording: None,
             transcript: None,
+            seen: Sightings::default(),
         };
         world.boot(seed);
         world
@@ -116,28 +119,15 @@ impl World {
     /// Lets something happen. False where it could not.
     pub fn apply(&mut self, act: Act) -> bool {
         match act {
-            Act::Spawn { task, kind } => self.spawn(task, kind),
-            Act::Interrupt { task, graceful } => {
-                self.server.say(InterruptTask { task_id: task_id(task).0, graceful });
-                self.server.is_open()
-            }
-            Act::Message { task } => {
-                self.server.say(SendMessage { task_id: task_id(task).0, message: "go on".to_string() });
-                self.server.is_open()
-            }
-            Act::Other { task, which } => self.other(task, which),
-            Act::Rubbish => {
-                self.server.is_open() && {
-                    self.server.replies.push_back(Reply::Rubbish);
-                    true
-                }
-            }
-            Act::Complain => {
-                self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() });
-                self.server.is_open()
-            }
+            Act::Spawn { .. }
+            | Act::Interrupt { .. }
+            | Act::Message { .. }
+            | Act::Other { .. }
+            | Act::Rubbish
+            | Act::Complain => self.server.is_open() && self.say(act),
             Act::Accept => self.accept(),
             Act::Refuse(refusal) => self.net.refuse(refusal).map(|input| self.step(input)).is_some(),
+            Act::Reject { key } => self.server.reject(if key { "unauthorized" } else { "busy" }),
             Act::Deliver => self.deliver(),
             Act::Answer => self.answer(),
             Act::Flush => self.net.flush().map(|input| self.step(input)).is_some(),
@@ -149,57 +139,13 @@ impl World {
             Act::Advance => self.advance(),
             Act::Pass(ms) => self.pass(Millis(u64::from(ms))),
             Act::Sleep => self.sleep(),
+            Act::Stop { .. } if self.exit.is_some() => false,
             Act::Stop { forced } => {
                 self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
                 true
             }
             Act::Kill { done } => self.kill(done),
         }
-    }
-
-    fn spawn(&mut self, task: u8, kind: TaskKind) -> bool {
-        if !self.server.is_open() {
-            return false;
-        }
-        let kind = *self.kinds[usize::from(task)].get_or_insert(kind);
-        self.server.say(SpawnTask {
-            task_id: task_id(task).0,
-            task_name: String::new(),
-            plan: "do something".to_string(),
-            repo_url: kind.local.then(|| "/repository".to_string()),
-            base_branch: None,
-            target_branch: None,
-            parent_task_id: kind.subtask.then(|| task_id(TASKS).0),
-            depth: i32::from(kind.subtask),
-            is_orchestrator: false,
-            target_repo_path: None,
-            completion_action: kind.branch.then(|| "branch".to_string()),
-            continue_from_task_id: None,
-            copy_files: None,
-        });
-        true
-    }
-
-    fn other(&mut self, task: u8, which: u8) -> bool {
-        let task_id = task_id(task).0;
-        match which % 9 {
-            0 => self.server.say(PauseTask { task_id }),
-            1 => self.server.say(ResumeTask { task_id }),
-            2 => self.server.say(ListBranches { task_id }),
-            3 => self.server.say(MergeStart { task_id, source_branch: "b".to_string() }),
-            4 => self.server.say(MergeAbort { task_id }),
-            5 => self.server.say(CheckMergeComplete { task_id }),
-            6 => self.server.say(CloneWorktree { task_id, target_dir: "/x".to_string() }),
-            7 => self.server.say(CheckTargetExists { task_id, target_dir: "/x".to_string() }),
-            _ => self.server.say(RetryCompletionAction {
-                task_id,
-                task_name: String::new(),
-                action: "branch".to_string(),
-                target_repo_path: "/x".to_string(),
-                target_branch: None,
-            }),
-        }
-        self.server.is_open()
     }
 
     fn accept(&mut self) -> bool {
@@ -230,6 +176,7 @@ impl World {
         let input = match reply {
             Reply::Command(command) => {
                 self.note(|| format!("<- {}", command.write()));
+                self.see_command(&command);
                 Input::Command { epoch, command, credentials: None }
             }
             Reply::Pong(n) => {
@@ -268,7 +215,7 @@ impl World {
         }
         let id = ready[usize::from(nth) % ready.len()];
         let kinds = self.clone_kinds();
-        let Some(input) = self.machine.perform(id, fails, |task| kinds(task)) else { return false };
+        let Some(input) = self.machine.perform(id, fails, kinds) else { return false };
         self.step(input);
         true
     }
@@ -323,6 +270,7 @@ impl World {
     }
 
     fn kill(&mut self, done: u8) -> bool {
+        self.see_kill();
         let kinds = self.clone_kinds();
         self.machine.kill_daemon(done, kinds);
         self.server.disconnected();
@@ -357,6 +305,7 @@ impl World {
     }
 
     fn take(&mut self, effect: Effect) {
+        self.see_effect(&effect);
         match effect {
             Effect::Link(effect) => {
                 if self.net.take(self.now.mono, effect) {
@@ -382,82 +331,5 @@ impl World {
     fn check(&self) {
         let running = self.machine.running().len();
         assert!(running <= SLOTS as usize || self.incarnation > 1, "{running} agents run at once");
-    }
-
-    /// Heals the system and lets it run until everything that was begun has come to its end.
-    ///
-    /// # Panics
-    /// Where it does not get there.
-    pub fn settle(&mut self) {
-        for _ in 0..20_000 {
-            if self.is_settled() {
-                return self.check_end();
-            }
-            // A daemon that was told to stop is started again some day.
-            if self.exit.is_some() {
-                self.kill(u8::MAX);
-            }
-            let progress = self.apply(Act::Accept)
-                || self.apply(Act::Flush)
-                || self.apply(Act::Deliver)
-                || self.apply(Act::Answer)
-                || self.apply(Act::Perform { nth: 0, fails: false })
-                || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
-                || self.interrupt_stubborn()
-                || self.apply(Act::Advance);
-            assert!(progress, "nothing is left to happen, and the system has not settled: {}", self.describe());
-        }
-        panic!("the system does not settle: {}", self.describe());
-    }
-
-    /// Stubborn agents have to be killed: somebody asks for it.
-    fn interrupt_stubborn(&mut self) -> bool {
-        let agents = self.machine.running();
-        let stubborn = self.daemon.statuses().find(|(id, status)| *status == Status::Running && agents.contains(id));
-        let Some((task, _)) = stubborn.filter(|_| self.server.is_open() && self.server.replies.is_empty()) else {
-            return false;
-        };
-        self.server.say(InterruptTask { task_id: task.0, graceful: false });
-        true
-    }
-
-    fn is_settled(&self) -> bool {
-        let told = self.server.accepted().all(|task| self.server.end(task).is_some());
-        told && self.daemon.untold() == 0 && self.machine.is_idle()
-    }
-
-    fn describe(&self) -> String {
-        let statuses: Vec<_> = self.daemon.statuses().map(|(id, status)| format!("{id} {status:?}")).collect();
-        format!(
-            "{statuses:?}, link {}, deadline {:?}, net {:?}",
-            self.daemon.link_state(),
-            self.daemon.deadline(),
-            self.net
-        )
-    }
-
-    /// What must hold once everything has come to its end.
-    fn check_end(&self) {
-        for task in self.server.accepted() {
-            let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
-            let folder = self.machine.folder(task).expect("a task that was taken on has a folder");
-            assert!(folder.starts <= 1, "{task} was started {} times", folder.starts);
-            assert!(self.machine.is_work_kept(task), "the work of {task} is lost");
-            assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
-            let kind = self.kind(task);
-            assert!(
-                !kind.branch || !folder.committed || self.server.knows_action(task),
-                "nobody was told of {task}'s action"
-            );
-            if *success && kind.branch && folder.committed && kind.local {
-                assert!(folder.delivered_branch || folder.action_failed, "the branch of {task} was not delivered");
-            }
-        }
-        for task in self.machine.running() {
-            assert!(
-                self.machine.folder(task).is_some_and(|folder| folder.unkillable),
-                "the agent of {task} is left running"
-            );
-        }
     }
 }

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use makima_core::id::TaskId;
-use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, SpawnTask};
+use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, ServerError, SpawnTask};
 use uuid::Uuid;
+
+use super::sightings::Sightings;
 
 /// How a server reads the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub struct Server {
     ledger: BTreeMap<TaskId, Entry>,
     /// Tasks that it asked for, as it asked.
     asked: BTreeMap<TaskId, SpawnTask>,
+    /// The next daemon that says who it is is turned away with this code.
+    rejects: Option<&'static str>,
+    /// What it was told, and how often.
+    pub(super) seen: Sightings,
 }
 
 /// What the server was told about one task.
@@ -79,7 +85,18 @@ impl Server {
             authenticated: false,
             ledger: BTreeMap::new(),
             asked: BTreeMap::new(),
+            rejects: None,
+            seen: Sightings::default(),
         }
+    }
+
+    /// Turns the next daemon that says who it is away. False where that is already so.
+    pub fn reject(&mut self, code: &'static str) -> bool {
+        let news = !self.authenticated && self.rejects.is_none();
+        if news {
+            self.rejects = Some(code);
+        }
+        news
     }
 
     /// A daemon connected.
@@ -141,13 +158,29 @@ impl Server {
                     self.entry(progress.task_id).accept();
                 }
             }
-            DaemonMessage::TaskOutput(output) => self.output(output.task_id, &output.output),
-            DaemonMessage::CompletionActionResult(result) => self.entry(result.task_id).action = true,
+            DaemonMessage::TaskOutput(output) => {
+                self.seen.see("output", if output.is_partial { "part of a line" } else { "a line" });
+                self.output(output.task_id, &output.output);
+            }
+            DaemonMessage::CompletionActionResult(result) => {
+                self.seen.see("action", if result.success { "done" } else { "failed" });
+                self.entry(result.task_id).action = true;
+            }
             DaemonMessage::TaskComplete(end) => {
                 let written = tokens(TaskId(end.task_id));
                 self.complete(end.task_id, (end.success, end.error), written);
             }
-            other => assert!(self.authenticated, "`{}` came before `authenticate`", other.kind()),
+            DaemonMessage::RegisterToolKey(_)
+            | DaemonMessage::RevokeToolKey(_)
+            | DaemonMessage::BranchList(_)
+            | DaemonMessage::MergeStatusResponse(_)
+            | DaemonMessage::MergeResult(_)
+            | DaemonMessage::MergeCompleteCheck(_)
+            | DaemonMessage::DaemonDirectories(_)
+            | DaemonMessage::CloneWorktreeResult(_)
+            | DaemonMessage::CheckTargetExistsResult(_) => {
+                assert!(self.authenticated, "{line} came before `authenticate`");
+            }
         }
     }
 
@@ -158,6 +191,11 @@ impl Server {
 
     fn authenticate(&mut self) {
         assert!(!self.authenticated, "`authenticate` came twice");
+        if let Some(code) = self.rejects.take() {
+            self.seen.see("rejected", code);
+            let error = ServerError { code: code.to_string(), message: "not now".to_string() };
+            return self.replies.push_back(Reply::Command(Box::new(error.into())));
+        }
         self.authenticated = true;
         self.say(Authenticated { daemon_id: Uuid::from_u128(1) });
         if self.manner == Manner::Loose {
@@ -184,6 +222,7 @@ impl Server {
 
     fn output(&mut self, task: Uuid, output: &str) {
         let session = self.session;
+        let mut again = false;
         let entry = self.entry(task);
         assert!(!output.contains('\n'), "an output has more than one line: {output:?}");
         assert!(entry.ended_in != Some(session), "output came behind the end of {task}");
@@ -201,14 +240,29 @@ impl Server {
                 _ => number <= entry.tokens[stream] + 1,
             };
             assert!(next, "output {token:?} of {task} came out of order: {:?}", entry.now[stream]);
+            again |= number <= entry.tokens[stream];
             entry.now[stream] = (session, number);
             entry.tokens[stream] = entry.tokens[stream].max(number);
+        }
+        if again {
+            self.seen.see("output", "again");
         }
     }
 
     fn complete(&mut self, task: Uuid, end: (bool, Option<String>), written: Option<[u32; 2]>) {
         let session = self.session;
         let unknown = end.1.as_deref() == Some("not known to this daemon");
+        let again = self.ledger.get(&TaskId(task)).is_some_and(|entry| entry.complete.is_some());
+        self.seen.see(
+            "end",
+            if again {
+                "again"
+            } else if unknown {
+                "unknown"
+            } else {
+                "first"
+            },
+        );
         let entry = self.entry(task);
         if unknown {
             assert!(!entry.accepted, "{task} was taken on and is not known any more");

@@ -1,0 +1,114 @@
+//! What the server asks of the daemon.
+
+use makima_core::id::TaskId;
+use makima_core::protocol::{
+    CheckMergeComplete, CheckTargetExists, CloneWorktree, InjectSiblingContext, InterruptTask, ListBranches,
+    MergeAbort, MergeCommit, MergeResolve, MergeSkip, MergeStart, MergeStatus, PauseTask, ResumeTask,
+    RetryCompletionAction, SendMessage, ServerError, SpawnTask,
+};
+
+use super::{Act, Reply, TASKS, TaskKind, World, task_id};
+
+impl World {
+    /// The server says something. It is there to be heard.
+    pub(super) fn say(&mut self, act: Act) -> bool {
+        match act {
+            Act::Spawn { task, kind } => self.spawn(task, kind),
+            Act::Interrupt { task, graceful } => {
+                self.server.say(InterruptTask { task_id: task_id(task).0, graceful });
+            }
+            Act::Message { task } => {
+                self.server.say(SendMessage { task_id: task_id(task).0, message: "go on".to_string() });
+            }
+            Act::Complain => self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() }),
+            Act::Rubbish => self.server.replies.push_back(Reply::Rubbish),
+            Act::Other { task, which } => self.other(task, which),
+            Act::Accept
+            | Act::Refuse(_)
+            | Act::Reject { .. }
+            | Act::Deliver
+            | Act::Answer
+            | Act::Flush
+            | Act::Cut { .. }
+            | Act::Stale
+            | Act::Perform { .. }
+            | Act::Write { .. }
+            | Act::Exit { .. }
+            | Act::Advance
+            | Act::Pass(_)
+            | Act::Sleep
+            | Act::Stop { .. }
+            | Act::Kill { .. } => return false,
+        }
+        true
+    }
+
+    fn spawn(&mut self, task: u8, kind: TaskKind) {
+        let kind = *self.kinds[usize::from(task)].get_or_insert(kind);
+        self.server.say(SpawnTask {
+            repo_url: kind.local.then(|| "/repository".to_string()),
+            parent_task_id: kind.subtask.then(|| task_id(TASKS).0),
+            depth: i32::from(kind.subtask),
+            completion_action: kind.branch.then(|| "branch".to_string()),
+            ..plain(task_id(task))
+        });
+    }
+
+    /// One of the commands that cannot apply.
+    fn other(&mut self, task: u8, which: u8) {
+        let task_id = task_id(task).0;
+        let text = || "x".to_string();
+        match which % 15 {
+            0 => self.server.say(PauseTask { task_id }),
+            1 => self.server.say(ResumeTask { task_id }),
+            2 => self.server.say(ListBranches { task_id }),
+            3 => self.server.say(MergeStart { task_id, source_branch: text() }),
+            4 => self.server.say(MergeAbort { task_id }),
+            5 => self.server.say(CheckMergeComplete { task_id }),
+            6 => self.server.say(CloneWorktree { task_id, target_dir: text() }),
+            7 => self.server.say(CheckTargetExists { task_id, target_dir: text() }),
+            8 => self.server.say(MergeStatus { task_id }),
+            9 => self.server.say(MergeResolve { task_id, file: text(), strategy: text() }),
+            10 => self.server.say(MergeCommit { task_id, message: text() }),
+            11 => self.server.say(MergeSkip { task_id, subtask_id: task_id, reason: text() }),
+            12 => self.server.say(InjectSiblingContext {
+                task_id,
+                sibling_task_id: task_id,
+                sibling_name: text(),
+                sibling_status: text(),
+                progress_summary: None,
+                changed_files: Vec::new(),
+            }),
+            13 => self.server.say(SpawnTask { repo_url: Some("-x".to_string()), ..plain(REFUSED) }),
+            _ => self.server.say(RetryCompletionAction {
+                task_id,
+                task_name: text(),
+                action: "branch".to_string(),
+                target_repo_path: text(),
+                target_branch: None,
+            }),
+        }
+    }
+}
+
+/// A task that is refused each time.
+const REFUSED: TaskId = task_id(TASKS + 1);
+
+/// A task without anything that it could do without.
+fn plain(task: TaskId) -> SpawnTask {
+    SpawnTask {
+        task_id: task.0,
+        task_name: String::new(),
+        plan: "do something".to_string(),
+        repo_url: None,
+        base_branch: None,
+        target_branch: None,
+        parent_task_id: None,
+        depth: 0,
+        is_orchestrator: false,
+        target_repo_path: None,
+        completion_action: None,
+        continue_from_task_id: None,
+        copy_files: None,
+    }
+}

@@ -1,0 +1,85 @@
+//! The second half of every run: the system is healed, and what was begun must come to its end.
+
+use makima_core::protocol::InterruptTask;
+use makima_core::task::Status;
+
+use super::{Act, World};
+
+impl World {
+    /// Heals the system and lets it run until everything that was begun has come to its end.
+    ///
+    /// # Panics
+    /// Where it does not get there.
+    pub fn settle(&mut self) {
+        for _ in 0..20_000 {
+            if self.is_settled() {
+                return self.check_end();
+            }
+            // A daemon that was told to stop is started again some day.
+            if self.exit.is_some() {
+                self.kill(u8::MAX);
+            }
+            let progress = self.apply(Act::Accept)
+                || self.apply(Act::Flush)
+                || self.apply(Act::Deliver)
+                || self.apply(Act::Answer)
+                || self.apply(Act::Perform { nth: 0, fails: false })
+                || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
+                || self.interrupt_stubborn()
+                || self.apply(Act::Advance);
+            assert!(progress, "nothing is left to happen, and the system has not settled: {}", self.describe());
+        }
+        panic!("the system does not settle: {}", self.describe());
+    }
+
+    /// Stubborn agents have to be killed: somebody asks for it.
+    fn interrupt_stubborn(&mut self) -> bool {
+        let agents = self.machine.running();
+        let stubborn = self.daemon.statuses().find(|(id, status)| *status == Status::Running && agents.contains(id));
+        let Some((task, _)) = stubborn.filter(|_| self.server.is_open() && self.server.replies.is_empty()) else {
+            return false;
+        };
+        self.server.say(InterruptTask { task_id: task.0, graceful: false });
+        true
+    }
+
+    fn is_settled(&self) -> bool {
+        let told = self.server.accepted().all(|task| self.server.end(task).is_some());
+        told && self.daemon.untold() == 0 && self.machine.is_idle()
+    }
+
+    fn describe(&self) -> String {
+        let statuses: Vec<_> = self.daemon.statuses().map(|(id, status)| format!("{id} {status:?}")).collect();
+        format!(
+            "{statuses:?}, link {}, deadline {:?}, net {:?}",
+            self.daemon.link_state(),
+            self.daemon.deadline(),
+            self.net
+        )
+    }
+
+    /// What must hold once everything has come to its end.
+    fn check_end(&self) {
+        for task in self.server.accepted() {
+            let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
+            let folder = self.machine.folder(task).expect("a task that was taken on has a folder");
+            assert!(folder.starts <= 1, "{task} was started {} times", folder.starts);
+            assert!(self.machine.is_work_kept(task), "the work of {task} is lost");
+            assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
+            let kind = self.kind(task);
+            assert!(
+                !kind.branch || !folder.committed || self.server.knows_action(task),
+                "nobody was told of {task}'s action"
+            );
+            if *success && kind.branch && folder.committed && kind.local {
+                assert!(folder.delivered_branch || folder.action_failed, "the branch of {task} was not delivered");
+            }
+        }
+        for task in self.machine.running() {
+            assert!(
+                self.machine.folder(task).is_some_and(|folder| folder.unkillable),
+                "the agent of {task} is left running"
+            );
+        }
+    }
+}

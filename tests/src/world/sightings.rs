@@ -1,0 +1,149 @@
+//! What has happened in a run. A check that never gets to see what it is for checks nothing, so it is counted.
+
+use std::collections::BTreeMap;
+
+use makima_core::effect::{Effect, Exit, Signal, Work};
+use makima_core::id::TaskId;
+use makima_core::notice::Notice;
+use makima_core::protocol::DaemonCommand;
+use makima_core::task::Status;
+
+use super::World;
+
+/// How often each thing has happened: what kind of thing, and which.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sightings(BTreeMap<(&'static str, &'static str), u64>);
+
+impl Sightings {
+    /// It happened once more.
+    pub fn see(&mut self, kind: &'static str, which: &'static str) {
+        self.add(kind, which, 1);
+    }
+
+    fn add(&mut self, kind: &'static str, which: &'static str, times: u64) {
+        if times > 0 {
+            *self.0.entry((kind, which)).or_default() += times;
+        }
+    }
+
+    /// Everything that another run has seen happened as well.
+    pub fn merge(&mut self, other: &Self) {
+        for ((kind, which), times) in &other.0 {
+            self.add(kind, which, *times);
+        }
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn count(&self, kind: &str, which: &str) -> u64 {
+        self.0.iter().find(|((k, w), _)| *k == kind && *w == which).map_or(0, |(_, times)| *times)
+    }
+
+    /// All of it.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.0.iter().map(|((kind, which), times)| (*kind, *which, *times))
+    }
+}
+
+/// The name of a kind of work.
+pub(super) const fn work_kind(work: &Work) -> &'static str {
+    match work {
+        Work::Accept { .. } => "accept",
+        Work::Prepare(_) => "prepare",
+        Work::Start(_) => "start",
+        Work::Read { .. } => "read",
+        Work::Stdin { .. } => "stdin",
+        Work::Signal { .. } => "signal",
+        Work::Empty => "empty",
+        Work::Commit(_) => "commit",
+        Work::PutBranch { .. } => "put branch",
+        Work::Conclude { .. } => "conclude",
+        Work::Delivered { .. } => "delivered",
+        Work::Close => "close",
+    }
+}
+
+impl World {
+    /// Everything that has been seen, wherever.
+    #[must_use]
+    pub fn sightings(&self) -> Sightings {
+        let mut all = self.seen.clone();
+        all.merge(&self.machine.seen);
+        all.merge(&self.server.seen);
+        for (name, times) in self.daemon.counters().all() {
+            all.add("counted", name, times);
+        }
+        all
+    }
+
+    /// The daemon is about to be killed.
+    pub(super) fn see_kill(&mut self) {
+        for (name, times) in self.daemon.counters().all() {
+            self.seen.add("counted", name, times);
+        }
+        let statuses: Vec<Status> = self.daemon.statuses().map(|(_, status)| status).collect();
+        for status in statuses {
+            self.seen.see("killed while", status.as_str());
+        }
+        self.seen.see("killed", if self.exit.is_some() { "after its end" } else { "at work" });
+    }
+
+    pub(super) fn see_command(&mut self, command: &DaemonCommand) {
+        let of = |task| self.daemon.statuses().find(|(id, _)| *id == TaskId(task)).map(|(_, status)| status);
+        let status = |task| of(task).map_or("unknown", Status::as_str);
+        if let DaemonCommand::InterruptTask(body) = command {
+            let how = if body.graceful { "interrupt while" } else { "force while" };
+            self.seen.see(how, status(body.task_id));
+        } else if let DaemonCommand::SendMessage(body) = command {
+            self.seen.see("message while", status(body.task_id));
+        } else if let DaemonCommand::SpawnTask(body) = command {
+            let waiting = self.daemon.statuses().filter(|(_, status)| *status == Status::Pending).count();
+            self.seen.see("spawn while", status(body.task_id));
+            self.seen.see("spawn", if waiting >= 4 { "many wait" } else { "few wait" });
+        } else {
+            self.seen.see("command", command.kind());
+        }
+    }
+
+    pub(super) fn see_effect(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Work { work: Work::Signal { signal: Signal::Interrupt }, .. } => {
+                self.seen.see("signal", "interrupt")
+            }
+            Effect::Work { work: Work::Signal { signal: Signal::Terminate }, .. } => {
+                self.seen.see("signal", "terminate")
+            }
+            Effect::Work { work, .. } => self.seen.see("work", work_kind(work)),
+            Effect::Cancel { .. } => self.seen.see("work", "cancel"),
+            Effect::Exit(exit) => self.seen.see(
+                "exit",
+                match exit {
+                    Exit::Stopped => "stopped",
+                    Exit::SessionOver => "session over",
+                    Exit::KeyRefused => "key refused",
+                    Exit::NotReached => "not reached",
+                },
+            ),
+            Effect::Tell(notice) => self.seen.see(
+                "told",
+                match notice {
+                    Notice::Linked => "linked",
+                    Notice::LinkLost { .. } => "link lost",
+                    Notice::Silent { what, .. } => what,
+                    Notice::KeyRefused { .. } => "key refused",
+                    Notice::ServerError { .. } => "server error",
+                    Notice::Slept { .. } => "slept",
+                    Notice::NoPongs => "no pongs",
+                    Notice::Misbehaved { .. } => "misbehaved",
+                    Notice::Task { what, .. } if what.contains("killed") => "a stubborn agent is killed",
+                    Notice::Task { what, .. } if what.contains("left behind") => "processes left behind",
+                    Notice::Task { what, .. } if what.contains("too late") => "messages came too late",
+                    Notice::Task { what, .. } if what.contains("in line") => "a place in line",
+                    Notice::Task { what, .. } if what.contains("not reached") => "an agent not reached",
+                    Notice::Task { .. } => "a step",
+                },
+            ),
+            Effect::Link(_) => {}
+        }
+    }
+}
