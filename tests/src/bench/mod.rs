@@ -1,0 +1,112 @@
+//! Benchmarks of the real binary.
+//!
+//! A figure means little by itself: machines differ, and other work runs beside. So each is measured in turn
+//! with a limit that is as plain as can be, and what is promised is the ratio of the two medians.
+
+pub(crate) mod agents;
+mod daemon;
+mod idle;
+mod latency;
+mod output;
+mod process;
+pub(crate) mod reference;
+mod repository;
+mod sink;
+mod spawn;
+mod start;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use sink::Sink;
+
+/// Why something could not be measured.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Figure {
+    Output,
+    Latency,
+    Spawn,
+    Idle,
+    Start,
+}
+
+impl Figure {
+    pub(crate) const ALL: [Self; 5] = [Self::Idle, Self::Start, Self::Latency, Self::Spawn, Self::Output];
+}
+
+/// How much is measured, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// None: as many as suit the figure.
+    pub(crate) rounds: Option<usize>,
+    pub(crate) lines: u64,
+    pub(crate) files: usize,
+    pub(crate) makima: Option<PathBuf>,
+    pub(crate) folder: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        Self { rounds: None, lines: 1_000_000, files: 1_000, makima: None, folder }
+    }
+}
+
+/// What everything is measured with.
+pub(crate) struct Bench {
+    options: Options,
+    makima: PathBuf,
+    own: PathBuf,
+    folder: tempfile::TempDir,
+    sink: Sink,
+}
+
+impl Bench {
+    pub(crate) fn open(options: Options) -> Result<Self, Failure> {
+        let own = std::env::current_exe()?;
+        let makima = options.makima.clone().unwrap_or_else(|| own.with_file_name("makima"));
+        if !makima.is_file() {
+            return Err(format!("{} is not there: cargo build --release -p makima-runner", makima.display()).into());
+        }
+        let folder = tempfile::Builder::new().prefix("makima-bench-").tempdir_in(&options.folder)?;
+        Ok(Self { options, makima: makima.canonicalize()?, own, folder, sink: Sink::open()? })
+    }
+
+    /// Prints what is measured, and on what.
+    pub(crate) fn describe(&self) {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or("unknown");
+        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+        println!("{}, in {}", self.makima.display(), self.folder.path().display());
+        println!("{cores} cores, load {load}; medians of rounds in turn\n");
+        table::print_head();
+    }
+
+    pub(crate) fn measure(&mut self, figure: Figure) -> Result<(), Failure> {
+        match figure {
+            Figure::Output => output::measure(self),
+            Figure::Latency => latency::measure(self),
+            Figure::Spawn => spawn::measure(self),
+            Figure::Idle => idle::measure(self),
+            Figure::Start => start::measure(self),
+        }
+    }
+
+    fn rounds(&self, usual: usize) -> usize {
+        self.options.rounds.unwrap_or(usual).max(1)
+    }
+
+    /// A folder for one purpose; what an earlier one of that name left is gone.
+    fn place(&self, name: &str) -> Result<PathBuf, Failure> {
+        let place = self.folder.path().join(name);
+        if place.exists() {
+            std::fs::remove_dir_all(&place)?;
+        }
+        std::fs::create_dir(&place)?;
+        Ok(place)
+    }
+}
