@@ -1,11 +1,13 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use fs_err as fs;
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::report::Failure;
 
@@ -20,6 +22,7 @@ pub struct ConfigFile {
     /// Which agent runs the tasks, by name or with its settings.
     pub agent: Option<AgentSetting>,
     /// How many tasks run at once.
+    #[serde(default, deserialize_with = "max_tasks")]
     pub max_tasks: Option<u32>,
     /// Folders, beside the user's own, that a server may have branches put into.
     #[serde(default)]
@@ -29,14 +32,44 @@ pub struct ConfigFile {
     pub compat: CompatFile,
 }
 
+/// As many as the flag takes.
+fn max_tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    match u32::deserialize(deserializer)? {
+        number @ 1..=1000 => Ok(Some(number)),
+        number => Err(de::Error::custom(format!("max_tasks is a number from 1 to 1000, and not {number}"))),
+    }
+}
+
 /// `agent = "shell"`, or a table `[agent]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub enum AgentSetting {
     /// Its name.
     Name(String),
     /// Its name and more.
     Table(AgentTable),
+}
+
+impl<'de> Deserialize<'de> for AgentSetting {
+    /// By hand: serde's own way to read one of several forms forgets what was wrong and where.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = AgentSetting;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an agent's name, or a table with `name` and `env`")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<AgentSetting, E> {
+                Ok(AgentSetting::Name(name.to_string()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<AgentSetting, M::Error> {
+                AgentTable::deserialize(MapAccessDeserializer::new(map)).map(AgentSetting::Table)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// `[agent]`.
@@ -70,7 +103,10 @@ impl ConfigFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(Failure::unusable(error.to_string())),
         };
-        toml::from_str(&text).map_err(|error| Failure::unusable(format!("{}: {error}", path.display())))
+        toml::from_str(&text).map_err(|error| {
+            // It ends with a newline of its own.
+            Failure::unusable(format!("{}: {}", path.display(), error.to_string().trim_end()))
+        })
     }
 
     /// The agent's name.

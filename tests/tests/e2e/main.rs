@@ -2,6 +2,9 @@
 //!
 //! `MAKIMA_BIN` names another binary than the one beside this test.
 
+mod commands;
+mod daemon;
+mod protocol;
 mod run;
 mod support;
 mod together;

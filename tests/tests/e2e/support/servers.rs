@@ -1,11 +1,12 @@
 //! Servers that are none of ours: whatever a test wants them to say.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept};
 
 /// One daemon's connection, as the server has it.
@@ -14,7 +15,7 @@ pub(crate) type Peer = WebSocket<TcpStream>;
 /// A WebSocket server that treats every connection in the same way.
 pub(crate) struct FakeServer {
     address: SocketAddr,
-    met: Arc<AtomicUsize>,
+    heard: Arc<Mutex<Vec<Value>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -24,8 +25,8 @@ impl FakeServer {
     pub(crate) fn start(treat: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
-        let (met, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, stop) = (Arc::clone(&met), Arc::clone(&over));
+        let (heard, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (first, stop) = (Arc::clone(&heard), Arc::clone(&over));
         let treat = Arc::new(treat);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -34,27 +35,28 @@ impl FakeServer {
                 }
                 let Ok(stream) = stream else { continue };
                 stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a bound");
-                let (treat, count) = (Arc::clone(&treat), Arc::clone(&count));
+                let (treat, first) = (Arc::clone(&treat), Arc::clone(&first));
                 std::thread::spawn(move || {
                     // Whoever only looks whether anybody is here makes no handshake.
                     let Ok(mut peer) = accept(stream) else { return };
-                    count.fetch_add(1, Ordering::SeqCst);
-                    if peer.read().is_ok() {
+                    if let Ok(Message::Text(text)) = peer.read() {
+                        let message = serde_json::from_str(&text).expect("daemons write JSON");
+                        first.lock().expect("nobody panics with it").push(message);
                         treat(&mut peer);
                     }
                 });
             }
         });
-        Self { address, met, over, thread: Some(thread) }
+        Self { address, heard, over, thread: Some(thread) }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/daemons", self.address)
     }
 
-    /// How many connections it has had.
-    pub(crate) fn met(&self) -> usize {
-        self.met.load(Ordering::SeqCst)
+    /// The first message of every connection.
+    pub(crate) fn heard(&self) -> Vec<Value> {
+        self.heard.lock().expect("nobody panics with it").clone()
     }
 }
 
