@@ -24,12 +24,22 @@ pub struct ConfigFile {
     /// How many tasks run at once.
     #[serde(default, deserialize_with = "max_tasks")]
     pub max_tasks: Option<u32>,
-    /// Folders, beside the user's own, that a server may have branches put into.
-    #[serde(default)]
-    pub allowed_roots: Vec<PathBuf>,
+    /// Folders in which a server may have branches put into repositories, `~` for the user's own. Where none
+    /// are named it is that one.
+    #[serde(default, deserialize_with = "roots")]
+    pub allowed_roots: Option<Vec<PathBuf>>,
     /// Where the wire leaves a meaning open.
     #[serde(default)]
     pub compat: CompatFile,
+}
+
+/// A relative path would mean another folder wherever the daemon is started.
+fn roots<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<PathBuf>>, D::Error> {
+    let roots = Vec::<PathBuf>::deserialize(deserializer)?;
+    match roots.iter().find(|root| !root.is_absolute() && !root.starts_with("~")) {
+        Some(root) => Err(de::Error::custom(format!("{} is no absolute path", root.display()))),
+        None => Ok(Some(roots)),
+    }
 }
 
 /// As many as the flag takes.
@@ -116,6 +126,18 @@ impl ConfigFile {
             AgentSetting::Name(name) => Some(name),
             AgentSetting::Table(table) => table.name.as_deref(),
         }
+    }
+
+    /// Where things may be written to on a server's word, as the configuration has it.
+    #[must_use]
+    pub fn allowed_roots(&self) -> Vec<PathBuf> {
+        let user = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let Some(roots) = &self.allowed_roots else { return user.into_iter().collect() };
+        let expanded = roots.iter().map(|root| match (root.strip_prefix("~"), &user) {
+            (Ok(rest), Some(user)) => user.join(rest),
+            (Ok(_), None) | (Err(_), _) => root.clone(),
+        });
+        expanded.collect()
     }
 
     /// The agent's own variables.

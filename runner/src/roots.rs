@@ -1,5 +1,5 @@
-//! Where things may be written to on a server's word: the user's own folder, what the configuration names, and
-//! the repositories that the user has given to `makima run`.
+//! Where things may be written to on a server's word: the user's own folder or what the configuration names
+//! instead, and the repositories that the user has given to `makima run`.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -40,12 +40,13 @@ fn read(home: &Path) -> Vec<PathBuf> {
     lines.map(|line| PathBuf::from(std::ffi::OsString::from_vec(line.to_vec()))).collect()
 }
 
-/// Whether something may be written at `target` on a server's word. `target` is absolute and has no links.
+/// Whether something may be written at `target` on a server's word: it lies in one of these folders, in the one
+/// that this process works in, in the home's own for finished work, or in one that the user has allowed.
+/// `target` is absolute and has no links.
 #[must_use]
-pub fn allows(home: &Path, configured: &[PathBuf], target: &Path) -> bool {
-    let user = std::env::var_os("HOME").map(PathBuf::from).and_then(|path| path.canonicalize().ok());
+pub fn allows(home: &Path, roots: &[PathBuf], target: &Path) -> bool {
+    // A daemon that stands in `/` stands nowhere.
     let working = std::env::current_dir().ok().filter(|path| path.parent().is_some());
-    let configured = configured.iter().filter_map(|root| root.canonicalize().ok());
-    let roots = user.into_iter().chain(working).chain(configured).chain(read(home)).chain([home.join("home")]);
-    roots.into_iter().any(|root| target.starts_with(root))
+    let roots = roots.iter().cloned().chain(working).filter_map(|root| root.canonicalize().ok());
+    roots.chain(read(home)).chain([home.join("home")]).any(|root| target.starts_with(root))
 }

@@ -73,6 +73,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let Options { home, server, key, max_tasks, once, file } = options;
     let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
     settings.agent_env = file.agent_env();
+    settings.allowed_roots = file.allowed_roots();
     let secrets = settings.secrets.clone();
     secrets.set(SecretId::DaemonKey, key);
     let left = leftovers(&home).map_err(|error| Failure::unusable(error.to_string()))?;

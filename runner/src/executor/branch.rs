@@ -11,6 +11,7 @@ use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
 use super::record::Folder;
 use super::{refs, source};
+use crate::roots;
 
 /// Puts the branch into `target`. Nothing that is open there is touched: one reference is new.
 pub(super) async fn put(
@@ -24,6 +25,14 @@ pub(super) async fn put(
     let place = source::repository_at(target, hands.settings.variable("HOME"))?;
     let standing = Folder::of(&hands.home, task).standing().map_err(|why| why.to_string())?;
     let bare = standing.ok_or("its worktree was never made")?.bare;
+    if !roots::allows(hands.home.root(), &hands.settings.allowed_roots, &place) {
+        return Err(format!(
+            "{} lies in no folder that may be written to on a server's word; name one that it lies in under \
+             `allowed_roots` in config.toml; the work is kept in {}",
+            place.display(),
+            bare.display()
+        ));
+    }
     let work = format!("{OURS}{task}");
     if refs::one(&bare, &work).as_deref() != Some(commit) {
         return Err(format!("{work} in {} is not at {commit}", bare.display()));

@@ -11,6 +11,8 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// Variables that the user wants every agent to have.
     pub agent_env: Vec<(String, String)>,
+    /// Folders that may be written to on a server's word. What lies elsewhere may not.
+    pub allowed_roots: Vec<PathBuf>,
     /// What must not be shown.
     pub secrets: Secrets,
     /// The git program.
@@ -33,6 +35,7 @@ impl Settings {
         Ok(Self {
             environment: environment.collect(),
             agent_env: Vec::new(),
+            allowed_roots: Vec::new(),
             secrets: Secrets::default(),
             git: PathBuf::from("git"),
             launcher: std::env::current_exe()?,

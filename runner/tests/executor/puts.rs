@@ -98,3 +98,26 @@ async fn the_targets_hooks_are_not_run() {
     assert_eq!(git(&repository, &["rev-parse", branch(id).as_str()]), commit);
     assert!(!canary.exists());
 }
+
+/// Protects the rest of the disk from a server's word, however the target is spelled.
+#[tokio::test]
+async fn nothing_is_put_outside_the_allowed_roots() {
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("outside");
+    let path = outside.to_str().unwrap();
+    git(world.folder.path(), &["clone", "-q", repository.to_str().unwrap(), path]);
+    let link = world.path("link");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    let winding = world.path(&format!("upstream/../../..{path}"));
+    for target in [&outside, &link, &winding] {
+        let why = world.refused(id, putting(id, target, &commit)).await;
+        assert!(why.contains("`allowed_roots`") || why.contains("does not exist"), "{target:?}: {why}");
+        assert!(git(&outside, &["branch", "--list", "makima/*"]).is_empty(), "{target:?}");
+    }
+    // Once the user has named it, it is allowed: for the daemon that runs, too.
+    makima_runner::roots::allow(&world.path("makima"), &outside).unwrap();
+    world.run(id, putting(id, &outside, &commit)).await;
+    assert_eq!(git(&outside, &["rev-parse", branch(id).as_str()]), commit);
+}

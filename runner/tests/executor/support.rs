@@ -81,6 +81,7 @@ impl World {
         environment.extend(options.more);
         let settings = Settings {
             environment,
+            allowed_roots: vec![folder.path().to_owned()],
             agent_env: options.agent_env,
             secrets: secrets.clone(),
             git: options.git,

@@ -67,7 +67,7 @@ fn waiting_for_a_task_tells_by_the_exit_code_how_it_ended() {
     let fleet = Fleet::start(&place);
     let good = ["task", "create", "--wait", "--json", "--repo", "repo", "--on-complete", "branch", "echo x > x"];
     // A path without a slash is one from here.
-    let done = place.makima(good).at(place.root()).done().code(0);
+    let done = place.makima(good).done().code(0);
     assert_eq!(keys(&done.out()), TASK);
     assert_eq!(done.json()["branch"], repo.branch());
     let done = call(&place, &["task", "create", "--wait", "exit 7"]).code(1);

@@ -59,6 +59,7 @@ fn a_setting_that_is_not_known_is_named_with_its_line() {
         ("agent = 3\n", ["line 1", "an agent's name, or a table"]),
         ("[agent]\nname = \"shell\"\nenvy = {}\n", ["line 3", "`envy`"]),
         ("agent = \"shell\"\nmax_tasks = 0\n", ["line 2", "from 1 to 1000"]),
+        ("\nallowed_roots = [\"~/a\", \"projects\"]\n", ["line 2", "projects is no absolute path"]),
         ("agent = \"shell\nserver = 3\n", ["line 1", "config.toml"]),
     ] {
         place.configure(text);

@@ -2,6 +2,7 @@
 //!
 //! `MAKIMA_BIN` names another binary than the one beside this test.
 
+mod bad_repos;
 mod commands;
 mod daemon;
 mod protocol;

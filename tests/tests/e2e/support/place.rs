@@ -50,9 +50,9 @@ impl Place {
         self.root().join(name)
     }
 
-    /// A repository with one commit on `main`.
+    /// A repository with one commit on `main`, in the user's own folder.
     pub(crate) fn repo(&self) -> Repo {
-        Repo::with_a_commit(&self.path("repo"))
+        Repo::with_a_commit(&self.user().join("repo"))
     }
 
     /// Writes `config.toml`.
