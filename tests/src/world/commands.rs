@@ -18,7 +18,8 @@ impl World {
                 self.server.say(InterruptTask { task_id: task_id(task).0, graceful });
             }
             Act::Message { task } => {
-                self.server.say(SendMessage { task_id: task_id(task).0, message: "go on".to_string() });
+                self.messages += 1;
+                self.server.say(SendMessage { task_id: task_id(task).0, message: self.messages.to_string() });
             }
             Act::Complain => self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() }),
             Act::Rubbish => self.server.replies.push_back(Reply::Rubbish),

@@ -55,6 +55,8 @@ pub(super) struct Folder {
     pub(super) commit_failed: bool,
     /// Its processes could not be ended at least once: they may outlive it.
     pub(super) unkillable: bool,
+    /// The newest message that its agent got.
+    message: Option<u64>,
     /// Its output could not be read at least once.
     pub(super) unreadable: bool,
 }
@@ -116,6 +118,12 @@ impl Machine {
     /// The daemon wants something done.
     pub fn take(&mut self, id: EffectId, task: TaskId, work: Work) {
         assert!(!self.pending.contains_key(&id), "the effect {id} was given twice");
+        if let Work::Stdin { text } = &work {
+            let folder = self.tasks.entry(task).or_default();
+            let number = text.trim_end().parse().expect("a message of the world's");
+            assert!(folder.message < Some(number), "message {number} reaches {task} behind {:?}", folder.message);
+            folder.message = Some(number);
+        }
         self.pending.insert(id, (task, work));
     }
 

@@ -38,6 +38,8 @@ pub struct World {
     /// The daemon's last word.
     pub exit: Option<Exit>,
     newest: Option<EffectId>,
+    /// Messages to agents so far: their texts are numbers.
+    messages: u64,
     /// Steps of the daemon so far.
     pub steps: u64,
     /// Every input so far, if they are to be kept.
@@ -87,6 +89,7 @@ impl World {
             kinds: vec![None; usize::from(TASKS)],
             exit: None,
             newest: None,
+            messages: 0,
             steps: 0,
             recording: None,
             transcript: None,

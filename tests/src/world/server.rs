@@ -58,8 +58,10 @@ struct Entry {
     /// The same, in the present session: which one, and the newest token.
     now: [(u32, u32); 2],
     action: bool,
-    /// Messages of the present session, for their order.
+    /// The session in which its end was told.
     ended_in: Option<u32>,
+    /// A line that was begun: in which session, and of which stream.
+    open: Option<(u32, usize)>,
 }
 
 impl Entry {
@@ -160,7 +162,7 @@ impl Server {
             }
             DaemonMessage::TaskOutput(output) => {
                 self.seen.see("output", if output.is_partial { "part of a line" } else { "a line" });
-                self.output(output.task_id, &output.output);
+                self.output(output.task_id, &output.output, output.is_partial);
             }
             DaemonMessage::CompletionActionResult(result) => {
                 self.seen.see("action", if result.success { "done" } else { "failed" });
@@ -220,18 +222,22 @@ impl Server {
         }
     }
 
-    fn output(&mut self, task: Uuid, output: &str) {
+    fn output(&mut self, task: Uuid, output: &str, is_partial: bool) {
         let session = self.session;
         let mut again = false;
         let entry = self.entry(task);
         assert!(!output.contains('\n'), "an output has more than one line: {output:?}");
         assert!(entry.ended_in != Some(session), "output came behind the end of {task}");
+        let open = entry.open.take().filter(|(begun, _)| *begun == session);
+        let mut of = open.map(|(_, stream)| stream);
         for token in output.split_terminator(';') {
             let (stream, number) = match token.split_at_checked(1) {
                 Some(("o", number)) => (0, number),
                 Some(("e", number)) => (1, number),
                 _ => panic!("{token:?} is no output of ours"),
             };
+            assert!(of.is_none_or(|of| of == stream), "a line of {task} has both streams in it, or stands within another");
+            of = Some(stream);
             let number: u32 = number.parse().unwrap_or_else(|_| panic!("{token:?} is no output of ours"));
             let next = match entry.now[stream] {
                 // In one session a stream is whole and in order.
@@ -244,6 +250,7 @@ impl Server {
             entry.now[stream] = (session, number);
             entry.tokens[stream] = entry.tokens[stream].max(number);
         }
+        entry.open = of.filter(|_| is_partial).map(|stream| (session, stream));
         if again {
             self.seen.see("output", "again");
         }
