@@ -55,6 +55,8 @@ pub(super) struct Folder {
     pub(super) commit_failed: bool,
     /// Its processes could not be ended at least once: they may outlive it.
     pub(super) unkillable: bool,
+    /// The daemon wants its end to be written down: how it ends is settled.
+    pub(super) concluding: bool,
     /// The newest message that its agent got.
     message: Option<u64>,
     /// Its output could not be read at least once.
@@ -124,6 +126,7 @@ impl Machine {
             assert!(folder.message < Some(number), "message {number} reaches {task} behind {:?}", folder.message);
             folder.message = Some(number);
         }
+        self.tasks.entry(task).or_default().concluding |= matches!(work, Work::Conclude { .. });
         self.pending.insert(id, (task, work));
     }
 
@@ -313,6 +316,7 @@ impl Machine {
         }
         self.pending.clear();
         self.cancelled.clear();
+        self.tasks.values_mut().for_each(|folder| folder.concluding = false);
         self.exits.clear();
     }
 

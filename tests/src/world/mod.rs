@@ -8,10 +8,12 @@ mod server;
 mod settle;
 mod sightings;
 
+use std::collections::BTreeMap;
+
 use makima_core::effect::{Effect, Exit};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Boot, Input, Stop};
-use makima_core::protocol::UnreadableKind;
+use makima_core::protocol::{DaemonMessage, UnreadableKind};
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
@@ -38,6 +40,8 @@ pub struct World {
     /// The daemon's last word.
     pub exit: Option<Exit>,
     newest: Option<EffectId>,
+    /// Tasks that were interrupted in time, and in which life of the daemon.
+    interrupted: BTreeMap<TaskId, u32>,
     /// Messages to agents so far: their texts are numbers.
     messages: u64,
     /// Steps of the daemon so far.
@@ -89,6 +93,7 @@ impl World {
             kinds: vec![None; usize::from(TASKS)],
             exit: None,
             newest: None,
+            interrupted: BTreeMap::new(),
             messages: 0,
             steps: 0,
             recording: None,
@@ -103,7 +108,6 @@ impl World {
         self.incarnation += 1;
         self.daemon = Daemon::new(config());
         self.exit = None;
-        self.newest = None;
         let leftovers = self.machine.leftovers();
         self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, leftovers }));
     }
@@ -164,6 +168,9 @@ impl World {
             net::Frame::Message(message) => {
                 self.note(|| format!("-> {}", message.write()));
                 self.server.hear(&message, |task| self.machine.tokens(task));
+                if let DaemonMessage::TaskComplete(end) = *message {
+                    self.check_interrupt(&end);
+                }
             }
             net::Frame::Ping(n) => {
                 self.note(|| format!("-> ping {n}"));
@@ -180,6 +187,7 @@ impl World {
             Reply::Command(command) => {
                 self.note(|| format!("<- {}", command.write()));
                 self.see_command(&command);
+                self.note_interrupt(&command);
                 Input::Command { epoch, command, credentials: None }
             }
             Reply::Pong(n) => {
@@ -277,6 +285,7 @@ impl World {
         let kinds = self.clone_kinds();
         self.machine.kill_daemon(done, kinds);
         self.server.disconnected();
+        self.server.daemon_killed();
         self.net = Net::default();
         self.boot(u64::from(done));
         true

@@ -1,10 +1,10 @@
 //! Two servers that know nothing but the wire's tables: one takes it as literally as can be, one loosely. Both
 //! keep a ledger of what they were told, and fail the run where that cannot be true.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use makima_core::id::TaskId;
-use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, ServerError, SpawnTask};
+use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, ServerError, SpawnTask, TaskStatusChange};
 use uuid::Uuid;
 
 use super::sightings::Sightings;
@@ -37,6 +37,8 @@ pub struct Server {
     pub(super) replies: VecDeque<Reply>,
     /// Connections so far: outputs of different ones are told apart by it.
     session: u32,
+    /// Kills of the daemon so far.
+    life: u32,
     authenticated: bool,
     ledger: BTreeMap<TaskId, Entry>,
     /// Tasks that it asked for, as it asked.
@@ -52,6 +54,10 @@ pub struct Server {
 struct Entry {
     accepted: bool,
     status: Option<String>,
+    /// Changes of its status that were told, each with the life of the daemon that told it.
+    steps: BTreeSet<(u32, String, String)>,
+    /// The life of the daemon that told the newest.
+    life: u32,
     complete: Option<(bool, Option<String>)>,
     /// The newest token of each stream, over all sessions.
     tokens: [u32; 2],
@@ -84,6 +90,7 @@ impl Server {
             manner,
             replies: VecDeque::new(),
             session: 0,
+            life: 0,
             authenticated: false,
             ledger: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -149,11 +156,7 @@ impl Server {
             DaemonMessage::TaskStatusChange(change) => {
                 assert!(STATUSES.contains(&change.new_status.as_str()), "the status `{}` is none", change.new_status);
                 assert!(STATUSES.contains(&change.old_status.as_str()), "the status `{}` is none", change.old_status);
-                let entry = self.entry(change.task_id);
-                if change.new_status == "preparing" {
-                    entry.accept();
-                }
-                entry.status = Some(change.new_status);
+                self.status(&change);
             }
             DaemonMessage::TaskProgress(progress) => {
                 if progress.summary == "accepted" {
@@ -184,6 +187,27 @@ impl Server {
                 assert!(self.authenticated, "{line} came before `authenticate`");
             }
         }
+    }
+
+    /// The daemon has a new life: what it was about to tell may never be told.
+    pub fn daemon_killed(&mut self) {
+        self.life += 1;
+    }
+
+    /// In one life of the daemon each status follows from the one before, unless it was told before.
+    fn status(&mut self, change: &TaskStatusChange) {
+        let life = self.life;
+        let entry = self.entry(change.task_id);
+        if change.new_status == "preparing" {
+            entry.accept();
+        }
+        let step = (life, change.old_status.clone(), change.new_status.clone());
+        let before = entry.status.as_deref().unwrap_or("pending");
+        let follows = before == change.old_status || entry.life != life || change.old_status == change.new_status;
+        assert!(follows || entry.steps.contains(&step), "{before} of {} is followed by {step:?}", change.task_id);
+        entry.status = Some(change.new_status.clone());
+        entry.life = life;
+        entry.steps.insert(step);
     }
 
     fn entry(&mut self, task: Uuid) -> &mut Entry {
@@ -236,7 +260,10 @@ impl Server {
                 Some(("e", number)) => (1, number),
                 _ => panic!("{token:?} is no output of ours"),
             };
-            assert!(of.is_none_or(|of| of == stream), "a line of {task} has both streams in it, or stands within another");
+            assert!(
+                of.is_none_or(|of| of == stream),
+                "a line of {task} has both streams in it, or stands within another"
+            );
             of = Some(stream);
             let number: u32 = number.parse().unwrap_or_else(|_| panic!("{token:?} is no output of ours"));
             let next = match entry.now[stream] {

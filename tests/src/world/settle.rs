@@ -1,6 +1,7 @@
 //! The second half of every run: the system is healed, and what was begun must come to its end.
 
-use makima_core::protocol::InterruptTask;
+use makima_core::id::TaskId;
+use makima_core::protocol::{DaemonCommand, InterruptTask, TaskComplete};
 use makima_core::task::Status;
 
 use super::{Act, World};
@@ -41,6 +42,29 @@ impl World {
         };
         self.server.say(InterruptTask { task_id: task.0, graceful: false });
         true
+    }
+
+    /// An interrupt reaches the daemon: where the agent has not ended yet, it decides how the task ends.
+    pub(super) fn note_interrupt(&mut self, command: &DaemonCommand) {
+        let DaemonCommand::InterruptTask(body) = command else { return };
+        let in_time = |status| matches!(status, Status::Pending | Status::Preparing | Status::Running);
+        let task = TaskId(body.task_id);
+        if self.machine.folder(task).is_some_and(|folder| folder.concluding) {
+            return;
+        }
+        if self.daemon.statuses().any(|(id, status)| id == task && in_time(status)) {
+            self.interrupted.insert(task, self.incarnation);
+        }
+    }
+
+    /// It was heeded, unless the daemon was killed before it could be.
+    pub(super) fn check_interrupt(&self, end: &TaskComplete) {
+        if self.interrupted.get(&TaskId(end.task_id)) == Some(&self.incarnation) {
+            let error = end.error.as_deref().unwrap_or("none");
+            let other = ["not known to this daemon", "the task could not be written down"];
+            let heeded = error == "interrupted" || other.iter().any(|other| error.starts_with(other));
+            assert!(heeded, "{} was interrupted and ended with the error `{error}`", end.task_id);
+        }
     }
 
     fn is_settled(&self) -> bool {
