@@ -1,0 +1,72 @@
+//! What keeps the tree readable, and the core pure.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+const FILE_LINES: usize = 500;
+
+/// Everything that the core is built from, with what comes along.
+const CORE_NEEDS: &[&str] = &[
+    "itoa",
+    "makima-core",
+    "memchr",
+    "proc-macro2",
+    "quote",
+    "serde",
+    "serde_core",
+    "serde_derive",
+    "serde_json",
+    "syn",
+    "thiserror",
+    "thiserror-impl",
+    "unicode-ident",
+    "uuid",
+    "zmij",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(root()).output().expect(program);
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn sources() -> Vec<(String, String)> {
+    let files = output("git", &["ls-files", "--", "*.rs"]);
+    let read = |path: &str| Some((path.to_string(), std::fs::read_to_string(root().join(path)).ok()?));
+    files.lines().filter_map(read).collect()
+}
+
+#[test]
+fn files_stay_short() {
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| path.contains("/src/"))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES)
+        .map(|(path, lines)| format!("{path}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "over {FILE_LINES} lines: {long:#?}");
+}
+
+#[test]
+fn nothing_is_left_to_do_in_the_code() {
+    let macros = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!("));
+    for (path, text) in sources() {
+        for (n, line) in text.lines().enumerate() {
+            assert!(!macros.iter().any(|name| line.contains(name)), "{path}:{}: {line}", n + 1);
+        }
+    }
+}
+
+#[test]
+fn the_core_needs_what_it_needs_and_no_more() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_string());
+    let tree = output(&cargo, &["tree", "--offline", "-p", "makima-core", "-e", "normal", "--prefix", "none"]);
+    let needs: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(needs, CORE_NEEDS.iter().copied().collect());
+}
