@@ -57,18 +57,34 @@ fn path(home: &Path) -> PathBuf {
     home.join("server.json")
 }
 
+/// Where the embedded server's token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `MAKIMA_API_KEY`. It is kept nowhere.
+    Environment,
+    /// An earlier start made it.
+    Kept,
+    /// It was made just now.
+    New,
+}
+
+/// The file that keeps the token that was made.
+#[must_use]
+pub fn token_file(data: &Path) -> PathBuf {
+    data.join("token")
+}
+
 /// The embedded server's token: `MAKIMA_API_KEY`, else the one in `data`, else a new one that is kept there.
-/// Also says whether it is new.
 ///
 /// # Errors
 /// Where it cannot be read, made or kept.
-pub fn token(data: &Path) -> Result<(String, bool), Failure> {
+pub fn token(data: &Path) -> Result<(String, Origin), Failure> {
     if let Some(key) = std::env::var("MAKIMA_API_KEY").ok().filter(|key| !key.trim().is_empty()) {
-        return Ok((key.trim().to_string(), false));
+        return Ok((key.trim().to_string(), Origin::Environment));
     }
-    let file = data.join("token");
+    let file = token_file(data);
     match fs::read_to_string(&file) {
-        Ok(token) if !token.trim().is_empty() => return Ok((token.trim().to_string(), false)),
+        Ok(token) if !token.trim().is_empty() => return Ok((token.trim().to_string(), Origin::Kept)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::unusable(error.to_string())),
         Ok(_) | Err(_) => {}
     }
@@ -76,5 +92,5 @@ pub fn token(data: &Path) -> Result<(String, bool), Failure> {
     getrandom::fill(&mut bytes).map_err(|error| Failure::unusable(format!("no random numbers: {error}")))?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
     write_atomic(&file, token.as_bytes(), 0o600).map_err(|error| Failure::unusable(error.to_string()))?;
-    Ok((token, true))
+    Ok((token, Origin::New))
 }

@@ -33,6 +33,8 @@ pub(super) struct View {
     status: String,
     /// The output so far ended in the middle of a line.
     open_line: bool,
+    /// Whoever read stdout has left.
+    pub(super) unread: bool,
     /// The newest step that says what the work came to.
     pub(super) committed: Option<String>,
     /// How the completion action went.
@@ -49,6 +51,7 @@ impl View {
             begun: Instant::now(),
             status: String::new(),
             open_line: false,
+            unread: false,
             committed: None,
             completion: None,
         }
@@ -65,7 +68,11 @@ impl View {
             self.completion = Some((*success, message.clone()));
         }
         match (self.manner, event) {
-            (Manner::Json, event) => print::json(&Line::from(event)),
+            // Made of strings and numbers: it can always be written.
+            (Manner::Json, event) => {
+                let line = serde_json::to_string(&Line::from(event)).unwrap_or_default();
+                self.print(&format!("{line}\n"));
+            }
             (_, Event::Output(text)) => self.output(text),
             (Manner::Raw, _) => {}
             (Manner::Plain, Event::Status(status)) => self.status(status),
@@ -76,10 +83,17 @@ impl View {
 
     fn output(&mut self, text: &str) {
         self.open_line = !text.ends_with('\n');
-        match &self.bar {
-            Some(bar) => bar.suspend(|| print::out(text)),
-            None => print::out(text),
+        self.print(text);
+    }
+
+    fn print(&mut self, text: &str) {
+        if self.unread {
+            return;
         }
+        self.unread = !match &self.bar {
+            Some(bar) => bar.suspend(|| print::is_read(text)),
+            None => print::is_read(text),
+        };
     }
 
     fn status(&mut self, status: &str) {
@@ -119,7 +133,7 @@ impl View {
             bar.finish_and_clear();
         }
         if std::mem::take(&mut self.open_line) && std::io::stdout().is_terminal() && self.manner != Manner::Json {
-            print::out("\n");
+            self.print("\n");
         }
     }
 

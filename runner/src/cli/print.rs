@@ -6,12 +6,22 @@ use console::style;
 
 use crate::report::Failure;
 
-/// Prints a text to stdout as it is. Where nobody reads it any more, the program ends.
-pub(super) fn out(text: &str) {
+/// The exit code of a program whose reader has left, as a shell shows it.
+pub(super) const NO_READER: u8 = 141;
+
+/// Prints a text to stdout as it is. Says whether anybody reads it.
+#[must_use]
+pub(super) fn is_read(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
-    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+}
+
+/// Prints a text to stdout as it is. Where nobody reads it any more, the program ends: only for what has
+/// nothing to bring to its end.
+pub(super) fn out(text: &str) {
+    if !is_read(text) {
         // As any filter does when its reader leaves.
-        std::process::exit(141);
+        std::process::exit(NO_READER.into());
     }
 }
 

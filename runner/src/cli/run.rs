@@ -165,6 +165,10 @@ impl Follower<'_> {
                     if let Event::End(task) = event {
                         break Followed::Ended(task);
                     }
+                    if view.unread && self.asked == 0 {
+                        view.note("nobody reads the output any more");
+                        self.interrupt(Asked::Interrupt, host, view).await;
+                    }
                 }
                 Ok(None) => break Followed::Lost("the server ended the stream".to_string()),
                 Err(error) => break Followed::Lost(host.rest().away(&error).to_string()),

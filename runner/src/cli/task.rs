@@ -128,7 +128,12 @@ async fn wait(rest: &Rest, id: Uuid, manner: Manner, output: bool) -> Result<Tas
     loop {
         match events.next().await.map_err(|error| rest.away(&error))? {
             Some(Event::End(task)) => return Ok(*task),
-            Some(event) if output => view.show(&event),
+            Some(event) if output => {
+                view.show(&event);
+                if view.unread {
+                    return Err(Failure::silent(print::NO_READER));
+                }
+            }
             Some(_) => {}
             None => {
                 let last = events.last.take();

@@ -2,7 +2,10 @@
 //!
 //! `MAKIMA_BIN` names another binary than the one beside this test.
 
+mod bad_homes;
+mod bad_plans;
 mod bad_repos;
+mod bad_servers;
 mod commands;
 mod daemon;
 mod protocol;

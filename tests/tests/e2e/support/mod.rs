@@ -10,9 +10,10 @@ mod servers;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use binary::makima as binary;
 pub(crate) use fleet::Fleet;
 pub(crate) use place::{Place, processes_with};
-pub(crate) use proc::{Call, Done, Proc};
+pub(crate) use proc::{Call, Done, Proc, mounts};
 pub(crate) use repo::Repo;
 pub(crate) use servers::{FakeServer, Peer, authenticated};
 

@@ -21,11 +21,20 @@ pub(crate) struct Call {
     env: Vec<(OsString, OsString)>,
     folder: PathBuf,
     stdin: Vec<u8>,
+    mount: Option<String>,
+}
+
+/// Whether file systems can be mounted for one process.
+pub(crate) fn mounts() -> bool {
+    Command::new("unshare")
+        .args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"])
+        .output()
+        .is_ok_and(|it| it.status.success())
 }
 
 impl Call {
     pub(super) fn new(place: &Place) -> Self {
-        let call = Self { words: Vec::new(), env: Vec::new(), folder: place.user(), stdin: Vec::new() };
+        let call = Self { words: Vec::new(), env: Vec::new(), folder: place.user(), stdin: Vec::new(), mount: None };
         call.env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", place.user())
             .env("MAKIMA_HOME", place.home())
@@ -57,9 +66,22 @@ impl Call {
         self
     }
 
+    /// After this shell command, which mounts something for this process and its children only.
+    pub(crate) fn under(mut self, mount: &str) -> Self {
+        self.mount = Some(mount.to_owned());
+        self
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Proc {
-        let mut command = Command::new(makima());
+        let mut command = match &self.mount {
+            Some(mount) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")]).arg(makima());
+                command
+            }
+            None => Command::new(makima()),
+        };
         command.args(&self.words).current_dir(&self.folder).env_clear().envs(self.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("makima can be started");
