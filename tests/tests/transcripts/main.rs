@@ -269,6 +269,21 @@ fn the_machine_sleeps() {
     assert_snapshot!(script.text());
 }
 
+/// Two nights, each with a ping on the way: the server does not count as one that answers none.
+#[test]
+fn a_ping_of_before_the_night_says_nothing_about_the_server() {
+    let mut script = Script::new();
+    for _ in 0..2 {
+        script.up();
+        script.tell(makima_core::protocol::Authenticated { daemon_id: task(9) });
+        script.sleep(3_600);
+        script.tick();
+    }
+    let text = script.text();
+    assert!(!text.contains("answers no pings"), "{text}");
+    assert_snapshot!(text);
+}
+
 #[test]
 fn told_to_stop() {
     let mut script = Script::running();
