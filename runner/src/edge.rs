@@ -46,10 +46,17 @@ fn take_credentials(command: &mut DaemonCommand, secrets: &Secrets) -> Option<Se
     Some(id)
 }
 
-/// The URL without its credentials, and those. Only `https` bears any: the `user@` of ssh is a name.
+/// A URL as people may see it.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    split_credentials(url).map_or_else(|| url.to_string(), |(bare, _)| bare)
+}
+
+/// The URL without its credentials, and those. Only the web's URLs bear any: the `user@` of ssh is a name. One
+/// without encryption is refused later, and must not be shown with a password in it then.
 fn split_credentials(url: &str) -> Option<(String, String)> {
     let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") {
+    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
     let authority = rest.split('/').next().unwrap_or_default();
@@ -89,12 +96,15 @@ mod tests {
 
     /// Protects a URL's password from the core, and with it from every log and record.
     #[test]
-    fn credentials_are_taken_out_of_https_urls_only() {
+    fn credentials_are_taken_out_of_the_webs_urls_only() {
         let split = |url| split_credentials(url);
         let expect = |bare: &str, credentials: &str| Some((bare.to_string(), credentials.to_string()));
         assert_eq!(split("https://me:hunter2@host/a/b"), expect("https://host/a/b", "me:hunter2"));
         assert_eq!(split("HTTPS://token@host:8443/a"), expect("HTTPS://host:8443/a", "token"));
         assert_eq!(split("https://me:p@ss@host/a"), expect("https://host/a", "me:p@ss"));
+        assert_eq!(shown("https://me:hunter2@host/a/b"), "https://host/a/b");
+        assert_eq!(shown("/a/b@c"), "/a/b@c");
+        assert_eq!(split("http://me:hunter2@host/a"), expect("http://host/a", "me:hunter2"));
         assert_eq!(split("https://host/a@b"), None);
         assert_eq!(split("ssh://git@host/a"), None);
         assert_eq!(split("git@host:a"), None);

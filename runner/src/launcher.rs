@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
+use rustix::fs::{Mode, OFlags};
 
 /// The word that asks for the launcher.
 pub(crate) const WORD: &str = "__launch";
@@ -50,8 +51,7 @@ pub fn intercept(args: impl IntoIterator<Item = OsString>) -> Option<i32> {
         return None;
     }
     let (Some(report), Some(group)) = (args.next(), args.next()) else { return Some(MISUSED) };
-    // std opens every file close-on-exec, so the FIFO's end tells when the agent has begun.
-    let Ok(mut report) = fs::OpenOptions::new().write(true).open(&report) else { return Some(MISUSED) };
+    let Ok(mut report) = open_report(Path::new(&report)) else { return Some(MISUSED) };
     let why = match seat(&group) {
         Ok(Some(orders)) => carry_out(&orders),
         Ok(None) => return Some(0),
@@ -60,6 +60,13 @@ pub fn intercept(args: impl IntoIterator<Item = OsString>) -> Option<i32> {
     // Nobody is left to tell if this fails; the status says it then.
     let _ = report.write_all(why.as_bytes());
     Some(127)
+}
+
+/// The FIFO's end. It is closed when the agent's program begins, which tells of that. The daemon holds the other
+/// end before it starts us: where nobody does, the daemon is gone, and waiting for it would be for ever.
+fn open_report(path: &Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
 /// Goes where the agent is to be, and waits for orders. None if there will be none.
@@ -139,6 +146,21 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Protects a machine from processes that wait for a daemon which was killed while it started them.
+    #[test]
+    fn without_a_daemon_nobody_waits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("report");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("a FIFO");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let words = ["makima".into(), WORD.into(), path.into_os_string(), NO_GROUP.into()];
+            tell.send(intercept(words))
+        });
+        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(10)), Ok(Some(MISUSED)));
+    }
 
     #[test]
     fn orders_are_read_as_they_were_written() {

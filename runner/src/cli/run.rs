@@ -18,6 +18,7 @@ use super::print;
 use super::repo::Repo;
 use super::signals::{Asked, Signals};
 use crate::config::{self, ConfigFile};
+use crate::edge;
 use crate::events::{Event, Events};
 use crate::report::{FAILED, Failure, INTERRUPTED};
 use crate::rest::{RestError, Task};
@@ -133,7 +134,12 @@ impl Follower<'_> {
         }
         let base = repo.base.as_deref().map(|base| format!(" at {}", base.get(..10).unwrap_or(base)));
         let name = print::tame(&self.task.task_name);
-        view.note(&format!("{} on {}{}", style(name).bold().for_stderr(), repo.url, base.unwrap_or_default()));
+        view.note(&format!(
+            "{} on {}{}",
+            style(name).bold().for_stderr(),
+            print::tame(&edge::shown(&repo.url)),
+            base.unwrap_or_default()
+        ));
         view.note(&format!("task {}", self.task.task_id));
         if repo.uncommitted > 0 {
             let files = if repo.uncommitted == 1 { "file" } else { "files" };
