@@ -64,6 +64,8 @@ pub(crate) struct Index {
     pub(crate) in_flight: BTreeSet<TaskId>,
     pub(crate) starved: BTreeSet<TaskId>,
     pub(crate) not_closed: BTreeSet<TaskId>,
+    /// Tasks that the server has still to be told something of. Of the others there may be thousands.
+    pub(crate) talking: BTreeSet<TaskId>,
     pub(crate) busy: usize,
     entries: BTreeMap<TaskId, Indexed>,
     digest: u64,
@@ -135,6 +137,8 @@ impl Daemon {
             task.check();
             let entry = self.index.entries.get(id).cloned().unwrap_or_default();
             assert!(entry == indexed(*id, task), "the index of {id} is out of date");
+            let silent = task.is_closed() && task.is_told();
+            assert!(silent != self.index.talking.contains(id), "whether {id} has something to tell is out of date");
         }
         assert!(self.index.entries.len() == self.tasks.len(), "the index holds a task that is not there");
         let busy = self.tasks.values().filter(|task| task.holds_slot()).count();
@@ -189,6 +193,11 @@ impl Daemon {
             index.in_flight.insert(id)
         } else {
             index.in_flight.remove(&id)
+        };
+        if task.is_closed() && task.is_told() {
+            index.talking.remove(&id)
+        } else {
+            index.talking.insert(id)
         };
         if task.is_closed() {
             index.not_closed.remove(&id)

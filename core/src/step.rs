@@ -270,14 +270,14 @@ impl Step<'_> {
         };
         self.daemon.core.link.send(Box::new(directories.into()), false, self.out);
         self.heartbeat();
-        self.touched.extend(self.daemon.tasks.keys());
+        self.touched.extend(&self.daemon.index.talking);
     }
 
     fn lost(&mut self) {
         let counters = &mut self.daemon.core.counters;
         counters.resent += self.daemon.core.loose.unsend();
         self.daemon.index.starved.clear();
-        for id in self.daemon.tasks.keys().copied().collect::<Vec<_>>() {
+        for id in self.daemon.index.talking.clone() {
             self.on_task(id, Task::disconnected);
         }
     }
@@ -296,7 +296,10 @@ impl Step<'_> {
         if let Some(stopping) = &mut self.daemon.core.stopping {
             stopping.idle_since = if under_way { None } else { stopping.idle_since.or(Some(now)) };
             let waited = stopping.idle_since.is_some_and(|since| now >= since + limits::STOP_DELIVERY);
-            if !under_way && (waited || self.daemon.tasks.values().all(Task::is_told)) {
+            if !under_way
+                && (waited
+                    || self.daemon.index.talking.iter().all(|id| self.daemon.tasks.get(id).is_none_or(Task::is_told)))
+            {
                 self.exit(Exit::Stopped);
             }
         } else if self.daemon.core.session_over && self.daemon.index.not_closed.is_empty() {

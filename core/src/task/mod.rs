@@ -97,7 +97,9 @@ impl Task {
                 task.phase = task.within(s, |_, _, cx| Finishing::begin(None, prepared, verdict, cx));
             }
             Stage::Ended(end) => {
-                task.output = Output::resumed(left.delivered, Some(end.log_end));
+                // A server that knows of the end has had all of the output before it.
+                let delivered = if left.closed { end.log_end } else { left.delivered };
+                task.output = Output::resumed(delivered, Some(end.log_end));
                 task.closed = left.closed;
                 if !left.closed {
                     task.within(s, |_, _, cx| tell_end(&end, Status::Finishing, cx));
