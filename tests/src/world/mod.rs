@@ -66,7 +66,9 @@ pub const fn task_id(task: u8) -> TaskId {
     TaskId(Uuid::from_u128(0x1000_0000_0000_4000_8000_0000_0000_0000 + task as u128))
 }
 
-fn config() -> Config {
+/// The settings of the world's daemon.
+#[must_use]
+pub fn config() -> Config {
     Config {
         machine_id: "machine".to_string(),
         hostname: "host".to_string(),

@@ -1,0 +1,109 @@
+//! How fast the core is by itself: inputs of the swarm are recorded, then given to the core alone.
+//!
+//! `cargo run --release -p makima-tests --bin core_bench`
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use makima_core::Daemon;
+use makima_core::id::TaskId;
+use makima_core::input::{Boot, Input, Leftover, Stage};
+use makima_core::policy::BranchName;
+use makima_core::task::{Action, End, EndStatus, Spec};
+use makima_core::time::{Millis, Now};
+use makima_tests::swarm::Run;
+use makima_tests::world::config;
+use uuid::Uuid;
+
+/// Runs that are recorded.
+const RUNS: u64 = 2_000;
+
+/// The least that is good enough.
+const LIMIT: f64 = 1_000_000.0;
+
+fn main() {
+    let runs: Vec<Vec<(Now, Input)>> = (0..RUNS).map(record).collect();
+    let (steps, changed) = runs.iter().map(|run| count(run)).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+    println!("{RUNS} runs, {steps} inputs, {changed} of them changed the state");
+    let rate = steps as f64 / fastest(&runs, 0).as_secs_f64();
+    println!("core step, swarm's mix, 8 tasks: {rate:.0} per second (at least {LIMIT:.0})");
+    for known in [1_u32, 100, 1_000] {
+        let few = &runs[..RUNS as usize / 20];
+        let steps: usize = few.iter().map(Vec::len).sum();
+        let nanos = fastest(few, known).as_nanos() / steps as u128;
+        println!("core step with {known} ended tasks beside them: {nanos} ns");
+    }
+}
+
+/// Every input of the daemon in the run of a seed. Each `Boot` is the beginning of another life.
+fn record(seed: u64) -> Vec<(Now, Input)> {
+    let (run, _) = Run::of(seed);
+    let mut world = run.world();
+    let first = Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) };
+    world.recording = Some(vec![(first, Input::Boot(Boot { incarnation: 1, seed, leftovers: Vec::new() }))]);
+    for act in &run.acts {
+        world.apply(*act);
+    }
+    world.settle();
+    world.recording.unwrap_or_default()
+}
+
+fn count(run: &[(Now, Input)]) -> (usize, usize) {
+    let (mut daemon, mut changed, mut effects) = (Daemon::new(config()), 0, Vec::new());
+    for (now, input) in run {
+        if matches!(input, Input::Boot(_)) {
+            daemon = Daemon::new(config());
+        }
+        let before = daemon.digest();
+        daemon.step(*now, input.clone(), &mut effects);
+        changed += usize::from(daemon.digest() != before);
+        effects.clear();
+    }
+    (run.len(), changed)
+}
+
+/// The best of several rounds over all runs, with so many ended tasks from before. Starting is not counted.
+fn fastest(runs: &[Vec<(Now, Input)>], known: u32) -> Duration {
+    let round = || runs.iter().map(|run| replay(run.clone(), known)).sum();
+    (0..5).map(|_| round()).min().unwrap_or_default()
+}
+
+fn replay(run: Vec<(Now, Input)>, known: u32) -> Duration {
+    let mut effects = Vec::with_capacity(64);
+    let mut daemon = Daemon::new(config());
+    let mut taken = Duration::ZERO;
+    let mut begun = Instant::now();
+    for (now, input) in run {
+        if let Input::Boot(mut boot) = input {
+            taken += begun.elapsed();
+            boot.leftovers.extend((0..known).map(ended));
+            daemon = Daemon::new(config());
+            daemon.step(now, Input::Boot(boot), &mut effects);
+            begun = Instant::now();
+        } else {
+            daemon.step(now, input, &mut effects);
+        }
+        black_box(&mut effects).clear();
+    }
+    taken + begun.elapsed()
+}
+
+/// A task that ended long ago, and the server knows.
+fn ended(n: u32) -> Leftover {
+    let id = TaskId(Uuid::from_u128(0x2000_0000_0000_4000_8000_0000_0000_0000 + u128::from(n)));
+    let spec = Spec {
+        id,
+        name: "an old task".to_string(),
+        plan: "do something".repeat(20),
+        repository: None,
+        credentials: None,
+        base: None,
+        branch: BranchName::of("an old task", id),
+        parent: None,
+        depth: 0,
+        action: Action::None,
+        target: None,
+    };
+    let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 1_000 };
+    Leftover { spec, stage: Stage::Ended(end), delivered: 1_000, closed: true }
+}
