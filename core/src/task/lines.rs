@@ -65,17 +65,28 @@ impl Lines {
             tail.from = line_end;
         }
         tail.since = now;
-        let fresh = part.text.len();
-        let text = if tail.text.is_empty() { part.text } else { mem::take(&mut tail.text) + &part.text };
-        let (pieces, rest) = cut(&text, text.len().saturating_sub(fresh));
-        tail.text = text.get(rest..).unwrap_or_default().to_string();
-        if let Some(last) = pieces.last() {
-            tail.open = last.partial;
-            // The pieces of one line follow each other: a line of the other stream that was begun ends here.
-            if other.open {
-                other.close(cuts);
+        let held = mem::take(&mut tail.text);
+        let mut send = |text: String, from: usize, searched: usize| {
+            let (pieces, rest) = cut(&text, from, searched);
+            tail.text = text.get(rest..).unwrap_or_default().to_string();
+            if let Some(last) = pieces.last() {
+                tail.open = last.partial;
+                // The pieces of one line follow each other: a line of the other stream that was begun ends here.
+                if other.open {
+                    other.close(cuts);
+                }
+                cuts.push(Cut { text, pieces });
             }
-            cuts.push(Cut { text, pieces });
+        };
+        // Only the line that was begun is put together; all that follows stays where it is.
+        let mut begun = 0;
+        if !held.is_empty() {
+            begun = part.text.find('\n').map_or(part.text.len(), |at| at.saturating_add(1));
+            let searched = held.len();
+            send(held + part.text.get(..begun).unwrap_or_default(), 0, searched);
+        }
+        if begun < part.text.len() {
+            send(part.text, begun, begun);
         }
     }
 
@@ -133,12 +144,10 @@ impl Lines {
     }
 }
 
-/// Cuts `text`, whose first `old` bytes hold no newline, into the pieces of whole lines and, of a last line
-/// that is too long, whole pieces. Also says where what is left over begins.
-fn cut(text: &str, old: usize) -> (Vec<Piece>, usize) {
+/// Cuts `text` behind `start`, which holds no newline before `searched`, into the pieces of whole lines and, of
+/// a last line that is too long, whole pieces. Also says where what is left over begins.
+fn cut(text: &str, mut start: usize, mut searched: usize) -> (Vec<Piece>, usize) {
     let mut pieces = Vec::new();
-    let mut start = 0;
-    let mut searched = old;
     while let Some(found) = text.get(searched..).and_then(|rest| rest.find('\n')) {
         let end = searched.saturating_add(found);
         start = cut_long(text, start, end, &mut pieces);
