@@ -13,6 +13,7 @@ mod endpoint;
 mod handshake;
 mod link;
 mod outbox;
+mod outward;
 mod pump;
 mod transport;
 mod websocket;

@@ -34,7 +34,7 @@ pub trait Connection: Send + 'static {
     ///
     /// # Errors
     /// Where the connection has broken, or the frame can never be sent.
-    fn send(&mut self, frame: Frame) -> Result<(), LinkCause>;
+    fn send(&mut self, frame: Frame<'_>) -> Result<(), LinkCause>;
 
     /// Hands everything to the kernel that was taken, and answers to what was received with it.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkCause>>;
@@ -47,15 +47,15 @@ pub trait Connection: Send + 'static {
 }
 
 /// A frame to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// A text message. It has to be UTF-8; as bytes, so that many can lie in one buffer.
-    Text(Bytes),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A text message.
+    Text(&'a str),
     /// A ping.
     Ping([u8; 8]),
 }
 
-impl Frame {
+impl Frame<'_> {
     /// How many bytes it carries.
     pub(crate) fn len(&self) -> usize {
         match self {

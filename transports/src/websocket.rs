@@ -1,17 +1,11 @@
 //! WebSocket as a transport.
 
-use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use makima_core::input::LinkCause;
-use reqwest::Upgraded;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame as WsFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
@@ -20,16 +14,15 @@ use crate::cause;
 use crate::client::Options;
 use crate::endpoint::Endpoint;
 use crate::handshake;
+use crate::outward::Outward;
 use crate::transport::{Connection, Frame, Received, Transport};
 
 /// Kept for as long as the connection lives, so small.
 const READ_BUFFER: usize = 16 << 10;
 
-/// What is gathered before the kernel is bothered.
-const WRITE_BUFFER: usize = 64 << 10;
-
-/// Room beside the largest message: what is gathered already, headers, an answer to a ping.
-const MAX_WRITE_BUFFER: usize = MAX_MESSAGE + 2 * WRITE_BUFFER;
+/// What tungstenite may keep back of its own: answers for a server that pings without end and reads nothing.
+/// Beyond it the newest answer takes the place of the one before.
+const MAX_KEPT_BACK: usize = 64 << 10;
 
 /// Connects by WebSocket: an HTTP request that is answered with an upgrade.
 #[derive(Clone, Debug)]
@@ -53,11 +46,11 @@ impl Transport for WebSocket {
         let socket = handshake::upgrade(&self.endpoint, &self.options).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(MAX_WRITE_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(MAX_KEPT_BACK)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let socket = Counted { socket, written: 0 };
+        let socket = Outward::new(socket);
         Ok(WebSocketConnection { stream: WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await })
     }
 }
@@ -65,7 +58,7 @@ impl Transport for WebSocket {
 /// A WebSocket that stands.
 #[derive(Debug)]
 pub struct WebSocketConnection {
-    stream: WebSocketStream<Counted>,
+    stream: WebSocketStream<Outward>,
 }
 
 impl Connection for WebSocketConnection {
@@ -89,16 +82,15 @@ impl Connection for WebSocketConnection {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkCause>> {
-        self.stream.poll_ready_unpin(cx).map_err(|error| cause::broken(&error))
+        self.stream.get_mut().poll_room(cx).map_err(|error| cause::broken(&error.into()))
     }
 
-    fn send(&mut self, frame: Frame) -> Result<(), LinkCause> {
-        let message = match frame {
-            // As a frame and not as `Message::Text`, which would check again that it is UTF-8.
-            Frame::Text(text) => Message::Frame(WsFrame::message(text, OpCode::Data(Data::Text), true)),
-            Frame::Ping(payload) => Message::Ping(Bytes::copy_from_slice(&payload)),
+    fn send(&mut self, frame: Frame<'_>) -> Result<(), LinkCause> {
+        let (opcode, payload) = match &frame {
+            Frame::Text(text) => (OpCode::Data(Data::Text), text.as_bytes()),
+            Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload.as_slice()),
         };
-        self.stream.start_send_unpin(message).map_err(|error| cause::broken(&error))
+        self.stream.get_mut().frame(opcode, payload).map_err(|error| cause::broken(&error))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkCause>> {
@@ -110,7 +102,7 @@ impl Connection for WebSocketConnection {
     }
 
     fn written(&self) -> u64 {
-        self.stream.get_ref().written
+        self.stream.get_ref().written()
     }
 }
 
@@ -147,33 +139,4 @@ fn farewell(frame: Option<&CloseFrame>) -> String {
         _ => "",
     };
     cause::shown(&format!("{code} {meaning} {}", frame.reason))
-}
-
-/// A socket that counts what was written.
-#[derive(Debug)]
-struct Counted {
-    socket: Upgraded,
-    written: u64,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
-        self.written += written as u64;
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
 }

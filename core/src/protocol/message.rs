@@ -178,9 +178,19 @@ pub struct BranchInfo {
 /// Appends the JSON of one `taskOutput` to `out`: the same bytes as [`DaemonMessage::write`], without
 /// building the message first. Output is the one thing that comes a million times.
 pub fn write_task_output(out: &mut String, task: Uuid, output: &str, is_partial: bool) {
+    begin_task_output(out, task);
+    finish_task_output(out, output, is_partial);
+}
+
+/// The part of that which is the same for all of a task's output.
+pub fn begin_task_output(out: &mut String, task: Uuid) {
     out.push_str(r#"{"type":"taskOutput","taskId":""#);
     out.push_str(task.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
     out.push_str(r#"","output":""#);
+}
+
+/// The rest.
+pub fn finish_task_output(out: &mut String, output: &str, is_partial: bool) {
     push_escaped(out, output);
     out.push_str(if is_partial { r#"","isPartial":true}"# } else { r#"","isPartial":false}"# });
 }

@@ -15,7 +15,8 @@ pub use command::{
 pub use message::{
     Authenticate, BranchInfo, BranchList, CheckTargetExistsResult, CloneWorktreeResult, CompletionActionResult,
     DaemonDirectories, DaemonMessage, Heartbeat, MergeCompleteCheck, MergeResult, MergeStatusResponse, RegisterToolKey,
-    RevokeToolKey, TaskComplete, TaskOutput, TaskProgress, TaskStatusChange, write_task_output,
+    RevokeToolKey, TaskComplete, TaskOutput, TaskProgress, TaskStatusChange, begin_task_output, finish_task_output,
+    write_task_output,
 };
 pub use read::{Unreadable, UnreadableKind};
 
