@@ -126,7 +126,11 @@ impl Machine {
             assert!(folder.message < Some(number), "message {number} reaches {task} behind {:?}", folder.message);
             folder.message = Some(number);
         }
-        self.tasks.entry(task).or_default().concluding |= matches!(work, Work::Conclude { .. });
+        // An executor that is given up on has not ended the processes.
+        let given_up = self.pending.values().any(|(of, work)| *of == task && matches!(work, Work::Empty));
+        let folder = self.tasks.entry(task).or_default();
+        folder.concluding |= matches!(work, Work::Conclude { .. });
+        folder.unkillable |= given_up && matches!(work, Work::Commit(_));
         self.pending.insert(id, (task, work));
     }
 
