@@ -17,6 +17,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use makima_core::id::TaskId;
@@ -225,18 +226,36 @@ fn unusable(path: &Path, what: &'static str, reason: io::Error) -> HomeError {
     HomeError::Unusable { path: path.to_path_buf(), what, reason, advice }
 }
 
+/// How long a lock may outlive the daemon that took it. A process that it was just starting when it was killed
+/// has the lock too, until it becomes another program; and whoever asks whether the home is held has it for a
+/// moment.
+const LET_GO: Duration = Duration::from_secs(2);
+
+/// Whether this process is there, and not only its remains.
+fn is_there(pid: u32) -> bool {
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let known = process.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    known && !matches!(state, Some('Z' | 'X'))
+}
+
 fn lock(root: &Path) -> Result<File, HomeError> {
     let path = root.join("lock");
     let failed = |reason| unusable(root, "its lock cannot be taken", reason);
     let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let (mut file, _) = file.map_err(failed)?.into_parts();
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let said = fs::read_to_string(&path).unwrap_or_default();
-            return Err(HomeError::Locked { path: root.to_path_buf(), pid: said.trim().parse().ok() });
+    let until = Instant::now() + LET_GO;
+    while let Err(refused) = file.try_lock() {
+        if let TryLockError::Error(reason) = refused {
+            return Err(failed(reason));
         }
-        Err(TryLockError::Error(reason)) => return Err(failed(reason)),
+        let said = fs::read_to_string(&path).unwrap_or_default();
+        let pid = said.trim().parse().ok();
+        if Instant::now() > until || pid.is_some_and(is_there) {
+            return Err(HomeError::Locked { path: root.to_path_buf(), pid });
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
     file.set_len(0).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
@@ -283,4 +302,37 @@ fn count_start(root: &Path) -> Result<u32, HomeError> {
 
 fn garbled(path: &Path, text: &str, advice: &'static str) -> HomeError {
     HomeError::Garbled { path: path.to_path_buf(), found: text.chars().take(40).collect(), advice }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects the next daemon from a lock that its killed predecessor's last child still has for a moment.
+    #[test]
+    fn the_lock_of_a_daemon_that_is_gone_is_waited_for_and_that_of_a_live_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let hold = |pid: &str| {
+            std::fs::write(&path, pid).expect("a file");
+            let file = File::open(&path).expect("it is there");
+            file.lock().expect("nobody else has it");
+            file
+        };
+        let held = hold(&std::process::id().to_string());
+        let begun = Instant::now();
+        let refused = Home::open(folder.path()).expect_err("this process lives");
+        assert!(refused.to_string().contains(&format!("(process {})", std::process::id())), "{refused}");
+        assert!(begun.elapsed() < LET_GO);
+        drop(held);
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let gone = child.id().to_string();
+        child.wait().expect("it ends");
+        let held = hold(&gone);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        Home::open(folder.path()).expect("it is let go");
+    }
 }
