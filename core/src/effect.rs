@@ -99,8 +99,8 @@ pub struct Piece {
 /// be asked for again after a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Write down that this task was taken on. An end that stands there without a task that was taken on is
-    /// void, and goes first. Answered by [`Outcome::Done`](crate::input::Outcome::Done).
+    /// Write down that this task was taken on. An end that stands there, and the mark that the server knows of
+    /// it, belong to an attempt that was never taken on: they go first. Answered by [`Outcome::Done`](crate::input::Outcome::Done).
     Accept {
         /// What was asked for.
         spec: Box<Spec>,

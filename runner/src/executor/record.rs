@@ -124,6 +124,10 @@ impl Folder {
 
     pub(super) fn accept(&self, spec: Spec, credentials: Option<&str>) -> io::Result<()> {
         make_private(&self.0)?;
+        // The end of a task that was never taken on: it could be taken for this one's.
+        for name in ["end.json", "closed"] {
+            forgiving(fs::remove_file(self.file(name)))?;
+        }
         if let Some(value) = credentials {
             write_atomic(&self.file("credentials"), value.as_bytes(), 0o600)?;
         }

@@ -64,6 +64,19 @@ async fn a_task_is_remembered_as_far_as_it_came() {
     );
 }
 
+/// Protects a task that is taken on at the second attempt from the end of the first, which could not be.
+#[tokio::test]
+async fn a_task_that_is_taken_on_has_no_end_yet() {
+    let mut world = World::new();
+    let id = task();
+    assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Close).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec(id)) }).await, Outcome::Done);
+    let found = leftovers(&world.home).unwrap();
+    let stages: Vec<_> = found.tasks.iter().map(|l| (l.spec.id, l.stage.clone(), l.closed)).collect();
+    assert_eq!(stages, [(id, Stage::Accepted, false)]);
+}
+
 #[test]
 fn a_home_belongs_to_one_daemon_at_a_time() {
     let folder = folder();
