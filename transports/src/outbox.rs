@@ -17,7 +17,7 @@ pub(crate) struct Outbox {
     queue: UnboundedReceiver<Outgoing>,
     output: Option<Output>,
     /// The message that was given out last.
-    message: String,
+    message: Vec<u8>,
     taken: Option<u64>,
     pings: VecDeque<u64>,
 }
@@ -33,7 +33,7 @@ struct Output {
 
 impl Outbox {
     pub(crate) fn new(queue: UnboundedReceiver<Outgoing>) -> Self {
-        Self { queue, output: None, message: String::new(), taken: None, pings: VecDeque::new() }
+        Self { queue, output: None, message: Vec::new(), taken: None, pings: VecDeque::new() }
     }
 
     /// The next frame; none when the queue was closed and is empty.
@@ -43,7 +43,7 @@ impl Outbox {
                 None => return Poll::Ready(None),
                 Some(Outgoing::Message { n, text }) => {
                     self.taken = Some(n);
-                    self.message = text;
+                    self.message = text.into_bytes();
                     break;
                 }
                 Some(Outgoing::Ping { n }) => {

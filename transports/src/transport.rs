@@ -49,8 +49,8 @@ pub trait Connection: Send + 'static {
 /// A frame to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// A text message.
-    Text(&'a str),
+    /// A text message. It has to be UTF-8.
+    Text(&'a [u8]),
     /// A ping.
     Ping([u8; 8]),
 }

@@ -87,7 +87,7 @@ impl Connection for WebSocketConnection {
 
     fn send(&mut self, frame: Frame<'_>) -> Result<(), LinkCause> {
         let (opcode, payload) = match &frame {
-            Frame::Text(text) => (OpCode::Data(Data::Text), text.as_bytes()),
+            Frame::Text(text) => (OpCode::Data(Data::Text), *text),
             Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload.as_slice()),
         };
         self.stream.get_mut().frame(opcode, payload).map_err(|error| cause::broken(&error))

@@ -22,8 +22,9 @@ async fn a_flood_of_lines_is_stored_in_seconds() {
     let line = "x".repeat(199);
     let started = Instant::now();
     for n in 0..LINES {
-        let mut text = String::new();
+        let mut text = Vec::new();
         write_task_output(&mut text, id, &line, false);
+        let text = String::from_utf8(text).unwrap();
         if n % 128 == 0 {
             daemon.raw(Message::text(text)).await;
         } else {

@@ -2,7 +2,6 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -177,69 +176,98 @@ pub struct BranchInfo {
 
 /// Appends the JSON of one `taskOutput` to `out`: the same bytes as [`DaemonMessage::write`], without
 /// building the message first. Output is the one thing that comes a million times.
-pub fn write_task_output(out: &mut String, task: Uuid, output: &str, is_partial: bool) {
+pub fn write_task_output(out: &mut Vec<u8>, task: Uuid, output: &str, is_partial: bool) {
     begin_task_output(out, task);
     finish_task_output(out, output, is_partial);
 }
 
 /// The part of that which is the same for all of a task's output.
-pub fn begin_task_output(out: &mut String, task: Uuid) {
-    out.push_str(r#"{"type":"taskOutput","taskId":""#);
-    out.push_str(task.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-    out.push_str(r#"","output":""#);
+pub fn begin_task_output(out: &mut Vec<u8>, task: Uuid) {
+    out.extend_from_slice(br#"{"type":"taskOutput","taskId":""#);
+    out.extend_from_slice(task.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+    out.extend_from_slice(br#"","output":""#);
 }
 
 /// The rest.
-pub fn finish_task_output(out: &mut String, output: &str, is_partial: bool) {
-    push_escaped(out, output);
-    out.push_str(if is_partial { r#"","isPartial":true}"# } else { r#"","isPartial":false}"# });
+pub fn finish_task_output(out: &mut Vec<u8>, output: &str, is_partial: bool) {
+    push_escaped(out, output.as_bytes());
+    out.extend_from_slice(if is_partial { br#"","isPartial":true}"# } else { br#"","isPartial":false}"# });
 }
 
-/// Appends the inside of a JSON string, escaped as `serde_json` does it. What needs no escape is copied in
-/// one go: `serde_json` without `std` can only write to a string of its own, a copy more for every line.
-fn push_escaped(out: &mut String, text: &str) {
-    let mut rest = text;
-    while let Some((clean, byte, tail)) = split_at_escape(rest) {
-        out.push_str(clean);
-        match byte {
-            b'"' => out.push_str(r#"\""#),
-            b'\\' => out.push_str(r"\\"),
-            b'\n' => out.push_str(r"\n"),
-            b'\r' => out.push_str(r"\r"),
-            b'\t' => out.push_str(r"\t"),
-            0x08 => out.push_str(r"\b"),
-            0x0c => out.push_str(r"\f"),
-            _ => {
-                // Writing to a `String` cannot fail.
-                let _ = write!(out, "\\u{byte:04x}");
-            }
+/// Bytes that are looked at together.
+const BLOCK: usize = 16;
+
+/// Stands for an escape by number.
+const LONG: u8 = 1;
+
+/// The letter behind the backslash as which JSON writes a byte; 0 where it is written as it is.
+const fn escape(byte: u8) -> u8 {
+    match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        b'\t' => b't',
+        b'\n' => b'n',
+        0x0c => b'f',
+        b'\r' => b'r',
+        0..0x20 => LONG,
+        _ => 0,
+    }
+}
+
+/// [`escape`] of every byte.
+const ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    let mut rest = escapes.as_mut_slice();
+    let mut byte = 0_u8;
+    while let [first, others @ ..] = rest {
+        *first = escape(byte);
+        byte = byte.wrapping_add(1);
+        rest = others;
+    }
+    escapes
+};
+
+/// Appends the inside of a JSON string, escaped as `serde_json` does it: blocks without anything to escape in
+/// one go, others a byte at a time and without a branch for each, as agents write JSON and that is full of quotes.
+fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let is_clean = |block: &&[u8; BLOCK]| {
+        !block.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
+    };
+    let (mut blocks, last) = text.as_chunks();
+    loop {
+        let clean = blocks.iter().take_while(is_clean).count();
+        let (clean, others) = blocks.split_at_checked(clean).unwrap_or((blocks, &[]));
+        out.extend_from_slice(clean.as_flattened());
+        let Some((block, behind)) = others.split_first() else { break };
+        push_block(out, block);
+        blocks = behind;
+    }
+    push_block(out, last);
+}
+
+/// Appends a block that may hold something to escape.
+fn push_block(out: &mut Vec<u8>, block: &[u8]) {
+    let mut laid = [0; 2 * BLOCK];
+    let mut length = 0_usize;
+    for byte in block {
+        let escape = ESCAPES.get(usize::from(*byte)).copied().unwrap_or_default();
+        if escape == LONG {
+            return block.iter().for_each(|byte| push_byte(out, *byte));
         }
-        rest = tail;
+        // Two are laid always; one that is not wanted is laid over.
+        if let Some([first, second]) = laid.get_mut(length..length.saturating_add(2)) {
+            (*first, *second) = if escape == 0 { (*byte, 0) } else { (b'\\', escape) };
+        }
+        length = length.saturating_add(1 + usize::from(escape != 0));
     }
-    out.push_str(rest);
+    out.extend_from_slice(laid.get(..length).unwrap_or_default());
 }
 
-/// What stands before the first byte that JSON escapes, that byte, and what stands behind it.
-fn split_at_escape(text: &str) -> Option<(&str, u8, &str)> {
-    let at = find_escape(text.as_bytes())?;
-    // All such bytes are ASCII: characters of their own.
-    let (clean, rest) = text.split_at_checked(at)?;
-    let (byte, tail) = rest.split_at_checked(1)?;
-    Some((clean, *byte.as_bytes().first()?, tail))
-}
-
-/// Where the first byte stands that JSON escapes. Bytes near by one at a time, for text that is JSON itself;
-/// then in blocks without a branch inside, which compilers turn into vector instructions.
-fn find_escape(bytes: &[u8]) -> Option<usize> {
-    const NEAR: usize = 8;
-    const BLOCK: usize = 16;
-    let escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    let (near, far) = bytes.split_at_checked(NEAR).unwrap_or((bytes, &[]));
-    if let Some(at) = near.iter().position(escaped) {
-        return Some(at);
+fn push_byte(out: &mut Vec<u8>, byte: u8) {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    match escape(byte) {
+        0 => out.push(byte),
+        LONG => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]),
+        letter => out.extend_from_slice(&[b'\\', letter]),
     }
-    let (blocks, _) = far.as_chunks::<BLOCK>();
-    let clean = blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | escaped(byte))).count();
-    let start = near.len() + clean * BLOCK;
-    bytes.get(start..)?.iter().position(escaped).map(|at| start + at)
 }

@@ -78,7 +78,7 @@ fn through_daemon(bench: &Bench, daemon: &mut Daemon, shape: Shape, lines: u64) 
 }
 
 fn flood(session: &mut Session, gate: &Gate, pid: u32, shape: Shape, lines: u64) -> Result<Cost, Failure> {
-    let mut message = String::new();
+    let mut message = Vec::new();
     write_task_output(&mut message, Uuid::nil(), &shape.line(0), false);
     let agent = gate.arrived()?;
     std::thread::sleep(QUIET);
