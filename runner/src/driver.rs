@@ -88,7 +88,13 @@ impl Driver {
     async fn next(&mut self) -> Input {
         let wait = clock::until(self.core.deadline().map(|(due, _)| due), clock::now());
         tokio::select! {
-            Some((epoch, event)) = self.link_events.1.recv() => edge::input(epoch, event, &self.secrets),
+            Some((epoch, event)) = self.link_events.1.recv() => {
+                if matches!(event, LinkEvent::Down(_)) {
+                    // Nothing more comes of it: nobody has to wait for its end.
+                    self.link.take_if(|(open, _)| *open == epoch);
+                }
+                edge::input(epoch, event, &self.secrets)
+            }
             Some(input) = self.executor_events.recv() => input,
             Some(how) = self.stops.recv() => Input::Stop { how },
             () = tokio::time::sleep(wait) => Input::Tick,

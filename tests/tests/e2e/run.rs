@@ -1,6 +1,7 @@
 //! The main job: a plan becomes a branch.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -212,6 +213,20 @@ fn a_plan_that_changes_nothing_leaves_no_branch_and_says_so() {
     let repo = place.repo();
     place.run(&repo, &["echo only words"]).done().code(0).noted(&["\nno changes\n"]);
     assert!(repo.branches().is_empty());
+}
+
+#[test]
+fn a_run_ends_soon_after_its_plan() {
+    let place = Place::new();
+    let repo = place.repo();
+    let times = (0..3).map(|_| {
+        let begun = Instant::now();
+        place.run(&repo, &["true"]).done().code(0);
+        begun.elapsed()
+    });
+    // Half a second where nothing else runs; whatever waits for a timeout takes longer each time.
+    let best = times.min().expect("three");
+    assert!(best < Duration::from_millis(1_800), "{best:?}");
 }
 
 #[test]
