@@ -252,22 +252,28 @@ fn push_block(out: &mut Vec<u8>, block: &[u8]) {
     for byte in block {
         let escape = ESCAPES.get(usize::from(*byte)).copied().unwrap_or_default();
         if escape == LONG {
-            return block.iter().for_each(|byte| push_byte(out, *byte));
+            return push_numbered(out, block);
         }
         // Two are laid always; one that is not wanted is laid over.
-        if let Some([first, second]) = laid.get_mut(length..length.saturating_add(2)) {
-            (*first, *second) = if escape == 0 { (*byte, 0) } else { (b'\\', escape) };
+        let (first, second) = if escape == 0 { (*byte, 0) } else { (b'\\', escape) };
+        // (Wrapping never happens, and need not be looked for.)
+        if let Some([one, other]) = laid.get_mut(length..length.wrapping_add(2)) {
+            (*one, *other) = (first, second);
         }
-        length = length.saturating_add(1 + usize::from(escape != 0));
+        length = length.wrapping_add(1 + usize::from(escape != 0));
     }
     out.extend_from_slice(laid.get(..length).unwrap_or_default());
 }
 
-fn push_byte(out: &mut Vec<u8>, byte: u8) {
+/// The same for a block in which escapes by number stand.
+#[cold]
+fn push_numbered(out: &mut Vec<u8>, block: &[u8]) {
     let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
-    match escape(byte) {
-        0 => out.push(byte),
-        LONG => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]),
-        letter => out.extend_from_slice(&[b'\\', letter]),
+    for byte in block {
+        match escape(*byte) {
+            0 => out.push(*byte),
+            LONG => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]),
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
     }
 }
