@@ -37,6 +37,8 @@ pub(super) struct View {
     pub(super) unread: bool,
     /// The newest step that says what the work came to.
     pub(super) committed: Option<String>,
+    /// It was said that there is nothing to commit.
+    pub(super) unchanged: bool,
     /// How the completion action went.
     pub(super) completion: Option<(bool, String)>,
 }
@@ -53,6 +55,7 @@ impl View {
             open_line: false,
             unread: false,
             committed: None,
+            unchanged: false,
             completion: None,
         }
     }
@@ -63,6 +66,9 @@ impl View {
             && summary.starts_with("committed ")
         {
             self.committed = Some(summary.clone());
+        }
+        if matches!(event, Event::Progress(summary) if summary == "no changes") {
+            self.unchanged = true;
         }
         if let Event::Completion { success, message } = event {
             self.completion = Some((*success, message.clone()));

@@ -264,8 +264,14 @@ fn conclude(view: &View, task: &Task, repo: &Repo, home: &Path, interrupted: boo
 
 /// Branch, files and lines changed, how to look at it, how to merge it.
 fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
+    let worktree = home.join("worktrees").join(task.id.to_string());
     let Some(committed) = &view.committed else {
-        return print::note("no changes");
+        if view.unchanged {
+            print::note("no changes");
+        } else if worktree.exists() {
+            print::note(&format!("nothing was committed; what there is lies in {}", shown(&worktree)));
+        }
+        return;
     };
     match (&task.branch, &view.completion, &repo.local) {
         (Some(branch), Some((true, _)), Some(local)) => {
@@ -284,7 +290,6 @@ fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
         }
         _ => {
             print::note(&print::tame(committed));
-            let worktree = home.join("worktrees").join(task.id.to_string());
             print::note(&format!("look     git -C {} log -p", shown(&worktree)));
         }
     }

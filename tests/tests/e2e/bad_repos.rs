@@ -95,11 +95,10 @@ fn a_branch_that_is_named_makima_is_in_the_way() {
     let id = fleet.plan(&repo, "echo x > x");
     let task = fleet.ended(&id);
     assert_eq!((&task["status"], &task["success"]), (&json!("done"), &json!(true)));
-    let (_, events) = fleet.get("/api/v1/tasks");
-    assert!(events.contains(&id));
     let kept = Repo::at(place.home().join("worktrees").join(&id));
     assert_eq!(kept.show("HEAD", "x"), "x");
-    fleet.daemon.notes("has a branch named `makima`");
+    let (_, events) = fleet.get(&format!("/api/v1/tasks/{id}/events"));
+    assert!(events.contains("has a branch named `makima`") && events.contains("the work is kept in"), "{events}");
     fleet.end();
 }
 

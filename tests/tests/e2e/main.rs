@@ -1,6 +1,7 @@
 //! The real binary with real git, real processes and real sockets: what a person who runs it relies on.
 //!
-//! `MAKIMA_BIN` names another binary than the one beside this test.
+//! `MAKIMA_BIN` names another binary than the one beside this test, `MAKIMA_E2E_MEGABYTES` how much a talkative
+//! plan prints, `MAKIMA_KILLS` how often a daemon is killed, and `MAKIMA_E2E_SEED` at which moments.
 
 mod bad_homes;
 mod bad_plans;
