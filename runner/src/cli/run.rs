@@ -220,14 +220,16 @@ impl Follower<'_> {
                 }
                 if !told && tasks > 0 {
                     told = true;
-                    print::note(&format!("{tasks} tasks of other terminals still run here; waiting for them"));
+                    let others =
+                        if tasks == 1 { "1 other task is".to_string() } else { format!("{tasks} other tasks are") };
+                    print::note(&format!("{others} still under way here; waiting"));
                 }
                 tokio::select! {
                     changed = activity.changed() => if changed.is_err() { break },
                     _ = self.signals.next() => {
                         asked += 1;
                         if asked == 1 {
-                            print::note("Ctrl-C again interrupts the tasks of other terminals too");
+                            print::note("Ctrl-C again interrupts the other tasks too");
                         } else {
                             owner.stop(if asked == 2 { Stop::Graceful } else { Stop::Forced });
                         }
