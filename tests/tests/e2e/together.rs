@@ -43,7 +43,7 @@ fn a_second_run_gives_its_plan_to_the_first_which_stays_until_it_is_served() {
     let mut first = start(&place, &repo, "one");
     let second = start(&place, &repo, "two");
     release(&place, "one");
-    first.notes("waiting for them");
+    first.notes("still under way here");
     assert!(delivered(&repo, "one"), "its own work does not wait");
     assert!(first.is_running());
     release(&place, "two");
@@ -81,7 +81,7 @@ fn ctrl_c_in_the_first_ends_its_task_only() {
     let mut first = start(&place, &repo, "one");
     let second = start(&place, &repo, "two");
     first.ctrl_c();
-    first.notes("waiting for them");
+    first.notes("still under way here");
     assert!(delivered(&repo, "one"), "the work so far is committed");
     assert!(first.is_running());
     release(&place, "two");
