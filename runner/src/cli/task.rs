@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::args::{CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand};
 use super::daemon::choose;
 use super::follow::{Manner, View};
-use super::run::read_plan;
+use super::run::{read_plan, top_level};
 use super::{print, show};
 use crate::config::{self, ConfigFile};
 use crate::events::{Event, Events};
@@ -35,22 +35,14 @@ pub(super) async fn connect(args: &ServerArgs) -> Result<Rest, Failure> {
 }
 
 async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
-    let id = Uuid::now_v7();
     let task = SpawnTask {
-        task_id: id,
         task_name: args.name.unwrap_or_default(),
-        plan: read_plan(&args.plan, None)?,
         repo_url: args.repo.map(absolute),
         base_branch: args.base,
-        target_branch: None,
-        parent_task_id: None,
-        depth: 0,
-        is_orchestrator: false,
-        target_repo_path: None,
         completion_action: args.on_complete.map(OnComplete::as_str).map(ToString::to_string),
-        continue_from_task_id: None,
-        copy_files: None,
+        ..top_level(read_plan(&args.plan, None)?)
     };
+    let id = task.task_id;
     rest.create(&task).await?;
     if !args.wait {
         return if args.json { print_json(&serde_json::json!({ "id": id })) } else { print_line(&id.to_string()) };
