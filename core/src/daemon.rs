@@ -9,6 +9,7 @@ use crate::counters::Counters;
 use crate::digest;
 use crate::effect::Effect;
 use crate::id::TaskId;
+use crate::index::{self, Index};
 use crate::input::{Input, Stop};
 use crate::limits;
 use crate::link::Link;
@@ -26,8 +27,9 @@ pub struct Daemon {
     pub(crate) config: Config,
     pub(crate) core: Core,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
-    /// What follows from the rest, kept so that a step costs what changes and not what there is.
     pub(crate) index: Index,
+    /// Of the state at the end of the newest step.
+    pub(crate) digest: u64,
 }
 
 /// The state beside the tasks.
@@ -56,37 +58,13 @@ pub(crate) struct Stopping {
     pub(crate) idle_since: Option<Millis>,
 }
 
-/// Derived from the state: never hashed, never written down.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Index {
-    pub(crate) timers: BTreeSet<(Millis, TaskId)>,
-    pub(crate) waiting: BTreeSet<((bool, u64), TaskId)>,
-    pub(crate) in_flight: BTreeSet<TaskId>,
-    pub(crate) starved: BTreeSet<TaskId>,
-    pub(crate) not_closed: BTreeSet<TaskId>,
-    /// Tasks that the server has still to be told something of. Of the others there may be thousands.
-    pub(crate) talking: BTreeSet<TaskId>,
-    pub(crate) busy: usize,
-    entries: BTreeMap<TaskId, Indexed>,
-    digest: u64,
-    tasks_digest: u64,
-}
-
-/// What the index holds of one task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Indexed {
-    timer: Option<Millis>,
-    waiting: Option<(bool, u64)>,
-    holds_slot: bool,
-    digest: u64,
-}
-
 impl Daemon {
     /// A daemon that has not started: its first input is [`Input::Boot`].
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let mut daemon = Self { config, core: Core::default(), tasks: BTreeMap::new(), index: Index::default() };
-        daemon.index.digest = daemon.digest_anew();
+        let (core, tasks, index) = (Core::default(), BTreeMap::new(), Index::default());
+        let mut daemon = Self { config, core, tasks, index, digest: 0 };
+        daemon.digest = daemon.digest_anew();
         daemon
     }
 
@@ -116,14 +94,13 @@ impl Daemon {
     /// A hash of the whole state. Two daemons that were given the same inputs have the same.
     #[must_use]
     pub const fn digest(&self) -> u64 {
-        self.index.digest
+        self.digest
     }
 
     /// [`Daemon::digest`], computed from the state as it stands.
     #[must_use]
     pub fn digest_anew(&self) -> u64 {
-        let tasks = self.tasks.iter().fold(0_u64, |sum, (id, task)| sum.wrapping_add(task_digest(*id, task)));
-        digest::of(&(tasks, digest::of(&self.core)))
+        digest::of(&(index::digest_anew(&self.tasks), digest::of(&self.core)))
     }
 
     /// What must hold between any two steps.
@@ -133,18 +110,13 @@ impl Daemon {
     pub fn check(&self) {
         self.core.link.check();
         self.core.loose.check();
-        for (id, task) in &self.tasks {
+        for task in self.tasks.values() {
             task.check();
-            let entry = self.index.entries.get(id).cloned().unwrap_or_default();
-            assert!(entry == indexed(*id, task), "the index of {id} is out of date");
-            let silent = task.is_closed() && task.is_told();
-            assert!(silent != self.index.talking.contains(id), "whether {id} has something to tell is out of date");
         }
-        assert!(self.index.entries.len() == self.tasks.len(), "the index holds a task that is not there");
-        let busy = self.tasks.values().filter(|task| task.holds_slot()).count();
-        assert!(busy == self.index.busy, "the slots are miscounted");
+        self.index.check(&self.tasks);
+        let busy = self.index.busy;
         assert!(busy <= self.config.max_tasks as usize || self.core.ids.incarnation > 1, "too many tasks run at once");
-        assert!(self.index.digest == self.digest_anew(), "the digest was not kept up to date");
+        assert!(self.digest == self.digest_anew(), "the digest was not kept up to date");
         if let Some((due, why)) = self.deadline() {
             assert!(due > self.core.last.mono, "a deadline ({why}) is not in the future");
         }
@@ -175,35 +147,9 @@ impl Daemon {
 
     /// Brings the index of one task up to date.
     pub(crate) fn reindex(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        let new = indexed(id, task);
-        let index = &mut self.index;
-        let old = index.entries.insert(id, new.clone()).unwrap_or_default();
-        if old.timer != new.timer {
-            old.timer.map(|due| index.timers.remove(&(due, id)));
-            new.timer.map(|due| index.timers.insert((due, id)));
+        if let Some(task) = self.tasks.get(&id) {
+            self.index.update(id, task);
         }
-        if old.waiting != new.waiting {
-            old.waiting.map(|place| index.waiting.remove(&(place, id)));
-            new.waiting.map(|place| index.waiting.insert((place, id)));
-        }
-        index.busy = index.busy.saturating_sub(usize::from(old.holds_slot)).saturating_add(usize::from(new.holds_slot));
-        index.tasks_digest = index.tasks_digest.wrapping_sub(old.digest).wrapping_add(new.digest);
-        if task.in_flight() {
-            index.in_flight.insert(id)
-        } else {
-            index.in_flight.remove(&id)
-        };
-        if task.is_closed() && task.is_told() {
-            index.talking.remove(&id)
-        } else {
-            index.talking.insert(id)
-        };
-        if task.is_closed() {
-            index.not_closed.remove(&id)
-        } else {
-            index.not_closed.insert(id)
-        };
     }
 
     /// Tasks whose output waits for room in the link.
@@ -215,19 +161,6 @@ impl Daemon {
     }
 
     pub(crate) fn rehash(&mut self) {
-        self.index.digest = digest::of(&(self.index.tasks_digest, digest::of(&self.core)));
+        self.digest = digest::of(&(self.index.digest(&self.tasks), digest::of(&self.core)));
     }
-}
-
-fn indexed(id: TaskId, task: &Task) -> Indexed {
-    Indexed {
-        timer: task.deadline(),
-        waiting: task.waiting(),
-        holds_slot: task.holds_slot(),
-        digest: task_digest(id, task),
-    }
-}
-
-fn task_digest(id: TaskId, task: &Task) -> u64 {
-    digest::of(&(id, task))
 }

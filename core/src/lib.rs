@@ -25,6 +25,7 @@ mod daemon;
 mod digest;
 pub mod effect;
 pub mod id;
+mod index;
 pub mod input;
 pub mod limits;
 mod link;

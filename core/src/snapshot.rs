@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::daemon::{Core, Daemon, Index};
+use crate::daemon::{Core, Daemon};
 use crate::digest;
 use crate::id::TaskId;
+use crate::index::Index;
 use crate::task::Task;
 
 /// The version of the form that this build writes, and the only one that it reads.
@@ -67,7 +68,8 @@ impl Daemon {
             return Err(SnapshotError::Version { found: snapshot.version });
         }
         let tasks: BTreeMap<TaskId, Task> = snapshot.tasks.into_iter().collect();
-        let mut daemon = Self { config: snapshot.config, core: snapshot.core, tasks, index: Index::default() };
+        let (config, core, index) = (snapshot.config, snapshot.core, Index::default());
+        let mut daemon = Self { config, core, tasks, index, digest: 0 };
         if daemon.seal() != snapshot.seal || !daemon.tasks.values().all(Task::is_whole) {
             return Err(SnapshotError::Damaged("its contents do not match its digest".into()));
         }

@@ -284,7 +284,7 @@ impl Step<'_> {
 
     fn delivered(&mut self, n: u64) {
         self.daemon.core.loose.delivered(n);
-        for id in mem::take(&mut self.daemon.index.in_flight) {
+        for id in self.daemon.index.in_flight.clone() {
             self.on_task(id, |task, s| task.delivered(n, s));
         }
     }

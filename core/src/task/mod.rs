@@ -113,7 +113,22 @@ impl Task {
     /// Runs a transition with everything that it may reach.
     fn within<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(Phase, &Spec, &mut Cx<'_>) -> T) -> T {
         let phase = mem::replace(&mut self.phase, Pending::accepted());
-        let mut cx = Cx {
+        let (_, spec, mut cx) = self.reach(s);
+        run(phase, spec, &mut cx)
+    }
+
+    /// As [`Task::within`], for what leaves the phase as it is.
+    fn within_phase<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Cx<'_>) -> T) -> T {
+        run(&mut self.reach(s).2)
+    }
+
+    fn with_output<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Output, &mut Cx<'_>) -> T) -> T {
+        let (output, _, mut cx) = self.reach(s);
+        run(output, &mut cx)
+    }
+
+    fn reach<'a>(&'a mut self, s: &'a mut Surroundings<'_>) -> (&'a mut Output, &'a Spec, Cx<'a>) {
+        let cx = Cx {
             now: s.now,
             task: self.spec.id,
             live: s.live,
@@ -123,7 +138,7 @@ impl Task {
             counters: s.counters,
             out: s.out,
         };
-        run(phase, &self.spec, &mut cx)
+        (&mut self.output, &self.spec, cx)
     }
 
     /// Something happened to it. Gives back output to be sent, in order.
@@ -177,20 +192,6 @@ impl Task {
             self.within_phase(s, |cx| cx.report(Report::Status { old, new }, 0));
         }
         self.deliver_messages(s);
-    }
-
-    /// As [`Task::within`], for what leaves the phase as it is.
-    fn within_phase<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Cx<'_>) -> T) -> T {
-        let (phase, result) = self.within(s, |phase, _, cx| (phase, run(cx)));
-        self.phase = phase;
-        result
-    }
-
-    fn with_output<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Output, &mut Cx<'_>) -> T) -> T {
-        let mut output = mem::take(&mut self.output);
-        let result = self.within_phase(s, |cx| run(&mut output, cx));
-        self.output = output;
-        result
     }
 
     /// A command cannot apply: the server is told how things stand, and why where that helps.
