@@ -76,6 +76,12 @@ pub const LINE_SILENCE: Millis = Millis(25);
 /// Between two records on disk of how far a task's output has been delivered.
 pub const RECORD_DELIVERED: Millis = Millis(500);
 
+/// Times that a stretch of a task's output is tried to be read; after that the rest of it is given up.
+pub const READ_TRIES: u8 = 12;
+
+/// Between two of those.
+pub const READ_AGAIN: Millis = Millis::seconds(5);
+
 /// Tasks that may wait for a slot; one more is refused by `taskComplete`.
 pub const WAITING_TASKS: usize = 1_000;
 

@@ -151,7 +151,7 @@ impl Task {
                 None => self.advance(Event::Done(id, outcome), s),
             },
             Event::Due => {
-                self.output.silence(s.now, &mut cuts);
+                self.output.due(s.now, &mut cuts);
                 self.with_output(s, Output::record);
                 if self.phase.deadline().is_some_and(|due| due <= s.now) {
                     self.advance(Event::Due, s);

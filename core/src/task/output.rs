@@ -32,6 +32,10 @@ pub(crate) struct Output {
     reading: Option<EffectId>,
     /// Whether the read under way belongs to a session that is over.
     stale: bool,
+    /// Reads in a row that failed.
+    failed_reads: u8,
+    /// The log is not read before this, as it could not be.
+    read_after: Option<Millis>,
     /// Whether a read has come to an end of the log that nobody has confirmed yet.
     dry: bool,
     /// Whether the unfinished lines have been closed in this session.
@@ -83,7 +87,8 @@ impl Output {
 
     /// Whether the next stretch of the log may be asked for.
     pub(crate) fn wants_read(&self) -> bool {
-        self.open && !self.dry && self.reading.is_none() && self.end.is_none_or(|end| self.cursor < end)
+        let idle = self.reading.is_none() && self.read_after.is_none();
+        self.open && !self.dry && idle && self.end.is_none_or(|end| self.cursor < end)
     }
 
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
@@ -106,6 +111,7 @@ impl Output {
             return Some(cuts);
         }
         if let Outcome::Chunk(chunk) = outcome {
+            self.failed_reads = 0;
             self.take(core::mem::take(chunk), cx, &mut cuts);
         } else if let Outcome::Failed(why) = outcome {
             self.unreadable(why, cx);
@@ -129,8 +135,16 @@ impl Output {
         self.finish(cuts);
     }
 
-    /// What cannot be read is given up: the end must not wait for it for ever.
+    /// What cannot be read is tried again for a while; then it is given up: the end must not wait for it for ever.
     fn unreadable(&mut self, why: &str, cx: &mut Cx<'_>) {
+        self.failed_reads = self.failed_reads.saturating_add(1);
+        if self.failed_reads < limits::READ_TRIES {
+            if self.failed_reads == 1 {
+                cx.progress(alloc::format!("the output cannot be read yet: {why}"));
+            }
+            self.read_after = Some(cx.now + limits::READ_AGAIN);
+            return;
+        }
         cx.progress(alloc::format!("the rest of the output cannot be read: {why}"));
         self.end = Some(self.cursor);
         self.lost = true;
@@ -144,9 +158,10 @@ impl Output {
         }
     }
 
-    /// Sends unfinished lines that have waited for long enough.
-    pub(crate) fn silence(&mut self, now: Millis, cuts: &mut Vec<Cut>) {
+    /// Sends unfinished lines that have waited for long enough; ends the wait for another read.
+    pub(crate) fn due(&mut self, now: Millis, cuts: &mut Vec<Cut>) {
         self.lines.silence(now, cuts);
+        self.read_after = self.read_after.filter(|after| *after > now);
     }
 
     /// A barrier is set behind everything that was sent.
@@ -189,7 +204,7 @@ impl Output {
     /// When there is something to do that no other input tells of.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         let record = (self.recording.is_none() && self.delivered > self.recorded).then_some(self.record_after);
-        [self.lines.deadline(), record].into_iter().flatten().min()
+        [self.lines.deadline(), record, self.read_after].into_iter().flatten().min()
     }
 
     /// What must hold between any two steps.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use makima_core::effect::{Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream};
+use makima_core::limits;
 use makima_core::task::{End, EndStatus, Spec};
 
 use super::act::{TaskKind, Temper};
@@ -30,7 +31,9 @@ impl Folder {
         self.commit_failed |= matches!(work, Work::Commit(_));
         self.unkillable |= matches!(work, Work::Empty);
         self.action_failed |= matches!(work, Work::PutBranch { .. });
-        self.unreadable |= matches!(work, Work::Read { .. });
+        if matches!(work, Work::Read { .. }) {
+            self.failed_reads = self.failed_reads.saturating_add(1);
+        }
     }
 }
 
@@ -59,8 +62,8 @@ pub(super) struct Folder {
     pub(super) concluding: bool,
     /// The newest message that its agent got.
     message: Option<u64>,
-    /// Its output could not be read at least once.
-    pub(super) unreadable: bool,
+    /// Times that its output could not be read.
+    pub(super) failed_reads: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -348,7 +351,8 @@ impl Machine {
     #[must_use]
     pub fn tokens(&self, task: TaskId) -> Option<[u32; 2]> {
         let folder = self.tasks.get(&task)?;
-        (!folder.unkillable && !folder.unreadable).then_some(folder.log.tokens)
+        let readable = folder.failed_reads < limits::READ_TRIES;
+        (!folder.unkillable && readable).then_some(folder.log.tokens)
     }
 
     pub(super) fn folder(&self, task: TaskId) -> Option<&Folder> {

@@ -1,5 +1,6 @@
 //! The main uses, as transcripts that can be read: what comes in, and all that is done about it.
 
+mod bounds;
 mod script;
 
 use insta::assert_snapshot;
@@ -424,7 +425,7 @@ fn no_room_on_the_disk() {
                 script.pong();
                 go(&mut script, "close", Outcome::Done)
             };
-        if step == "conclude" {
+        if ["read", "conclude"].contains(&step) {
             script.tick();
         }
         text += &format!("--- {step}\n{}\n", script.text());

@@ -1,0 +1,110 @@
+//! What happens at the bounds: of waiting, of retrying, of a daemon's one session.
+
+use insta::assert_snapshot;
+use makima_core::input::{ExitStatus, LinkCause, Outcome, Stream};
+use makima_core::limits;
+use makima_core::protocol::{SendMessage, SpawnTask};
+use uuid::Uuid;
+
+use crate::script::{Script, committed, prepared, spawn, task};
+
+fn message(text: String) -> SendMessage {
+    SendMessage { task_id: task(1), message: text }
+}
+
+/// A disk that fails for a moment costs no line.
+#[test]
+fn output_that_can_be_read_the_second_time() {
+    let mut script = Script::running();
+    script.fail("read");
+    script.tick();
+    script.read(0, &[(Stream::Stdout, "hello\n")]);
+    assert_snapshot!(script.text());
+}
+
+/// An end waits for output that cannot be read, but not for ever.
+#[test]
+fn output_that_can_never_be_read() {
+    let mut script = Script::running();
+    script.exited(ExitStatus::Code(0));
+    script.finish(10);
+    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.done("conclude");
+    script.fail("read");
+    script.hush();
+    for _ in 2..limits::READ_TRIES {
+        script.pong();
+        script.until_pending("read");
+        script.fail("read");
+    }
+    script.pong();
+    script.until_pending("read");
+    script.hush();
+    script.fail("read");
+    assert_snapshot!(script.text());
+}
+
+#[test]
+fn one_task_too_many_waits() {
+    let mut script = Script::running();
+    script.checked = false;
+    for n in 0..limits::WAITING_TASKS {
+        script.tell(SpawnTask { task_id: Uuid::from_u128(0x9000 + n as u128), ..spawn(2) });
+        script.done("accept");
+    }
+    script.checked = true;
+    script.hush();
+    script.tell(spawn(2));
+    assert_snapshot!(script.text());
+}
+
+#[test]
+fn one_message_too_many_waits() {
+    let mut script = Script::live();
+    script.tell(spawn(1));
+    for n in 0..limits::MESSAGES {
+        script.tell(message(n.to_string()));
+    }
+    script.hush();
+    script.tell(message("one more".to_string()));
+    assert_snapshot!(script.text());
+}
+
+#[test]
+fn messages_of_too_many_bytes_wait() {
+    let mut script = Script::live();
+    script.tell(spawn(1));
+    script.tell(message("x".repeat(limits::MESSAGE_BYTES)));
+    script.hush();
+    script.tell(message("one more".to_string()));
+    assert_snapshot!(script.text());
+}
+
+/// `--once`: the session is lost while an agent works; the daemon comes back until everything is told.
+#[test]
+fn once_ends_when_all_is_told() {
+    let mut script = Script::once();
+    script.open();
+    script.hush();
+    script.tell(spawn(1));
+    script.done("accept");
+    script.answer("prepare", "ok", prepared());
+    script.start();
+    script.cut();
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.answer("commit", "ok", committed());
+    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.done("conclude");
+    script.until_connect();
+    script.open();
+    script.pong();
+    assert_snapshot!(script.text());
+}
+
+#[test]
+fn once_ends_where_nobody_is_there() {
+    let mut script = Script::once();
+    script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
+    assert_snapshot!(script.text());
+}
