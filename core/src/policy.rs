@@ -277,3 +277,12 @@ pub fn cut(text: &str, max: usize) -> String {
         None => text.to_string(),
     }
 }
+
+/// How many there are of what, for people: "1 file", "2 files".
+#[must_use]
+pub fn counted(n: impl Into<u64>, what: &str) -> String {
+    match n.into() {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}

@@ -15,7 +15,7 @@ use crate::effect::{Commit, Work};
 use crate::id::EffectId;
 use crate::input::{Change, Outcome, Prepared};
 use crate::limits;
-use crate::policy::{CommitText, cut};
+use crate::policy::{CommitText, counted, cut};
 use crate::time::Millis;
 
 /// The agent has ended, or is being ended; its work is brought in.
@@ -104,7 +104,7 @@ impl Finishing {
     fn emptied(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         if let Outcome::Emptied { killed, log_end } = outcome {
             if killed > 0 {
-                cx.progress(format!("ended {killed} processes that the agent left behind"));
+                cx.progress(format!("ended processes that the agent left behind: {killed}"));
             }
             self.log_end = log_end;
         } else {
@@ -205,10 +205,10 @@ fn describe(change: Option<&Change>, spec: &Spec) -> String {
     let Some(change) = change else { return "no changes".to_string() };
     let note = change.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
     format!(
-        "committed {} on {}: {} files, +{} -{}{note}",
+        "committed {} on {}: {}, +{} -{}{note}",
         short(&change.commit),
         spec.branch,
-        change.files,
+        counted(change.files, "file"),
         change.insertions,
         change.deletions,
     )

@@ -273,7 +273,7 @@ impl Task {
     fn tell_late_messages(&mut self, s: &mut Surroundings<'_>) {
         let left = self.mailbox.clear();
         if left > 0 {
-            self.within_phase(s, |cx| cx.progress(format!("{left} messages came too late for the agent")));
+            self.within_phase(s, |cx| cx.progress(format!("messages that came too late for the agent: {left}")));
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use console::style;
 use makima_core::input::Stop;
-use makima_core::policy::task_name;
+use makima_core::policy::{counted, task_name};
 use makima_core::protocol::SpawnTask;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -134,11 +134,8 @@ impl Follower<'_> {
         ));
         view.note(&format!("task {}", self.task.task_id));
         if repo.uncommitted > 0 {
-            let files = if repo.uncommitted == 1 { "file" } else { "files" };
-            view.note(&format!(
-                "{} {files} with uncommitted changes: left out, and left as they are",
-                repo.uncommitted
-            ));
+            let files = counted(repo.uncommitted as u64, "file");
+            view.note(&format!("{files} with uncommitted changes: left out, and left as they are"));
         }
     }
 
