@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 70;
 
 /// Everything that the core is built from, with what comes along.
 const CORE_NEEDS: &[&str] = &[
@@ -51,6 +52,41 @@ fn files_stay_short() {
         .map(|(path, lines)| format!("{path}: {lines} lines"))
         .collect();
     assert!(long.is_empty(), "over {FILE_LINES} lines: {long:#?}");
+}
+
+/// The lines of each function: from its `fn` to the brace that stands below its first letter.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().enumerate().filter_map(|(at, line)| function(line, lines.get(at..)?)).collect()
+}
+
+fn function<'a>(line: &'a str, rest: &[&str]) -> Option<(&'a str, usize)> {
+    let words = ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe"];
+    let (before, name) = line.split_once("fn ")?;
+    if !before.split_whitespace().all(|word| words.contains(&word)) {
+        return None;
+    }
+    let name = name.split(['(', '<']).next()?;
+    if line.ends_with(['}', ';']) {
+        return Some((name, 1));
+    }
+    let indent = line.len() - line.trim_start().len();
+    let close = format!("{}}}", " ".repeat(indent));
+    Some((name, rest.iter().position(|line| *line == close)? + 1))
+}
+
+#[test]
+fn functions_stay_short() {
+    let sources = sources();
+    let (mut all, mut long) = (0, Vec::new());
+    for (path, text) in &sources {
+        let found = functions(text);
+        all += found.len();
+        let found = found.iter().filter(|(_, lines)| *lines > FUNCTION_LINES);
+        long.extend(found.map(|(name, lines)| format!("{path}: {name}: {lines} lines")));
+    }
+    assert!(all > 1_000, "only {all} functions were found");
+    assert!(long.is_empty(), "over {FUNCTION_LINES} lines: {long:#?}");
 }
 
 #[test]

@@ -35,6 +35,21 @@ impl Folder {
             self.failed_reads = self.failed_reads.saturating_add(1);
         }
     }
+
+    fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.ending |= match signal {
+                Signal::Interrupt => process.temper == Temper::Mild,
+                Signal::Terminate => process.temper <= Temper::Firm,
+            };
+        }
+    }
+
+    fn commit(&mut self, commit: String) -> Option<Change> {
+        self.committed |= self.dirty;
+        self.dirty = false;
+        self.committed.then_some(Change { commit, files: 1, insertions: 2, deletions: 0, note: None })
+    }
 }
 
 /// What there is of one task: its folder on the disk, and its process.
@@ -237,14 +252,7 @@ impl Machine {
             }
             Work::Stdin { .. } if folder.process.is_none() => return Outcome::Failed("broken pipe".to_string()),
             Work::Stdin { .. } => {}
-            Work::Signal { signal } => {
-                if let Some(process) = &mut folder.process {
-                    process.ending |= match signal {
-                        Signal::Interrupt => process.temper == Temper::Mild,
-                        Signal::Terminate => process.temper <= Temper::Firm,
-                    };
-                }
-            }
+            Work::Signal { signal } => folder.signal(signal),
             Work::Empty => {
                 let process = folder.process.take();
                 folder.log.closed = true;
@@ -257,16 +265,7 @@ impl Machine {
             }
             Work::Commit(commit) => {
                 assert!(folder.process.is_none() || folder.unkillable, "{task} is committed while its agent runs");
-                folder.committed |= folder.dirty;
-                folder.dirty = false;
-                let change = Change {
-                    commit: format!("commit-of-{}", commit.branch),
-                    files: 1,
-                    insertions: 2,
-                    deletions: 0,
-                    note: None,
-                };
-                return Outcome::Committed(folder.committed.then_some(change));
+                return Outcome::Committed(folder.commit(format!("commit-of-{}", commit.branch)));
             }
             Work::PutBranch { .. } => {
                 assert!(folder.committed, "{task} delivers a branch that is not committed");
