@@ -245,15 +245,14 @@ impl Step<'_> {
                 if self.daemon.config.once {
                     self.daemon.core.session_over |= authenticated;
                     if !self.daemon.core.session_over {
-                        self.exit(Exit::NotReached);
+                        self.exit_idle(Exit::NotReached);
                     }
                 }
             }
             Change::Refused => {
                 self.lost();
-                // Not while agents are at work: they would be left behind.
-                if self.daemon.config.once && self.daemon.index.busy == 0 {
-                    self.exit(Exit::KeyRefused);
+                if self.daemon.config.once {
+                    self.exit_idle(Exit::KeyRefused);
                 }
             }
             Change::Delivered(n) => self.delivered(n),
@@ -304,6 +303,13 @@ impl Step<'_> {
             }
         } else if self.daemon.core.session_over && self.daemon.index.not_closed.is_empty() {
             self.exit(Exit::SessionOver);
+        }
+    }
+
+    /// Not while agents are at work: they would be left behind.
+    fn exit_idle(&mut self, how: Exit) {
+        if self.daemon.index.busy == 0 {
+            self.exit(how);
         }
     }
 

@@ -121,6 +121,7 @@ enum Choice {
     Sleep,
     Stop,
     Kill,
+    Outage,
 }
 
 impl Weights {
@@ -152,6 +153,7 @@ impl Weights {
             (1, Choice::Sleep),
             (1, Choice::Stop),
             (2, Choice::Kill),
+            (1, Choice::Outage),
         ];
         let mut of: Vec<(u64, Choice)> = Vec::new();
         for (weight, choice) in always {
@@ -210,6 +212,7 @@ impl Weights {
             Choice::Sleep => Act::Sleep,
             Choice::Stop => Act::Stop { forced: coin },
             Choice::Kill => Act::Kill { done: byte },
+            Choice::Outage => Act::Outage { done: byte, kept: rng.up_to(255) as u8 },
         }
     }
 }

@@ -68,6 +68,7 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("message while", "unknown", 50),
     ("killed", "at work", 100),
     ("killed", "after its end", 50),
+    ("killed", "by an outage", 50),
     ("killed while", "pending", 20),
     ("killed while", "preparing", 20),
     ("killed while", "running", 50),

@@ -59,7 +59,7 @@ impl Output {
             delivered,
             pinged: delivered,
             recorded: delivered,
-            end,
+            end: end.map(|end| end.max(delivered)),
             ..Self::default()
         }
     }
@@ -69,8 +69,9 @@ impl Output {
         self.open = true;
     }
 
-    /// Nobody can write to the log any more.
+    /// Nobody can write to the log any more. An outage may have left less of it than the server has.
     pub(crate) fn ended(&mut self, end: u64) {
+        let end = end.max(self.delivered);
         self.end = Some(self.end.filter(|_| self.lost).map_or(end, |lost| lost.min(end)));
         self.dry = false;
     }
@@ -114,7 +115,7 @@ impl Output {
             self.failed_reads = 0;
             self.take(core::mem::take(chunk), cx, &mut cuts);
         } else if let Outcome::Failed(why) = outcome {
-            self.unreadable(why, cx);
+            self.unreadable(why, cx, &mut cuts);
         }
         Some(cuts)
     }
@@ -125,6 +126,9 @@ impl Output {
             return;
         }
         self.dry = chunk.to == chunk.from;
+        if self.dry && self.end.is_some_and(|end| self.cursor < end) {
+            return self.give_up("it is shorter than it was", cx, cuts);
+        }
         // Behind the end somebody goes on writing who could not be ended: that is not read any further.
         if self.end.is_none_or(|end| self.cursor < end) {
             for part in chunk.parts {
@@ -136,7 +140,7 @@ impl Output {
     }
 
     /// What cannot be read is tried again for a while; then it is given up: the end must not wait for it for ever.
-    fn unreadable(&mut self, why: &str, cx: &mut Cx<'_>) {
+    fn unreadable(&mut self, why: &str, cx: &mut Cx<'_>, cuts: &mut Vec<Cut>) {
         self.failed_reads = self.failed_reads.saturating_add(1);
         if self.failed_reads < limits::READ_TRIES {
             if self.failed_reads == 1 {
@@ -145,9 +149,15 @@ impl Output {
             self.read_after = Some(cx.now + limits::READ_AGAIN);
             return;
         }
+        self.give_up(why, cx, cuts);
+    }
+
+    /// Nothing more is had of the log: it may not be readable, or an outage has cut it short.
+    fn give_up(&mut self, why: &str, cx: &mut Cx<'_>, cuts: &mut Vec<Cut>) {
         cx.progress(alloc::format!("the rest of the output cannot be read: {why}"));
         self.end = Some(self.cursor);
         self.lost = true;
+        self.finish(cuts);
     }
 
     /// Closes the unfinished lines once the whole log has been read.

@@ -96,6 +96,14 @@ pub enum Act {
         /// A bit for each effect.
         done: u8,
     },
+    /// The power fails, and the daemon is started again: no agent is left, and of every output log only a
+    /// beginning, whatever was written down about it.
+    Outage {
+        /// A bit for each effect.
+        done: u8,
+        /// So many 255ths of each log.
+        kept: u8,
+    },
 }
 
 /// How an attempt to connect fails.

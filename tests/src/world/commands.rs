@@ -39,7 +39,8 @@ impl World {
             | Act::Pass(_)
             | Act::Sleep
             | Act::Stop { .. }
-            | Act::Kill { .. } => return false,
+            | Act::Kill { .. }
+            | Act::Outage { .. } => return false,
         }
         true
     }

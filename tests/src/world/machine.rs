@@ -79,6 +79,8 @@ pub(super) struct Folder {
     message: Option<u64>,
     /// Times that its output could not be read.
     pub(super) failed_reads: u8,
+    /// A part of its output was lost in an outage.
+    torn: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -326,6 +328,16 @@ impl Machine {
         self.exits.clear();
     }
 
+    /// The power fails once the daemon is gone: agents are gone too, and the ends of their logs.
+    pub fn outage(&mut self, kept: u8) {
+        for folder in self.tasks.values_mut() {
+            folder.process = None;
+            let kept = folder.log.writes.len() * usize::from(kept) / usize::from(u8::MAX);
+            folder.torn |= kept < folder.log.writes.len();
+            folder.log.writes.truncate(kept);
+        }
+    }
+
     /// Whether nothing is under way: what waits for output that will not come does not count.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -351,7 +363,7 @@ impl Machine {
     pub fn tokens(&self, task: TaskId) -> Option<[u32; 2]> {
         let folder = self.tasks.get(&task)?;
         let readable = folder.failed_reads < limits::READ_TRIES;
-        (!folder.unkillable && readable).then_some(folder.log.tokens)
+        (!folder.unkillable && !folder.torn && readable).then_some(folder.log.tokens)
     }
 
     pub(super) fn folder(&self, task: TaskId) -> Option<&Folder> {

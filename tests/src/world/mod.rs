@@ -153,7 +153,8 @@ impl World {
                 self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
                 true
             }
-            Act::Kill { done } => self.kill(done),
+            Act::Kill { done } => self.kill(done, None),
+            Act::Outage { done, kept } => self.kill(done, Some(kept)),
         }
     }
 
@@ -291,10 +292,14 @@ impl World {
         true
     }
 
-    fn kill(&mut self, done: u8) -> bool {
-        self.see_kill();
+    /// In an outage the agents go with the daemon, and of their output only a part is kept.
+    fn kill(&mut self, done: u8, outage: Option<u8>) -> bool {
+        self.see_kill(outage.is_some());
         let kinds = self.clone_kinds();
         self.machine.kill_daemon(done, kinds);
+        if let Some(kept) = outage {
+            self.machine.outage(kept);
+        }
         self.server.disconnected();
         self.server.daemon_killed();
         self.net = Net::default();

@@ -18,7 +18,7 @@ impl World {
             }
             // A daemon that was told to stop is started again some day.
             if self.exit.is_some() {
-                self.kill(u8::MAX);
+                self.kill(u8::MAX, None);
             }
             let progress = self.apply(Act::Accept)
                 || self.apply(Act::Flush)

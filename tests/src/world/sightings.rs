@@ -77,7 +77,7 @@ impl World {
     }
 
     /// The daemon is about to be killed.
-    pub(super) fn see_kill(&mut self) {
+    pub(super) fn see_kill(&mut self, outage: bool) {
         for (name, times) in self.daemon.counters().all() {
             self.seen.add("counted", name, times);
         }
@@ -86,6 +86,9 @@ impl World {
             self.seen.see("killed while", status.as_str());
         }
         self.seen.see("killed", if self.exit.is_some() { "after its end" } else { "at work" });
+        if outage {
+            self.seen.see("killed", "by an outage");
+        }
     }
 
     pub(super) fn see_command(&mut self, command: &DaemonCommand) {

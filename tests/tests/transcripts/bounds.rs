@@ -1,12 +1,13 @@
 //! What happens at the bounds: of waiting, of retrying, of a daemon's one session.
 
 use insta::assert_snapshot;
-use makima_core::input::{ExitStatus, LinkCause, Outcome, Stream};
+use makima_core::input::{ExitStatus, Leftover, LinkCause, Outcome, Stage, Stream};
 use makima_core::limits;
 use makima_core::protocol::{SendMessage, SpawnTask};
 use uuid::Uuid;
 
 use crate::script::{Script, committed, prepared, spawn, task};
+use crate::spec;
 
 fn message(text: String) -> SendMessage {
     SendMessage { task_id: task(1), message: text }
@@ -83,7 +84,7 @@ fn messages_of_too_many_bytes_wait() {
 /// `--once`: the session is lost while an agent works; the daemon comes back until everything is told.
 #[test]
 fn once_ends_when_all_is_told() {
-    let mut script = Script::once();
+    let mut script = Script::once(Vec::new());
     script.open();
     script.hush();
     script.tell(spawn(1));
@@ -104,7 +105,26 @@ fn once_ends_when_all_is_told() {
 
 #[test]
 fn once_ends_where_nobody_is_there() {
-    let mut script = Script::once();
+    let mut script = Script::once(Vec::new());
+    script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
+    assert_snapshot!(script.text());
+}
+
+/// What an earlier life left is brought to its end first, also where nobody is there to be told.
+#[test]
+fn once_leaves_no_agent_behind() {
+    let mut script =
+        Script::once(vec![Leftover { spec: spec(1), stage: Stage::Accepted, delivered: 0, closed: false }]);
+    script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
+    script.answer("prepare", "ok", prepared());
+    script.start();
+    script.until_connect();
+    script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
+    script.exited(ExitStatus::Code(0));
+    script.finish(0);
+    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.done("conclude");
+    script.until_connect();
     script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
     assert_snapshot!(script.text());
 }

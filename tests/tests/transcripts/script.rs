@@ -61,8 +61,8 @@ impl Script {
     }
 
     /// A daemon that ends with its first session.
-    pub(crate) fn once() -> Self {
-        Self::of(true, 1, Vec::new())
+    pub(crate) fn once(leftovers: Vec<Leftover>) -> Self {
+        Self::of(true, 2, leftovers)
     }
 
     fn of(once: bool, incarnation: u32, leftovers: Vec<Leftover>) -> Self {
