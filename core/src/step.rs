@@ -129,6 +129,12 @@ impl Step<'_> {
     }
 
     fn stop(&mut self, how: Stop) {
+        if how == Stop::IfIdle {
+            if self.daemon.index.not_closed.is_empty() {
+                self.exit(Exit::Stopped);
+            }
+            return;
+        }
         let graceful = how == Stop::Graceful;
         let sterner = self.daemon.core.stopping.as_ref().is_none_or(|stopping| stopping.how < how);
         if !sterner {

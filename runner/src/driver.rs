@@ -28,6 +28,8 @@ pub struct State {
     pub link: String,
     /// What was last said about it, where that was not good.
     pub trouble: Option<String>,
+    /// Tasks whose end the server is not known to know.
+    pub untold: usize,
 }
 
 /// Everything that a daemon is made of, before it runs.
@@ -144,11 +146,11 @@ impl Driver {
     }
 
     fn tell_state(&self) {
-        let link = self.core.link_state();
+        let (link, untold) = (self.core.link_state(), self.core.untold());
         self.state.send_if_modified(|state| {
-            let changed = state.link != link;
+            let changed = state.link != link || state.untold != untold;
             if changed {
-                state.link = link;
+                (state.link, state.untold) = (link, untold);
             }
             changed
         });

@@ -9,6 +9,7 @@
 //! trash/        what was put aside; nothing is deleted unasked
 //! machine-id    made once
 //! incarnation   how often the daemon was started
+//! daemon.json   who runs there, while somebody does
 //! lock          held by the daemon that runs; its process id stands in it
 //! ```
 
@@ -88,6 +89,8 @@ impl Home {
         make_private(path).map_err(failed("the folder cannot be made"))?;
         let root = path.canonicalize().map_err(failed("its real path cannot be found"))?;
         let lock = lock(&root)?;
+        // Whoever wrote that is gone.
+        let _ = fs::remove_file(daemon_file(&root));
         for name in FOLDERS {
             make_private(&root.join(name)).map_err(failed("a folder in it cannot be made"))?;
         }
@@ -260,6 +263,11 @@ fn lock(root: &Path) -> Result<File, HomeError> {
     file.set_len(0).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
     Ok(file)
+}
+
+/// Where the daemon says who it is.
+pub(crate) fn daemon_file(root: &Path) -> PathBuf {
+    root.join("daemon.json")
 }
 
 /// Whether a daemon holds this home now.

@@ -6,6 +6,7 @@ use makima_core::protocol::SpawnTask;
 use makima_transports::{Endpoint, Options, client_builder};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::report::{Failure, NOT_REACHED};
@@ -214,7 +215,11 @@ impl Rest {
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }
-        self.send(request).await
+        // The answer begins at once; how long it goes on is the task's matter.
+        match timeout(ANSWER, self.send(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(RestError::Away { origin: self.origin.clone(), why: "it does not answer".to_string() }),
+        }
     }
 }
 

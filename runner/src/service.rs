@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::config::ConfigFile;
 use crate::driver::{Driver, State};
 use crate::executor::{Executor, Settings, leftovers};
-use crate::home::{Home, write_atomic};
+use crate::home::{Home, daemon_file, write_atomic};
 use crate::report::Failure;
 
 /// What a daemon is started with.
@@ -41,10 +41,11 @@ pub struct Service {
     /// How it stands.
     pub state: watch::Receiver<State>,
     task: JoinHandle<Exit>,
+    exit: Option<Exit>,
 }
 
 /// The file in the home that says who runs there: for `makima status` and for a second `makima run`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonFile {
     /// The daemon's process.
@@ -99,17 +100,18 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         Executor::new(home.clone(), settings, events).map_err(|unfit| Failure::unusable(unfit.to_string()))?;
     let (stop, stops) = mpsc::channel(4);
     let (state_in, state) = watch::channel(State::default());
-    tokio::spawn(keep_file(home.root().to_path_buf(), server.to_string(), state.clone()));
+    let keeper = tokio::spawn(keep_file(home.root().to_path_buf(), server.to_string(), state.clone()));
     let core = Daemon::new(config);
     let driver = Driver::new(core, (executor, executor_events), server, secrets, stops, state_in);
     let task = tokio::spawn(async move {
         let exit = driver.run(boot).await;
+        let _ = keeper.await;
         // The last who holds the home lets go of it.
         let _ = std::fs::remove_file(daemon_file(home.root()));
         drop(home);
         exit
     });
-    Ok(Service { stop, state, task })
+    Ok(Service { stop, state, task, exit: None })
 }
 
 impl Service {
@@ -121,7 +123,12 @@ impl Service {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> Exit {
-        (&mut self.task).await.unwrap_or(Exit::Stopped)
+        if let Some(exit) = self.exit {
+            return exit;
+        }
+        let exit = (&mut self.task).await.unwrap_or(Exit::Stopped);
+        self.exit = Some(exit);
+        exit
     }
 }
 
@@ -131,23 +138,20 @@ pub fn read_daemon_file(home: &Path) -> Option<DaemonFile> {
     serde_json::from_slice(&std::fs::read(daemon_file(home)).ok()?).ok()
 }
 
-fn daemon_file(home: &Path) -> PathBuf {
-    home.join("daemon.json")
-}
-
 /// Writes down how the daemon stands whenever that changes.
 async fn keep_file(home: PathBuf, server: String, mut state: watch::Receiver<State>) {
+    let mut there = None;
     loop {
-        let State { link, trouble } = state.borrow_and_update().clone();
-        let file =
-            DaemonFile { pid: std::process::id(), version: VERSION.to_string(), server: server.clone(), link, trouble };
-        let path = daemon_file(&home);
-        let written = tokio::task::spawn_blocking(move || {
-            let bytes = serde_json::to_vec(&file).unwrap_or_default();
-            write_atomic(&path, &bytes, 0o600)
-        });
-        if let Ok(Err(error)) = written.await {
-            tracing::warn!("{error}");
+        let State { link, trouble, .. } = state.borrow_and_update().clone();
+        let (pid, version, server) = (std::process::id(), VERSION.to_string(), server.clone());
+        let new = Some(DaemonFile { pid, version, server, link, trouble });
+        if there != new {
+            let (path, bytes) = (daemon_file(&home), serde_json::to_vec(&new).unwrap_or_default());
+            let written = tokio::task::spawn_blocking(move || write_atomic(&path, &bytes, 0o600));
+            if let Ok(Err(error)) = written.await {
+                tracing::warn!("{error}");
+            }
+            there = new;
         }
         if state.changed().await.is_err() {
             return;

@@ -110,12 +110,16 @@ pub(super) struct RunArgs {
 Examples:
   makima serve
   MAKIMA_API_KEY=secret makima serve --listen 127.0.0.1:7700 --data /var/lib/makima
+  makima serve --listen 0.0.0.0:7600 --host build.example.com
 
 The token is MAKIMA_API_KEY, else one that is made at the first start and shown once.")]
 pub(super) struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
     pub(super) listen: SocketAddr,
+    /// A name or address by which it is reached from elsewhere; requests for any other are refused
+    #[arg(long = "host", value_name = "NAME")]
+    pub(super) hosts: Vec<String>,
     /// The folder for its data [default: the home folder]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,

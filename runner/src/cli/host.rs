@@ -9,8 +9,9 @@ use makima_control::{Activity, Config, Listen, Server, Token};
 use makima_core::input::Stop;
 use makima_transports::endpoint;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::signals::Signals;
 use crate::config::ConfigFile;
 use crate::home::{Home, HomeError};
 use crate::report::Failure;
@@ -20,10 +21,18 @@ use crate::service::{self, MAX_TASKS, Options, Service, VERSION};
 
 /// For another process that is about to hold the home, or to let go of it.
 const SETTLE: Duration = Duration::from_millis(200);
-const TRIES: u32 = 50;
+
+/// For whoever holds the home to say where its server is.
+const FIND: Duration = Duration::from_secs(20);
 
 /// For the daemon to end its tasks and tell of it, once it was told to stop.
 const STOP: Duration = Duration::from_secs(120);
+
+/// For a server on its way up to say what it is.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Between the last look at whether anybody is left to be served and the end.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// Who does the work.
 pub(super) enum Host {
@@ -46,7 +55,8 @@ impl Host {
     /// # Errors
     /// The home cannot be used; or its daemon works for a server that takes no plans from here.
     pub(super) async fn find(path: &Path, file: &ConfigFile) -> Result<Self, Failure> {
-        for _ in 0..TRIES {
+        let until = Instant::now() + FIND;
+        while Instant::now() < until {
             match Home::open(path) {
                 Ok(home) => return Owner::start(home, file).await.map(|owner| Self::Owner(Box::new(owner))),
                 Err(HomeError::Locked { .. }) => {
@@ -70,12 +80,14 @@ async fn holder(home: &Path) -> Result<Option<Rest>, Failure> {
     let Ok(server) = endpoint(&daemon.server) else { return Ok(None) };
     let known = ServerFile::read(home);
     let known = known.filter(|file| endpoint(&file.url).is_ok_and(|there| there.origin() == server.origin()));
-    let key = known.as_ref().map(|file| file.token.clone()).or_else(|| std::env::var("MAKIMA_API_KEY").ok());
+    // A key goes unencrypted to this machine only.
+    let given = std::env::var("MAKIMA_API_KEY").ok().filter(|_| server.is_encrypted() || server.is_loopback());
+    let key = known.as_ref().map(|file| file.token.clone()).or(given);
     let rest = Rest::new(&server, key.unwrap_or_default())?;
-    match rest.info().await {
-        Ok(info) if info.server == "makima" => Ok(Some(rest)),
+    match timeout(ANSWER, rest.info()).await {
+        Ok(Ok(info)) if info.server == "makima" => Ok(Some(rest)),
         // Ours, and on its way: up or down.
-        Err(RestError::Away { .. }) if known.is_some() => Ok(None),
+        Err(_) | Ok(Err(RestError::Away { .. })) if known.is_some() => Ok(None),
         _ => Err(foreign(home, &daemon.server, daemon.pid)),
     }
 }
@@ -94,6 +106,8 @@ pub(super) struct Owner {
     home: PathBuf,
     /// None where `makima serve` runs on this home already.
     server: Option<(Server, ServerFile)>,
+    /// What that has to do.
+    activity: Option<watch::Receiver<Activity>>,
     service: Service,
 }
 
@@ -103,7 +117,7 @@ impl Owner {
         let (url, token, server) = match running(&path).await {
             Some(found) => (found.url, found.token, None),
             None => {
-                let (server, file) = start_server(&path, loopback(0)).await?;
+                let (server, file) = start_server(&path, loopback(0), Vec::new()).await?;
                 (file.url.clone(), file.token.clone(), Some((server, file)))
             }
         };
@@ -117,12 +131,41 @@ impl Owner {
             once: false,
             file: file.clone(),
         })?;
-        Ok(Self { rest, home: path, server, service })
+        let activity = server.as_ref().map(|(server, _)| server.activity());
+        Ok(Self { rest, home: path, server, activity, service })
     }
 
-    /// What the server has to do. None where the server is not ours to end.
-    pub(super) fn activity(&self) -> Option<watch::Receiver<Activity>> {
-        self.server.as_ref().map(|(server, _)| server.activity())
+    /// How many tasks are under way here, and how many people follow one.
+    pub(super) fn busy(&self) -> (usize, usize) {
+        match &self.activity {
+            Some(activity) => {
+                let Activity { unfinished, followers, .. } = *activity.borrow();
+                (unfinished, followers)
+            }
+            // Who gives plans to a server of its own is not seen here; what the daemon makes of them is.
+            None => (self.service.state.borrow().untold, 0),
+        }
+    }
+
+    /// Waits until that may have changed. False where it cannot any more.
+    pub(super) async fn changed(&mut self) -> bool {
+        match &mut self.activity {
+            Some(activity) => activity.changed().await.is_ok(),
+            None => self.service.state.changed().await.is_ok(),
+        }
+    }
+
+    /// Whether nobody needs this process any more. Then it takes no more plans.
+    pub(super) async fn is_free(&mut self) -> bool {
+        // Somebody may be between two requests.
+        if self.busy() != (0, 0) || timeout(LINGER, self.changed()).await.is_ok_and(|changed| changed) {
+            return false;
+        }
+        if self.server.is_some() {
+            return true;
+        }
+        self.service.stop(Stop::IfIdle);
+        timeout(LINGER, self.service.ended()).await.is_ok()
     }
 
     /// Tells the daemon to end what it does.
@@ -132,14 +175,20 @@ impl Owner {
 
     /// Ends the server, which has nothing more to be told, then the daemon. In this order: a plan that comes in at
     /// the last moment is not refused by a daemon that is about to end; it is kept for whoever comes next.
-    pub(super) async fn end(mut self) {
+    pub(super) async fn end(mut self, signals: &mut Signals) {
         if let Some((server, file)) = self.server {
             file.remove(&self.home);
             server.shutdown().await;
         }
         self.service.stop(Stop::Graceful);
-        if timeout(STOP, self.service.ended()).await.is_err() {
-            tracing::error!("the daemon does not end");
+        let limit = sleep(STOP);
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                _ = self.service.ended() => return,
+                _ = signals.next() => self.service.stop(Stop::Forced),
+                () = &mut limit => return tracing::error!("the daemon does not end"),
+            }
         }
     }
 }
@@ -153,17 +202,26 @@ pub(super) async fn running(home: &Path) -> Option<ServerFile> {
 }
 
 /// Starts the embedded server with its data in `data`, and says in the home where it is.
-pub(super) async fn start_server(data: &Path, listen: SocketAddr) -> Result<(Server, ServerFile), Failure> {
+/// It answers to this machine's own names, to the address that it listens on, and to `hosts`.
+pub(super) async fn start_server(
+    data: &Path,
+    listen: SocketAddr,
+    mut hosts: Vec<String>,
+) -> Result<(Server, ServerFile), Failure> {
     let (token, _) = server_file::token(data)?;
+    hosts.push(listen.ip().to_string());
     let config = Config {
         listen: Listen::Address(listen),
         data: data.join("control.db"),
         token: Token::new(&token),
-        hosts: Vec::new(),
+        hosts,
         version: VERSION.to_string(),
     };
     let server = Server::start(config).await.map_err(|error| Failure::unusable(error.to_string()))?;
-    let address = server.address();
+    let mut address = server.address();
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
     let file = ServerFile { url: format!("http://{address}"), token, pid: std::process::id() };
     file.write(data).map_err(|error| Failure::unusable(error.to_string()))?;
     Ok((server, file))

@@ -13,6 +13,7 @@ mod show;
 mod signals;
 mod status;
 mod task;
+mod work;
 
 use std::process::ExitCode;
 

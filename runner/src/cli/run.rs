@@ -2,33 +2,21 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::time::Duration;
 
 use console::style;
-use makima_core::input::Stop;
-use makima_core::policy::{counted, task_name};
+use makima_core::policy::task_name;
 use makima_core::protocol::SpawnTask;
-use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::args::{OnComplete, RunArgs};
 use super::follow::{Manner, View};
-use super::host::{Host, Owner};
+use super::host::Host;
 use super::print;
 use super::repo::Repo;
-use super::signals::{Asked, Signals};
+use super::work::Work;
 use crate::config::{self, ConfigFile};
-use crate::edge;
-use crate::events::{Event, Events};
 use crate::report::{FAILED, Failure, INTERRUPTED};
-use crate::rest::{RestError, Task};
-use crate::roots;
-
-/// Times that a server which went away is looked for again.
-const RECOVERIES: u32 = 20;
-
-/// Between the last look at whether anybody is left to be served and the end.
-const LINGER: Duration = Duration::from_millis(50);
+use crate::rest::Task;
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
@@ -57,177 +45,16 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         (_, true) => Manner::Raw,
         _ => Manner::Plain,
     };
-    let mut follower = Follower { home: &home, file: &file, task, signals: Signals::new()?, asked: 0, last: None };
-    follower.run(&repo, manner).await
-}
-
-/// Follows one task to its end, whoever does the work.
-struct Follower<'a> {
-    home: &'a Path,
-    file: &'a ConfigFile,
-    task: SpawnTask,
-    signals: Signals,
-    /// How often a person has asked for the end.
-    asked: u32,
-    /// The newest event that was seen.
-    last: Option<String>,
-}
-
-/// How following came to its end.
-enum Followed {
-    /// The task has ended.
-    Ended(Box<Task>),
-    /// The server went away.
-    Lost(String),
-}
-
-impl Follower<'_> {
-    async fn run(&mut self, repo: &Repo, manner: Manner) -> Result<(), Failure> {
-        let mut given = false;
-        let mut view = None;
-        for _ in 0..RECOVERIES {
-            let host = Host::find(self.home, self.file).await?;
-            if let Some(local) = &repo.local {
-                roots::allow(self.home, local).map_err(|error| Failure::unusable(error.to_string()))?;
-            }
-            match host.rest().create(&self.task).await {
-                Ok(()) => {}
-                // Its server is about to end: another look finds another, or none.
-                Err(RestError::Away { .. }) => {
-                    sleep(LINGER).await;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            let view = view.get_or_insert_with(|| View::new(manner, &self.task.task_name));
-            if !given {
-                given = true;
-                self.introduce(repo, view);
-            }
-            match self.follow(&host, view).await {
-                Followed::Ended(task) => {
-                    view.end();
-                    let result = conclude(view, &task, repo, self.home, self.asked > 0);
-                    if let Host::Owner(owner) = host {
-                        self.serve_the_others(*owner).await;
-                    }
-                    return result;
-                }
-                Followed::Lost(why) => view.note(&format!("{why}; looking for it again")),
-            }
-        }
-        Err(Failure::failed("the server went away and does not come back")
-            .hint(format!("the task goes on if its daemon runs: makima task show {}", self.task.task_id)))
+    let mut work = Work::new(&home, &file, &repo, task, manner)?;
+    let mut host = None;
+    let result = match work.run(&mut host).await {
+        Ok(task) => conclude(&work.view, &task, &repo, &home, work.is_asked()),
+        Err(failure) => Err(failure),
+    };
+    if let Some(Host::Owner(owner)) = host {
+        work.leave(*owner).await;
     }
-
-    fn introduce(&self, repo: &Repo, view: &mut View) {
-        if view.manner() == Manner::Raw {
-            return;
-        }
-        let base = repo.base.as_deref().map(|base| format!(" at {}", base.get(..10).unwrap_or(base)));
-        let name = print::tame(&self.task.task_name);
-        view.note(&format!(
-            "{} on {}{}",
-            style(name).bold().for_stderr(),
-            print::tame(&edge::shown(&repo.url)),
-            base.unwrap_or_default()
-        ));
-        view.note(&format!("task {}", self.task.task_id));
-        if repo.uncommitted > 0 {
-            let files = counted(repo.uncommitted as u64, "file");
-            view.note(&format!("{files} with uncommitted changes: left out, and left as they are"));
-        }
-    }
-
-    async fn follow(&mut self, host: &Host, view: &mut View) -> Followed {
-        let id = self.task.task_id;
-        let response = match host.rest().events(id, self.last.as_deref()).await {
-            Ok(response) => response,
-            Err(error) => return Followed::Lost(error.to_string()),
-        };
-        let mut events = Events::new(response, self.last.take());
-        let followed = loop {
-            let next = tokio::select! {
-                next = events.next() => next,
-                asked = self.signals.next() => {
-                    self.interrupt(asked, host, view).await;
-                    continue;
-                }
-            };
-            match next {
-                Ok(Some(event)) => {
-                    view.show(&event);
-                    if let Event::End(task) = event {
-                        break Followed::Ended(task);
-                    }
-                    if view.unread && self.asked == 0 {
-                        view.note("nobody reads the output any more");
-                        self.interrupt(Asked::Interrupt, host, view).await;
-                    }
-                }
-                Ok(None) => break Followed::Lost("the server ended the stream".to_string()),
-                Err(error) => break Followed::Lost(host.rest().away(&error).to_string()),
-            }
-        };
-        self.last = events.last;
-        followed
-    }
-
-    /// A person wants it to end: this task, and no other. The first time it is asked, the second time killed.
-    async fn interrupt(&mut self, asked: Asked, host: &Host, view: &mut View) {
-        self.asked = self.asked.saturating_add(1);
-        let graceful = self.asked == 1;
-        if let (Asked::Terminate, Host::Owner(owner)) = (asked, host) {
-            view.note("ending: what has been done is committed");
-            owner.stop(if graceful { Stop::Graceful } else { Stop::Forced });
-        }
-        view.note(if graceful {
-            "interrupting the task; what it has done is committed. Ctrl-C again kills it"
-        } else {
-            "killing the task; what it has done is committed"
-        });
-        // A task that has just ended says so by itself.
-        let _ = host.rest().interrupt(self.task.task_id, graceful).await;
-    }
-
-    /// Others may have given their plans to this process: it stays until the last of them is served.
-    async fn serve_the_others(&mut self, owner: Owner) {
-        if let Some(mut activity) = owner.activity() {
-            let mut told = false;
-            let mut asked = 0;
-            loop {
-                let (tasks, followers) = {
-                    let now = activity.borrow_and_update();
-                    (now.unfinished, now.followers)
-                };
-                if tasks == 0 && followers == 0 {
-                    // Somebody may be between two requests.
-                    if timeout(LINGER, activity.changed()).await.is_err() {
-                        break;
-                    }
-                    continue;
-                }
-                if !told && tasks > 0 {
-                    told = true;
-                    let others =
-                        if tasks == 1 { "1 other task is".to_string() } else { format!("{tasks} other tasks are") };
-                    print::note(&format!("{others} still under way here; waiting"));
-                }
-                tokio::select! {
-                    changed = activity.changed() => if changed.is_err() { break },
-                    _ = self.signals.next() => {
-                        asked += 1;
-                        if asked == 1 {
-                            print::note("Ctrl-C again interrupts the other tasks too");
-                        } else {
-                            owner.stop(if asked == 2 { Stop::Graceful } else { Stop::Forced });
-                        }
-                    }
-                }
-            }
-        }
-        owner.end().await;
-    }
+    result
 }
 
 /// Tells how it ended, and what to do now.

@@ -29,9 +29,13 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         ))
         .hint("use that one, or give --data another folder"));
     }
+    if args.listen.ip().is_unspecified() && args.hosts.is_empty() {
+        return Err(Failure::unusable(format!("nobody elsewhere could use a server on {}", args.listen))
+            .hint("say by which name it is reached: --host NAME, once for each; or listen on one address"));
+    }
     let mut signals = Signals::new()?;
     let (token, origin) = server_file::token(&data)?;
-    let (server, file) = start_server(&data, args.listen).await.inspect_err(|_| {
+    let (server, file) = start_server(&data, args.listen, args.hosts.clone()).await.inspect_err(|_| {
         if origin == Origin::New {
             // It was not shown, and is to be shown once.
             let _ = std::fs::remove_file(server_file::token_file(&data));
@@ -41,6 +45,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         file.write(&home).map_err(|error| Failure::unusable(error.to_string()))?;
     }
     print::note(&format!("makima serves on {}", style(&file.url).bold().for_stderr()));
+    let port = server.address().port();
+    for host in &args.hosts {
+        print::note(&format!("from elsewhere: http://{}:{port}", print::tame(host)));
+    }
     let kept = server_file::token_file(&data);
     match origin {
         Origin::New => print::note(&format!("token (shown once, kept in {}): {token}", kept.display())),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use crate::support::{Done, Fleet, Place, SOON};
+use crate::support::{Done, Fleet, Place, SOON, status_as};
 
 /// The keys of a task, in their order.
 const TASK: [&str; 8] = ["id", "name", "status", "success", "error", "branch", "createdAt", "endedAt"];
@@ -199,4 +199,20 @@ fn a_task_command_without_a_server_says_what_to_do() {
     drop(done.noted(&["the server at http://127.0.0.1:1 is not reached", "makima serve"]));
     let open = place.makima(["task", "list", "--server", "http://192.0.2.1"]).env("MAKIMA_API_KEY", "k").done().code(2);
     drop(open.noted(&["unencrypted", "--insecure"]));
+}
+
+#[test]
+fn a_server_answers_to_the_names_that_it_was_given_and_to_no_other() {
+    let place = Place::new();
+    let refused = call(&place, &["serve", "--listen", "0.0.0.0:0"]).code(2);
+    drop(refused.noted(&["nobody elsewhere", "--host NAME"]));
+    let serve = place.makima(["serve", "--listen", "0.0.0.0:0", "--host", "build.example"]).start();
+    serve.notes("from elsewhere: http://build.example:");
+    let text = fs::read_to_string(place.home().join("server.json")).expect("it says where it is");
+    let file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let (url, token) = (file["url"].as_str().expect("a text"), file["token"].as_str().expect("a text"));
+    let status = |host| status_as(url, host, token, "/api/v1/tasks");
+    assert_eq!([status("build.example:7600"), status("localhost"), status("evil.example")], [200, 200, 421]);
+    drop(call(&place, &["task", "list"]).code(0));
+    serve.terminate().code(0);
 }

@@ -202,3 +202,81 @@ fn with_a_server_but_no_daemon_on_this_home_run_works_for_that_server() {
     assert_eq!(tasks.as_array().map(Vec::len), Some(1), "{tasks}");
     fleet.serve.terminate().code(0);
 }
+
+/// The server is somebody else's, so nobody tells the first run of the second but its own daemon.
+#[test]
+fn with_a_server_of_its_own_the_first_run_stays_for_the_second() {
+    let place = Place::new();
+    let repo = place.repo();
+    let fleet = Fleet::start(&place);
+    fleet.daemon.terminate().code(0);
+    let mut first = start(&place, &repo, "one");
+    let second = start(&place, &repo, "two");
+    release(&place, "one");
+    first.notes("1 other task is still under way here");
+    assert!(first.is_running());
+    release(&place, "two");
+    assert_eq!(second.wait(SOON).code(0).out(), "up\ngone\n");
+    first.wait(SOON).code(0);
+    assert!(delivered(&repo, "two"));
+    fleet.serve.terminate().code(0);
+}
+
+#[test]
+fn a_server_that_ends_under_a_run_is_waited_for() {
+    let place = Place::new();
+    let repo = place.repo();
+    let fleet = Fleet::start(&place);
+    fleet.daemon.terminate().code(0);
+    let run = start(&place, &repo, "one");
+    fleet.serve.terminate().code(0);
+    run.notes("looking for it again");
+    release(&place, "one");
+    let address = fleet.url.strip_prefix("http://").expect("a URL");
+    let serve = place.makima(["serve", "--listen", address]).start();
+    assert_eq!(run.wait(SOON).code(0).out(), "up\ngone\n");
+    assert!(delivered(&repo, "one"));
+    serve.terminate().code(0);
+}
+
+#[test]
+fn a_server_that_does_not_come_back_leaves_no_agent_and_the_work_is_kept() {
+    let place = Place::new();
+    let repo = place.repo();
+    let fleet = Fleet::start(&place);
+    fleet.daemon.terminate().code(0);
+    let run = start(&place, &repo, "one");
+    fleet.serve.terminate().code(0);
+    run.notes("looking for it again");
+    run.ctrl_c();
+    run.wait(SOON).code(130);
+    assert!(delivered(&repo, "one"));
+    place.assert_nothing_runs();
+}
+
+#[test]
+fn where_the_daemon_ends_and_none_comes_a_run_takes_its_place() {
+    let place = Place::new();
+    let repo = place.repo();
+    let fleet = Fleet::start(&place);
+    let run = start(&place, &repo, "one");
+    drop(fleet.daemon.kill());
+    run.wait(SOON).code(1).noted(&["the daemon that worked on it has ended", "daemon was killed"]);
+    assert!(delivered(&repo, "one"));
+    fleet.serve.terminate().code(0);
+}
+
+#[test]
+fn ctrl_c_ends_the_search_for_whoever_holds_the_home() {
+    let place = Place::new();
+    let repo = place.repo();
+    place.run(&repo, &["true"]).done().code(0);
+    let lock = fs::File::options().write(true).open(place.home().join("lock")).expect("it is there");
+    lock.lock().expect("nobody has it");
+    fs::write(place.home().join("lock"), std::process::id().to_string()).expect("it is ours");
+    let mut run = place.run(&repo, &["true"]).start();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(run.is_running());
+    run.ctrl_c();
+    run.wait(SOON).code(130).noted(&["nothing was started"]);
+}

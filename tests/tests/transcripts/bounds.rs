@@ -1,7 +1,7 @@
 //! What happens at the bounds: of waiting, of retrying, of a daemon's one session.
 
 use insta::assert_snapshot;
-use makima_core::input::{ExitStatus, Leftover, LinkCause, Outcome, Stage, Stream};
+use makima_core::input::{ExitStatus, Leftover, LinkCause, Outcome, Stage, Stop, Stream};
 use makima_core::limits;
 use makima_core::protocol::{SendMessage, SpawnTask};
 use uuid::Uuid;
@@ -126,5 +126,23 @@ fn once_leaves_no_agent_behind() {
     script.done("conclude");
     script.until_connect();
     script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
+    assert_snapshot!(script.text());
+}
+
+/// Whoever is not needed leaves; whoever was given a task in that moment stays.
+#[test]
+fn leaving_if_idle() {
+    let mut script = Script::running();
+    script.stop(Stop::IfIdle);
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.answer("commit", "ok", committed());
+    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.done("conclude");
+    script.stop(Stop::IfIdle);
+    script.pong();
+    script.pong();
+    script.hush();
+    script.stop(Stop::IfIdle);
     assert_snapshot!(script.text());
 }

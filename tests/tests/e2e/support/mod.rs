@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use binary::makima as binary;
 pub(crate) use fleet::Fleet;
+pub(crate) use http::status_as;
 pub(crate) use place::{Place, processes_with};
 pub(crate) use proc::{Call, Done, Proc, mounts};
 pub(crate) use repo::Repo;

@@ -1,0 +1,252 @@
+//! One task of `makima run`, from finding who does the work to its end; whatever becomes of the server meanwhile.
+
+use std::path::Path;
+use std::time::Duration;
+
+use console::style;
+use makima_core::input::Stop;
+use makima_core::policy::counted;
+use makima_core::protocol::SpawnTask;
+use tokio::time::{interval, sleep};
+
+use super::follow::{Manner, View};
+use super::host::{Host, Owner};
+use super::print;
+use super::repo::Repo;
+use super::signals::{Asked, Signals};
+use crate::config::ConfigFile;
+use crate::edge;
+use crate::events::{Event, Events};
+use crate::home::is_held;
+use crate::report::{Failure, INTERRUPTED};
+use crate::rest::{RestError, Task};
+use crate::roots;
+
+/// Times in a row that a server which went away is looked for again.
+const RECOVERIES: u32 = 20;
+
+/// Before the first of those; doubled for each up to the last.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether there still is a daemon.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Looks in a row that found none before its place is taken: one that was killed may be started again.
+const ALONE: u32 = 5;
+
+/// Follows one task to its end, whoever does the work.
+pub(super) struct Work<'a> {
+    home: &'a Path,
+    file: &'a ConfigFile,
+    repo: &'a Repo,
+    task: SpawnTask,
+    signals: Signals,
+    /// What people see of it.
+    pub(super) view: View,
+    introduced: bool,
+    /// How often a person has asked for the end.
+    asked: u32,
+    /// The newest event that was seen.
+    last: Option<String>,
+    /// The server is gone for good.
+    lost: bool,
+}
+
+/// How following came to its end.
+enum Followed {
+    /// The task has ended.
+    Ended(Box<Task>),
+    /// The server or the daemon went away.
+    Lost {
+        /// For people.
+        why: String,
+        /// Something was heard of the task before.
+        heard: bool,
+    },
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        home: &'a Path,
+        file: &'a ConfigFile,
+        repo: &'a Repo,
+        task: SpawnTask,
+        manner: Manner,
+    ) -> Result<Self, Failure> {
+        let (signals, view) = (Signals::new()?, View::new(manner, &task.task_name));
+        Ok(Self { home, file, repo, task, signals, view, introduced: false, asked: 0, last: None, lost: false })
+    }
+
+    /// Whether a person asked for the end.
+    pub(super) const fn is_asked(&self) -> bool {
+        self.asked > 0
+    }
+
+    /// Gives the task to whoever does the work, and follows it to its end. A host that is ours stays in `host`,
+    /// also where this fails: there may be others who need it, and its agents have to be ended.
+    pub(super) async fn run(&mut self, host: &mut Option<Host>) -> Result<Box<Task>, Failure> {
+        let result = self.try_run(host).await;
+        self.view.end();
+        result
+    }
+
+    async fn try_run(&mut self, host: &mut Option<Host>) -> Result<Box<Task>, Failure> {
+        let mut tries = 0;
+        while tries < RECOVERIES {
+            let host = self.host(host).await?;
+            match host.rest().create(&self.task).await {
+                Ok(()) => match self.follow(host).await {
+                    Followed::Ended(task) => return Ok(task),
+                    Followed::Lost { why, heard } => {
+                        tries = if heard { 0 } else { tries };
+                        self.view.note(&format!("{why}; looking for it again"));
+                    }
+                },
+                // Its server is about to end: another look finds another, or none.
+                Err(RestError::Away { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::select! {
+                () = sleep(LONGEST_PAUSE.min(PAUSE * (1 << tries.min(10)))) => tries += 1,
+                _ = self.signals.next() => {
+                    self.lost = true;
+                    self.asked += 1;
+                    return Err(Failure::silent(INTERRUPTED));
+                }
+            }
+        }
+        self.lost = true;
+        Err(Failure::failed("the server went away and does not come back")
+            .hint(format!("the task goes on if its daemon runs: makima task show {}", self.task.task_id)))
+    }
+
+    /// Who does the work: whoever did before, if that is us; else whoever is found.
+    async fn host<'h>(&mut self, host: &'h mut Option<Host>) -> Result<&'h Host, Failure> {
+        if !matches!(host, Some(Host::Owner(_))) {
+            let found = tokio::select! {
+                found = Host::find(self.home, self.file) => found?,
+                _ = self.signals.next() => {
+                    self.view.note(if self.introduced { "no longer followed" } else { "nothing was started" });
+                    return Err(Failure::silent(INTERRUPTED));
+                }
+            };
+            *host = Some(found);
+            if let Some(local) = &self.repo.local {
+                roots::allow(self.home, local).map_err(|error| Failure::unusable(error.to_string()))?;
+            }
+        }
+        host.as_ref().ok_or_else(|| Failure::unusable("nobody does the work"))
+    }
+
+    fn introduce(&mut self) {
+        if std::mem::replace(&mut self.introduced, true) || self.view.manner() == Manner::Raw {
+            return;
+        }
+        let base = self.repo.base.as_deref().map(|base| format!(" at {}", base.get(..10).unwrap_or(base)));
+        let name = print::tame(&self.task.task_name);
+        self.view.note(&format!(
+            "{} on {}{}",
+            style(name).bold().for_stderr(),
+            print::tame(&edge::shown(&self.repo.url)),
+            base.unwrap_or_default()
+        ));
+        self.view.note(&format!("task {}", self.task.task_id));
+        if self.repo.uncommitted > 0 {
+            let files = counted(self.repo.uncommitted as u64, "file");
+            self.view.note(&format!("{files} with uncommitted changes: left out, and left as they are"));
+        }
+    }
+
+    async fn follow(&mut self, host: &Host) -> Followed {
+        self.introduce();
+        let response = match host.rest().events(self.task.task_id, self.last.as_deref()).await {
+            Ok(response) => response,
+            Err(error) => return Followed::Lost { why: error.to_string(), heard: false },
+        };
+        let mut events = Events::new(response, self.last.take());
+        let mut look = interval(LOOK);
+        let (mut heard, mut alone) = (false, 0);
+        let lost = |why, heard| Followed::Lost { why, heard };
+        let followed = loop {
+            let next = tokio::select! {
+                next = events.next() => next,
+                asked = self.signals.next() => {
+                    self.interrupt(asked, host).await;
+                    continue;
+                }
+                _ = look.tick(), if matches!(host, Host::Guest(_)) => {
+                    alone = if is_held(self.home) { 0 } else { alone + 1 };
+                    if alone < ALONE {
+                        continue;
+                    }
+                    break lost("the daemon that worked on it has ended".to_string(), heard);
+                }
+            };
+            match next {
+                Ok(Some(event)) => {
+                    heard = true;
+                    self.view.show(&event);
+                    if let Event::End(task) = event {
+                        break Followed::Ended(task);
+                    }
+                    if self.view.unread && self.asked == 0 {
+                        self.view.note("nobody reads the output any more");
+                        self.interrupt(Asked::Interrupt, host).await;
+                    }
+                }
+                Ok(None) => break lost("the server ended the stream".to_string(), heard),
+                Err(error) => break lost(host.rest().away(&error).to_string(), heard),
+            }
+        };
+        self.last = events.last;
+        followed
+    }
+
+    /// A person wants it to end: this task, and no other. The first time it is asked, the second time killed.
+    async fn interrupt(&mut self, asked: Asked, host: &Host) {
+        self.asked = self.asked.saturating_add(1);
+        let graceful = self.asked == 1;
+        if let (Asked::Terminate, Host::Owner(owner)) = (asked, host) {
+            self.view.note("ending: what has been done is committed");
+            owner.stop(if graceful { Stop::Graceful } else { Stop::Forced });
+        }
+        self.view.note(if graceful {
+            "interrupting the task; what it has done is committed. Ctrl-C again kills it"
+        } else {
+            "killing the task; what it has done is committed"
+        });
+        // A task that has just ended says so by itself.
+        let _ = host.rest().interrupt(self.task.task_id, graceful).await;
+    }
+
+    /// Others may have given their plans to this process: it stays until the last of them is served. Where the
+    /// server is gone, nobody can.
+    pub(super) async fn leave(&mut self, mut owner: Owner) {
+        let (mut told, mut asked) = (false, 0);
+        while !self.lost && !owner.is_free().await {
+            let (tasks, followers) = owner.busy();
+            if (tasks, followers) == (0, 0) {
+                continue;
+            }
+            if !told && tasks > 0 {
+                told = true;
+                let others =
+                    if tasks == 1 { "1 other task is".to_string() } else { format!("{tasks} other tasks are") };
+                print::note(&format!("{others} still under way here; waiting"));
+            }
+            tokio::select! {
+                changed = owner.changed() => if !changed { break },
+                _ = self.signals.next() => {
+                    asked += 1;
+                    if asked == 1 {
+                        print::note("Ctrl-C again interrupts the other tasks too");
+                    } else {
+                        owner.stop(if asked == 2 { Stop::Graceful } else { Stop::Forced });
+                    }
+                }
+            }
+        }
+        owner.end(&mut self.signals).await;
+    }
+}
