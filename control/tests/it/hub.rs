@@ -14,21 +14,7 @@ pub(crate) fn task(n: u128) -> Uuid {
 }
 
 pub(crate) fn spawn(n: u128) -> SpawnTask {
-    SpawnTask {
-        task_id: task(n),
-        task_name: format!("Task {n}"),
-        plan: "do it".to_owned(),
-        repo_url: None,
-        base_branch: None,
-        target_branch: None,
-        parent_task_id: None,
-        depth: 0,
-        is_orchestrator: false,
-        target_repo_path: None,
-        completion_action: None,
-        continue_from_task_id: None,
-        copy_files: None,
-    }
+    SpawnTask { task_name: format!("Task {n}"), ..SpawnTask::new(task(n), "do it".to_owned()) }
 }
 
 struct Bench {

@@ -170,3 +170,25 @@ super::wire! {
         }
     }
 }
+
+impl SpawnTask {
+    /// A task at the top for this plan, and nothing more said of it.
+    #[must_use]
+    pub const fn new(task_id: Uuid, plan: String) -> Self {
+        Self {
+            task_id,
+            task_name: String::new(),
+            plan,
+            repo_url: None,
+            base_branch: None,
+            target_branch: None,
+            parent_task_id: None,
+            depth: 0,
+            is_orchestrator: false,
+            target_repo_path: None,
+            completion_action: None,
+            continue_from_task_id: None,
+            copy_files: None,
+        }
+    }
+}

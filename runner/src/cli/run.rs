@@ -38,7 +38,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         repo_url: Some(repo.url.clone()),
         base_branch: repo.base.clone(),
         completion_action: Some(action.as_str().to_string()),
-        ..top_level(plan)
+        ..SpawnTask::new(Uuid::now_v7(), plan)
     };
     let manner = match (args.json, args.raw) {
         (true, _) => Manner::Json,
@@ -136,23 +136,4 @@ pub(super) fn read_plan(words: &[String], file: Option<&Path>) -> Result<String,
         return Err(Failure::unusable("the plan is empty").hint("write what the agent is to do"));
     }
     Ok(plan)
-}
-
-/// A new task at the top for this plan, and nothing more said of it.
-pub(super) fn top_level(plan: String) -> SpawnTask {
-    SpawnTask {
-        task_id: Uuid::now_v7(),
-        task_name: String::new(),
-        plan,
-        repo_url: None,
-        base_branch: None,
-        target_branch: None,
-        parent_task_id: None,
-        depth: 0,
-        is_orchestrator: false,
-        target_repo_path: None,
-        completion_action: None,
-        continue_from_task_id: None,
-        copy_files: None,
-    }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::args::{CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand};
 use super::daemon::choose;
 use super::follow::{Manner, View};
-use super::run::{read_plan, top_level};
+use super::run::read_plan;
 use super::{print, show};
 use crate::config::{self, ConfigFile};
 use crate::events::{Event, Events};
@@ -40,7 +40,7 @@ async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
         repo_url: args.repo.map(absolute),
         base_branch: args.base,
         completion_action: args.on_complete.map(OnComplete::as_str).map(ToString::to_string),
-        ..top_level(read_plan(&args.plan, None)?)
+        ..SpawnTask::new(Uuid::now_v7(), read_plan(&args.plan, None)?)
     };
     let id = task.task_id;
     rest.create(&task).await?;

@@ -59,19 +59,9 @@ impl Daemon {
     pub(crate) fn spawn(&mut self, plan: &str, repository: Option<&Path>) -> Result<(Uuid, u64), Failure> {
         let task_id = Uuid::from_u128(u128::from(now()));
         let command = SpawnTask {
-            task_id,
             task_name: "bench".to_owned(),
-            plan: plan.to_owned(),
             repo_url: repository.map(|path| path.to_string_lossy().into_owned()),
-            base_branch: None,
-            target_branch: None,
-            parent_task_id: None,
-            depth: 0,
-            is_orchestrator: false,
-            target_repo_path: None,
-            completion_action: None,
-            continue_from_task_id: None,
-            copy_files: None,
+            ..SpawnTask::new(task_id, plan.to_owned())
         };
         let command = command.into();
         let asked = now();

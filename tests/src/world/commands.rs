@@ -98,19 +98,5 @@ const REFUSED: TaskId = task_id(TASKS + 1);
 
 /// A task without anything that it could do without.
 fn plain(task: TaskId) -> SpawnTask {
-    SpawnTask {
-        task_id: task.0,
-        task_name: String::new(),
-        plan: "do something".to_string(),
-        repo_url: None,
-        base_branch: None,
-        target_branch: None,
-        parent_task_id: None,
-        depth: 0,
-        is_orchestrator: false,
-        target_repo_path: None,
-        completion_action: None,
-        continue_from_task_id: None,
-        copy_files: None,
-    }
+    SpawnTask::new(task.0, "do something".to_string())
 }

@@ -18,19 +18,10 @@ pub(crate) const fn task(n: u8) -> Uuid {
 /// What one task is asked for with.
 pub(crate) fn spawn(n: u8) -> SpawnTask {
     SpawnTask {
-        task_id: task(n),
         task_name: "Fix it".to_string(),
-        plan: "make".to_string(),
         repo_url: Some("/repo".to_string()),
-        base_branch: None,
-        target_branch: None,
-        parent_task_id: None,
-        depth: 0,
-        is_orchestrator: false,
-        target_repo_path: None,
         completion_action: Some("branch".to_string()),
-        continue_from_task_id: None,
-        copy_files: None,
+        ..SpawnTask::new(task(n), "make".to_string())
     }
 }
 
