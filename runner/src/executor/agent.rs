@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use makima_core::effect::{Arg, Launch};
 use makima_core::id::TaskId;
@@ -12,12 +13,13 @@ use makima_core::policy;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-use super::Hands;
+use super::answer::CANCELLED;
+use super::cancel::Cancel;
 use super::pump::Pump;
 use super::record::{Folder, Identity, Intent, now};
 use super::report::Report;
 use super::tree::{MARK, Tree};
-use super::{group, log, proc};
+use super::{Hands, blocking, group, log, proc};
 use crate::launcher::{NO_GROUP, Orders, WORD};
 
 /// An agent that runs.
@@ -42,7 +44,13 @@ pub(super) struct Seat {
 
 impl Seat {
     /// Lets a process take its seat.
-    pub(super) fn take(hands: &Hands, task: TaskId) -> Result<Self, String> {
+    pub(super) async fn take(hands: &Arc<Hands>, task: TaskId) -> Result<Self, String> {
+        let hands = Arc::clone(hands);
+        blocking(move || Self::take_now(&hands, task)).await?
+    }
+
+    /// Blocks.
+    fn take_now(hands: &Hands, task: TaskId) -> Result<Self, String> {
         let failed = |failure: std::io::Error| format!("no process can be started: {failure}");
         let temporary = Folder::of(&hands.home, task).temporary().map_err(failed)?;
         let report = Report::open(&temporary).map_err(failed)?;
@@ -68,42 +76,89 @@ impl Seat {
     /// Lets it go: it has become nothing.
     pub(super) async fn leave(mut self) {
         let _ = self.child.kill().await;
-        if let Some(group) = &self.group {
+        if let Some(group) = self.group.take() {
             // If it holds on, the end of the task takes it away.
-            let _ = group::remove(group);
+            let _ = blocking(move || group::remove(&group)).await;
         }
     }
 
-    /// Makes it the agent of `task`.
-    pub(super) async fn start(mut self, hands: &Hands, task: TaskId, launch: &Launch) -> Result<Started, String> {
-        let folder = Folder::of(&hands.home, task);
+    /// Makes it the agent of `task`. Cancelled, it becomes nothing, or what it has become is ended.
+    pub(super) async fn start(
+        mut self,
+        hands: &Arc<Hands>,
+        task: TaskId,
+        launch: Launch,
+        cancel: &Cancel,
+    ) -> Result<Started, String> {
         let intent = Intent { nonce: self.nonce.clone(), at: now(), boot: proc::boot(), group: self.group.clone() };
+        let tree = Tree::started(&intent, self.identity);
         let Some(pipes) = self.pipes.take() else { return Err("a pipe is missing".to_owned()) };
-        let begun = async {
-            let orders = orders(hands, task, launch, &folder, &intent)?.bytes()?;
-            log::settle(&folder.log()).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
-            let wrote = folder.start(&intent);
-            wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
-            let (mut stdin, pump) =
-                attach(pipes, &folder).map_err(|failure| format!("its output cannot be read: {failure}"))?;
-            // If the launcher has gone, its report says why.
-            let _ = stdin.write_all(&orders).await;
-            self.report.wait(&mut self.child).await?;
-            Ok((stdin, pump))
+        let ready = {
+            let hands = Arc::clone(hands);
+            blocking(move || Ready::make(&hands, task, &launch, &intent, pipes)).await.flatten()
         };
-        let (stdin, pump) = match begun.await {
-            Ok(begun) => begun,
+        let Ready { mut stdin, pump, orders } = match ready {
+            Ok(ready) => ready,
             Err(why) => {
                 self.leave().await;
                 return Err(why);
             }
         };
-        if let Err(failure) = folder.runs(self.identity) {
+        let begun = async {
+            // If the launcher has gone, its report says why.
+            let _ = stdin.write_all(&orders).await;
+            self.report.wait(&mut self.child).await
+        };
+        let begun = tokio::select! {
+            biased;
+            // First: it gets no orders then.
+            () = cancel.set() => Err(CANCELLED.to_owned()),
+            begun = begun => begun,
+        };
+        if let Err(why) = begun {
+            self.leave().await;
+            // It may have had its orders already, and have begun.
+            let _ = blocking(move || tree.end()).await;
+            pump.finish();
+            return Err(why);
+        }
+        let (folder, identity) = (Folder::of(&hands.home, task), self.identity);
+        if let Err(failure) = blocking(move || folder.runs(identity)).await.map_err(std::io::Error::other).flatten() {
             // Only the next life of the daemon would use it, and it has other marks.
             tracing::warn!("an agent's process cannot be written down: {failure}");
         }
-        let tree = Tree::started(&intent, self.identity);
         Ok(Started { pid: self.identity.pid.unsigned_abs(), child: self.child, stdin, pump, tree })
+    }
+}
+
+impl Started {
+    /// Ends it, with all that it has started.
+    pub(super) async fn end(mut self) {
+        let _ = self.child.kill().await;
+        let tree = self.tree;
+        let _ = blocking(move || tree.end()).await;
+        self.pump.finish();
+    }
+}
+
+/// Everything there for a process to become the agent, and on disk that it is about to.
+struct Ready {
+    stdin: ChildStdin,
+    pump: Pump,
+    orders: Vec<u8>,
+}
+
+impl Ready {
+    /// Blocks.
+    fn make(hands: &Hands, task: TaskId, launch: &Launch, intent: &Intent, pipes: Pipes) -> Result<Self, String> {
+        let folder = Folder::of(&hands.home, task);
+        let orders = orders(hands, task, launch, &folder, intent)?.bytes()?;
+        log::settle(&folder.log()).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
+        let wrote = folder.start(intent);
+        wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
+        let (stdin, pump) =
+            attach(pipes, &folder).map_err(|failure| format!("its output cannot be read: {failure}"))?;
+        Ok(Self { stdin, pump, orders })
     }
 }
 

@@ -10,6 +10,9 @@ use tokio::sync::mpsc;
 use super::cancel::Cancel;
 use super::mask::Secrets;
 
+/// Why something failed that was called off.
+pub(super) const CANCELLED: &str = "it was cancelled";
+
 /// Where answers go out, and which are still owed.
 pub(super) struct Desk {
     events: mpsc::UnboundedSender<Input>,
@@ -82,6 +85,21 @@ impl Answer {
         move |status| {
             if let Some(desk) = desk {
                 desk.send(Input::Exited { id, status });
+            }
+        }
+    }
+
+    /// Done, or failed with what it was about; cancelled, failed at once. What is written then cannot be called
+    /// off: whoever waits for this waits for its end all the same, so that nothing is done beside it.
+    pub(super) async fn done_or_cancelled(self, work: impl Future<Output = std::io::Result<()>>, what: &str) {
+        let cancel = Arc::clone(&self.cancel);
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            result = &mut work => self.done(result, what),
+            () = cancel.set() => {
+                self.give(Outcome::Failed(CANCELLED.to_owned()));
+                let _ = work.await;
             }
         }
     }

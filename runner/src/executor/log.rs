@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fs_err as fs;
@@ -31,6 +31,8 @@ use super::mask::{Ending, Masker, Secrets, cut_character};
 pub(super) const HEAD: usize = 9;
 /// The most that a record holds, and about the most that a chunk does.
 pub(super) const RECORD_MAX: usize = 64 * 1024;
+/// How much of what was written last is sure to be in memory.
+const AT_HAND: u64 = 1024 * 1024;
 
 /// The head of a record.
 pub(super) fn head(stream: Stream, time: u32, length: u32) -> [u8; HEAD] {
@@ -83,6 +85,19 @@ impl Shared {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.grown.notify_waiters();
+    }
+
+    /// Ready once it is closed.
+    pub(super) async fn closed(&self) {
+        loop {
+            let grown = self.grown();
+            tokio::pin!(grown);
+            grown.as_mut().enable();
+            if self.is_closed() {
+                return;
+            }
+            grown.await;
+        }
     }
 
     /// Told when it has grown or was closed. To be enabled before looking.
@@ -184,8 +199,12 @@ impl Memory {
 /// Reads a log in chunks. It knows where it is; going elsewhere costs a walk from the beginning.
 #[derive(Debug)]
 pub(super) struct Reader {
+    path: PathBuf,
+    /// Open while the log grows; then only while a chunk is read, as the logs of many ended tasks may wait for
+    /// a server that is away.
     file: Option<File>,
     secrets: Secrets,
+    /// Empty while the file is not open.
     buffer: Vec<u8>,
     at: Place,
     memory: Memory,
@@ -220,27 +239,50 @@ impl Piece {
 }
 
 impl Reader {
-    pub(super) fn new(path: &Path, secrets: Secrets) -> io::Result<Self> {
-        let file = match fs::File::open(path) {
-            Ok(file) => Some(file.into_parts().0),
-            Err(failure) if failure.kind() == io::ErrorKind::NotFound => None,
-            Err(failure) => return Err(failure),
-        };
-        let buffer = vec![0; RECORD_MAX + HEAD];
-        Ok(Self { file, secrets, buffer, at: Place::default(), memory: Memory::default() })
+    pub(super) fn new(path: PathBuf, secrets: Secrets) -> Self {
+        Self { path, file: None, secrets, buffer: Vec::new(), at: Place::default(), memory: Memory::default() }
     }
 
-    /// Whether a chunk from there can be had without a walk.
-    pub(super) fn is_at(&self, from: u64) -> bool {
-        self.at.at == from
+    /// Whether a chunk from there can be had without waiting for a disk: what was written just now is still in
+    /// memory.
+    pub(super) fn has_at_hand(&self, from: u64, log: &Shared) -> bool {
+        self.file.is_some() && self.at.at == from && log.length().saturating_sub(from) <= AT_HAND
     }
 
     /// What stands behind `from`. None if there is nothing that can be shown yet; a chunk of no length if the
-    /// log has ended there.
+    /// log has ended there. May block, see [`Reader::has_at_hand`].
     pub(super) fn next(&mut self, from: u64, log: &Shared) -> io::Result<Option<Chunk>> {
         // In this order: what is closed does not grow.
         let closed = log.is_closed();
         let length = log.length();
+        self.open()?;
+        let chunk = self.chunk(from, length, closed);
+        if closed {
+            self.rest();
+        }
+        chunk
+    }
+
+    /// Lets go of the file until the next chunk is read.
+    pub(super) fn rest(&mut self) {
+        self.file = None;
+        self.buffer = Vec::new();
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        match fs::File::open(&self.path) {
+            Ok(file) => self.file = Some(file.into_parts().0),
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
+            Err(failure) => return Err(failure),
+        }
+        self.buffer = vec![0; RECORD_MAX + HEAD];
+        Ok(())
+    }
+
+    fn chunk(&mut self, from: u64, length: u64, closed: bool) -> io::Result<Option<Chunk>> {
         let masker = self.secrets.masker();
         if from != self.at.at {
             self.go_to(from, length, &masker)?;

@@ -43,7 +43,7 @@ pub use mask::Secrets;
 pub use record::{Leftovers, RecordError, leftovers};
 pub use settings::Settings;
 
-use answer::{Answer, Desk};
+use answer::{Answer, CANCELLED, Desk};
 use bare::Bare;
 use git::Git;
 use record::Folder;
@@ -137,25 +137,28 @@ impl Executor {
         let entry = Arc::clone(entry);
         let hands = Arc::clone(&self.hands);
         match work {
-            // At once: nothing here waits for anything.
-            Work::Delivered { to } => {
-                let written = Folder::of(&hands.home, task).delivered(to);
-                answer.done(written, "it cannot be written down how far its output was handed over");
-            }
             Work::Read { from } => entry.read(&hands, answer, from),
             Work::Stdin { text } => entry.write(answer, text),
             Work::Signal { signal } => entry.signal(&hands, answer, number(signal)),
+            // Neither waits for what was asked before.
+            Work::Delivered { .. } => drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await })),
+            Work::Empty => {
+                entry.call_off_start();
+                tokio::spawn(async move { entry.perform(&hands, answer, work).await });
+            }
+            Work::Start(_) => {
+                entry.asks_to_start(&answer.cancel);
+                in_turn(hands, entry, answer, work);
+            }
             Work::Close => {
                 self.tasks.remove(&task);
-                self.in_turn(hands, entry, answer, Work::Close);
+                in_turn(hands, entry, answer, work);
             }
             Work::Accept { .. }
             | Work::Prepare(_)
-            | Work::Start(_)
-            | Work::Empty
             | Work::Commit(_)
             | Work::PutBranch { .. }
-            | Work::Conclude { .. } => self.in_turn(hands, entry, answer, work),
+            | Work::Conclude { .. } => in_turn(hands, entry, answer, work),
         }
     }
 
@@ -163,19 +166,20 @@ impl Executor {
     pub fn cancel(&mut self, id: EffectId) {
         self.desk.cancel(id);
     }
+}
 
-    /// Does it when what was asked for the same task before is done.
-    fn in_turn(&self, hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work) {
-        tokio::spawn(async move {
-            // The end of a tree waits for nothing.
-            let turn = (work != Work::Empty).then(|| task.turn.lock());
-            let _turn = match turn {
-                Some(turn) => Some(turn.await),
-                None => None,
-            };
-            task.perform(&hands, answer, work).await;
-        });
-    }
+/// Does it when what was asked for the same task before is done.
+fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work) {
+    tokio::spawn(async move {
+        let cancel = Arc::clone(&answer.cancel);
+        let turn = tokio::select! {
+            biased;
+            turn = task.turn.lock() => turn,
+            () = cancel.set() => return answer.give(Outcome::Failed(CANCELLED.to_owned())),
+        };
+        task.perform(&hands, answer, work).await;
+        drop(turn);
+    });
 }
 
 fn number(signal: Signal) -> rustix::process::Signal {

@@ -1,18 +1,22 @@
 //! One task: what of it is in this process, and its work.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use makima_core::effect::{Launch, Prepare, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{Chunk, ExitStatus, Outcome, Prepared};
+use makima_core::task::End;
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 
 use super::agent::{Seat, Started};
-use super::answer::Answer;
+use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
 use super::log::{Reader, Shared};
+use super::mask::Secrets;
 use super::pump::Pump;
 use super::record::Folder;
 use super::tree::{Ended, Tree};
@@ -23,11 +27,19 @@ pub(super) struct Task {
     id: TaskId,
     /// Held by the one thing that is done for it.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// The last start that was asked for, to be called off.
+    asked: Mutex<Option<Arc<Cancel>>>,
+    /// Held while the agent is being started.
+    starting: tokio::sync::Mutex<()>,
     log: Mutex<Option<Arc<Log>>>,
     /// A process that waits to become the agent.
     seat: Mutex<Option<Seat>>,
+    /// From the agent's start until its tree is empty.
     running: Mutex<Option<Running>>,
 }
+
+/// How long the end of a tree waits for a start that was called off: less than the core waits for that end.
+const CALLED_OFF: Duration = Duration::from_secs(10);
 
 /// A log and who reads it.
 struct Log {
@@ -43,12 +55,24 @@ struct Running {
 }
 
 impl Log {
+    fn new(path: PathBuf, secrets: Secrets, shared: Arc<Shared>) -> Self {
+        Self { shared, reader: Mutex::new(Reader::new(path, secrets)) }
+    }
+
+    /// Blocks.
     fn next(&self, from: u64) -> io::Result<Option<Chunk>> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).next(from, &self.shared)
     }
 
-    fn is_at(&self, from: u64) -> bool {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).is_at(from)
+    /// Lets go of the file until it is read again. Blocks.
+    fn rest(&self) {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).rest();
+    }
+
+    /// The next chunk without blocking. None where that cannot be.
+    fn at_once(&self, from: u64) -> Option<io::Result<Option<Chunk>>> {
+        let mut reader = self.reader.try_lock().ok()?;
+        reader.has_at_hand(from, &self.shared).then(|| reader.next(from, &self.shared))
     }
 }
 
@@ -57,9 +81,23 @@ impl Task {
         Self {
             id,
             turn: tokio::sync::Mutex::new(()),
+            asked: Mutex::default(),
+            starting: tokio::sync::Mutex::new(()),
             log: Mutex::default(),
             seat: Mutex::default(),
             running: Mutex::default(),
+        }
+    }
+
+    /// Takes note of a start that is about to be made, so that it can be called off.
+    pub(super) fn asks_to_start(&self, cancel: &Arc<Cancel>) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(cancel));
+    }
+
+    /// Calls off any start that was asked for: what is to be emptied gets no agent any more.
+    pub(super) fn call_off_start(&self) {
+        if let Some(asked) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            asked.cancel();
         }
     }
 
@@ -70,16 +108,20 @@ impl Task {
         match work {
             Work::Accept { spec } => {
                 let credentials = spec.credentials.and_then(|id| hands.settings.secrets.get(id));
-                let written = write_down(move || folder.accept(*spec, credentials.as_deref())).await;
-                answer.done(written, "it cannot be written down that the task was taken on");
+                let written = write_down(move || folder.accept(*spec, credentials.as_deref()));
+                answer.done_or_cancelled(written, "it cannot be written down that the task was taken on").await;
             }
             Work::Prepare(wanted) => {
                 let made = self.prepare(hands, &wanted, &cancel).await;
                 answer.give(outcome(made, Outcome::Prepared));
             }
-            Work::Start(launch) => self.start(hands, answer, &launch).await,
+            Work::Start(launch) => self.start(hands, answer, launch).await,
             Work::Empty => {
-                let emptied = self.empty(hands).await;
+                let emptied = tokio::select! {
+                    biased;
+                    emptied = self.empty(hands) => emptied,
+                    () = cancel.set() => Err(CANCELLED.to_owned()),
+                };
                 let told = |(killed, log_end)| Outcome::Emptied { killed, log_end };
                 answer.give(outcome(emptied, told));
             }
@@ -92,34 +134,59 @@ impl Task {
                 answer.give(outcome(put, |message| Outcome::Delivered { message }));
             }
             Work::Conclude { end } => {
-                self.vacate().await;
-                group::discard(self.id);
-                let written = write_down(move || folder.conclude(end)).await;
-                answer.done(written, "it cannot be written down how the task ended");
+                let written = self.conclude(folder, end);
+                answer.done_or_cancelled(written, "it cannot be written down how the task ended").await;
             }
             Work::Close => {
-                let written = write_down(move || folder.close()).await;
-                answer.done(written, "it cannot be written down that the task is closed");
+                let written = write_down(move || folder.close());
+                answer.done_or_cancelled(written, "it cannot be written down that the task is closed").await;
             }
-            // These wait for nothing and never come here.
-            Work::Read { .. } | Work::Stdin { .. } | Work::Signal { .. } | Work::Delivered { .. } => {}
+            Work::Delivered { to } => {
+                let written = write_down(move || folder.delivered(to)).await;
+                answer.done(written, "it cannot be written down how far its output was handed over");
+            }
+            // These have ways of their own and never come here.
+            Work::Read { .. } | Work::Stdin { .. } | Work::Signal { .. } => {}
         }
     }
 
-    async fn start(&self, hands: &Hands, answer: Answer, launch: &Launch) {
-        if answer.cancel.is_set() {
-            return answer.give(Outcome::Failed("it was cancelled".to_owned()));
+    async fn conclude(&self, folder: Folder, end: End) -> io::Result<()> {
+        self.vacate().await;
+        let id = self.id;
+        write_down(move || {
+            group::discard(id);
+            folder.conclude(end)
+        })
+        .await
+    }
+
+    async fn start(&self, hands: &Arc<Hands>, answer: Answer, launch: Launch) {
+        let _starting = self.starting.lock().await;
+        let cancel = Arc::clone(&answer.cancel);
+        if cancel.is_set() {
+            return answer.give(Outcome::Failed(CANCELLED.to_owned()));
         }
-        let path = Folder::of(&hands.home, self.id).log();
-        let started = self.seat_and_start(hands, launch).await.and_then(|started| {
-            let reader = Reader::new(&path, hands.settings.secrets.clone());
-            reader.map(|reader| (started, reader)).map_err(|failure| format!("its output cannot be read: {failure}"))
-        });
-        let (started, reader) = match started {
-            Ok(started) => started,
-            Err(why) => return answer.give(Outcome::Failed(why)),
-        };
-        let log = Log { shared: Arc::clone(&started.pump.log), reader: Mutex::new(reader) };
+        let started = self.seat_and_start(hands, launch, &cancel);
+        tokio::pin!(started);
+        tokio::select! {
+            biased;
+            started = &mut started => match started {
+                Ok(started) => self.started(hands, answer, started),
+                Err(why) => answer.give(Outcome::Failed(why)),
+            },
+            () = cancel.set() => {
+                answer.give(Outcome::Failed(CANCELLED.to_owned()));
+                // Nobody else would end what became an agent at the very same moment.
+                if let Ok(started) = started.await {
+                    started.end().await;
+                }
+            }
+        }
+    }
+
+    fn started(&self, hands: &Hands, answer: Answer, started: Started) {
+        let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
+        let log = Log::new(path, secrets, Arc::clone(&started.pump.log));
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(log));
         let (stdin, texts) = mpsc::unbounded_channel();
         let running = Running { tree: started.tree, pump: Arc::new(started.pump), stdin };
@@ -130,11 +197,9 @@ impl Task {
     }
 
     /// Makes the worktree, and lets a process take its seat meanwhile.
-    async fn prepare(&self, hands: &Hands, wanted: &Prepare, cancel: &Cancel) -> Result<Prepared, String> {
+    async fn prepare(&self, hands: &Arc<Hands>, wanted: &Prepare, cancel: &Cancel) -> Result<Prepared, String> {
         self.vacate().await;
-        let seat = async { Seat::take(hands, self.id) };
-        // In this order: git runs while the process is made.
-        let (made, seat) = tokio::join!(prepare::prepare(hands, self.id, wanted, cancel), seat);
+        let (made, seat) = tokio::join!(prepare::prepare(hands, self.id, wanted, cancel), Seat::take(hands, self.id));
         match (&made, seat) {
             (Ok(_), Ok(seat)) => *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(seat),
             (Err(_), Ok(seat)) => seat.leave().await,
@@ -144,13 +209,13 @@ impl Task {
         made
     }
 
-    async fn seat_and_start(&self, hands: &Hands, launch: &Launch) -> Result<Started, String> {
+    async fn seat_and_start(&self, hands: &Arc<Hands>, launch: Launch, cancel: &Cancel) -> Result<Started, String> {
         let taken = self.seat.lock().unwrap_or_else(PoisonError::into_inner).take();
         let seat = match taken {
             Some(seat) => seat,
-            None => Seat::take(hands, self.id)?,
+            None => Seat::take(hands, self.id).await?,
         };
-        seat.start(hands, self.id, launch).await
+        seat.start(hands, self.id, launch, cancel).await
     }
 
     /// Lets the process go that nothing has become of.
@@ -175,40 +240,40 @@ impl Task {
 
     /// Signals the agent's process group.
     pub(super) fn signal(&self, hands: &Hands, answer: Answer, signal: rustix::process::Signal) {
-        match self.tree(hands) {
-            Ok(Some(tree)) if !tree.signal_group(signal) => {
-                tokio::task::spawn_blocking(move || {
-                    tree.signal_members(signal);
-                    answer.give(Outcome::Done);
-                });
-            }
-            Ok(_) => answer.give(Outcome::Done),
-            Err(why) => answer.give(Outcome::Failed(why)),
-        }
-    }
-
-    /// The task's process tree. None if it never had one, or the machine was started since.
-    fn tree(&self, hands: &Hands) -> Result<Option<Tree>, String> {
-        if let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            return Ok(Some(running.tree.clone()));
+        let running = self.running_tree();
+        if running.as_ref().is_some_and(|tree| tree.signal_group(signal)) {
+            return answer.give(Outcome::Done);
         }
         let folder = Folder::of(&hands.home, self.id);
-        let intent = folder.intent().map_err(|why| format!("its processes cannot be known: {why}"))?;
-        // Without it they are found by their other marks.
-        let agent = folder.agent().ok().flatten();
-        Ok(intent.and_then(|intent| Tree::left(&intent, agent)))
+        tokio::task::spawn_blocking(move || {
+            let signalled = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree))).map(|tree| {
+                if let Some(tree) = tree.filter(|tree| !tree.signal_group(signal)) {
+                    tree.signal_members(signal);
+                }
+            });
+            answer.give(outcome(signalled, |()| Outcome::Done));
+        });
+    }
+
+    fn running_tree(&self) -> Option<Tree> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|running| running.tree.clone())
     }
 
     /// Ends the tree, and with it the log. Returns how many had to be killed and where the log ends.
     async fn empty(&self, hands: &Hands) -> Result<(u32, u64), String> {
+        // An agent that were started beside this would be found by nobody.
+        let waited = tokio::time::timeout(CALLED_OFF, self.starting.lock()).await;
+        let _starting = waited.map_err(|_| "its agent was just being started, and that does not end".to_owned())?;
         self.vacate().await;
-        let mut killed = 0;
-        if let Some(tree) = self.tree(hands)? {
-            killed = match blocking(move || tree.end()).await? {
-                Ended::Empty(killed) => killed,
-                Ended::Left(pids) => return Err(survivors(&pids)),
-            };
-        }
+        let (running, folder) = (self.running_tree(), Folder::of(&hands.home, self.id));
+        let end = move || -> Result<Ended, String> {
+            let tree = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree)))?;
+            Ok(tree.map_or(Ended::Empty(0), |tree| tree.end()))
+        };
+        let killed = match blocking(end).await?? {
+            Ended::Empty(killed) => killed,
+            Ended::Left(pids) => return Err(survivors(&pids)),
+        };
         let pump = {
             let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             running.as_ref().map(|running| Arc::clone(&running.pump))
@@ -217,25 +282,20 @@ impl Task {
             return Ok((killed, self.log(hands).await?.shared.length()));
         };
         pump.finish();
-        loop {
-            let grown = pump.log.grown();
-            tokio::pin!(grown);
-            grown.as_mut().enable();
-            if pump.log.is_closed() {
-                return Ok((killed, pump.log.length()));
-            }
-            grown.await;
-        }
+        pump.log.closed().await;
+        // Nothing of it is needed any more, and what it holds open might be needed for others.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let log = self.log(hands).await?;
+        blocking(move || log.rest()).await?;
+        Ok((killed, pump.log.length()))
     }
 
     /// Answers with the next chunk: at once if it is there, else as soon as it is.
     pub(super) fn read(self: &Arc<Self>, hands: &Arc<Hands>, answer: Answer, from: u64) {
         let open = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(log) = open.filter(|log| log.is_at(from)) {
-            // Anything else shows again when it is waited for.
-            if let Ok(Some(chunk)) = log.next(from) {
-                return answer.give(Outcome::Chunk(chunk));
-            }
+        // Anything else shows again when it is waited for.
+        if let Some(Ok(Some(chunk))) = open.and_then(|log| log.at_once(from)) {
+            return answer.give(Outcome::Chunk(chunk));
         }
         let (task, hands) = (Arc::clone(self), Arc::clone(hands));
         tokio::spawn(async move {
@@ -251,11 +311,8 @@ impl Task {
             return Ok(Arc::clone(log));
         }
         let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let open = move || -> io::Result<Log> {
-            let shared = Arc::new(log::settle(&path)?);
-            Ok(Log { shared, reader: Mutex::new(Reader::new(&path, secrets)?) })
-        };
-        let opened = blocking(open).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
+        let settle = move || log::settle(&path).map(|shared| Log::new(path, secrets, Arc::new(shared)));
+        let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
     }
@@ -263,19 +320,18 @@ impl Task {
 
 impl Log {
     async fn wait(self: &Arc<Self>, from: u64, cancel: &Cancel) -> Result<Chunk, String> {
-        let failed = |failure: io::Error| format!("its output cannot be read: {failure}");
-        if !self.is_at(from) {
-            let log = Arc::clone(self);
-            // To get there the whole log may have to be gone through.
-            if let Some(chunk) = blocking(move || log.next(from)).await?.map_err(failed)? {
-                return Ok(chunk);
-            }
-        }
         loop {
             let grown = self.shared.grown();
             tokio::pin!(grown);
             grown.as_mut().enable();
-            if let Some(chunk) = self.next(from).map_err(failed)? {
+            let next = match self.at_once(from) {
+                Some(next) => next,
+                None => {
+                    let log = Arc::clone(self);
+                    blocking(move || log.next(from)).await?
+                }
+            };
+            if let Some(chunk) = next.map_err(|failure| format!("its output cannot be read: {failure}"))? {
                 return Ok(chunk);
             }
             tokio::select! {
@@ -284,6 +340,15 @@ impl Log {
             }
         }
     }
+}
+
+/// The tree that an earlier life of the daemon left, or one that this life has ended. None if the task never had
+/// one, or the machine was started since. Blocks.
+fn left(folder: &Folder) -> Result<Option<Tree>, String> {
+    let intent = folder.intent().map_err(|why| format!("its processes cannot be known: {why}"))?;
+    // Without it they are found by their other marks.
+    let agent = folder.agent().ok().flatten();
+    Ok(intent.and_then(|intent| Tree::left(&intent, agent)))
 }
 
 /// Writes texts to an agent, in order.

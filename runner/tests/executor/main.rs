@@ -7,4 +7,5 @@ mod prepares;
 mod processes;
 mod puts;
 mod records;
+mod starts;
 mod support;

@@ -40,12 +40,14 @@ pub(crate) struct Options {
     pub(crate) groups: bool,
     pub(crate) agent_env: Vec<(String, String)>,
     pub(crate) git: PathBuf,
+    pub(crate) launcher: PathBuf,
     pub(crate) more: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { groups: true, agent_env: Vec::new(), git: PathBuf::from("git"), more: Vec::new() }
+        let launcher = PathBuf::from(env!("CARGO_BIN_EXE_makima"));
+        Self { groups: true, agent_env: Vec::new(), git: PathBuf::from("git"), launcher, more: Vec::new() }
     }
 }
 
@@ -85,7 +87,7 @@ impl World {
             agent_env: options.agent_env,
             secrets: secrets.clone(),
             git: options.git,
-            launcher: PathBuf::from(env!("CARGO_BIN_EXE_makima")),
+            launcher: options.launcher,
             groups: options.groups,
         };
         let (sender, events) = mpsc::unbounded_channel();

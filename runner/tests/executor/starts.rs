@@ -1,0 +1,115 @@
+//! Starts that are called off, and what ended tasks still cost.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use makima_core::effect::Work;
+use makima_core::id::TaskId;
+use makima_core::input::{ExitStatus, Outcome, Stream};
+
+use crate::support::{Options, World, shell, task, text_of};
+
+/// A world with a task whose start takes about a second, as what it finds as its log is gone through: as long as
+/// that has holes only, it needs no room.
+async fn slow() -> (World, TaskId) {
+    let mut world = World::new();
+    let id = task();
+    world.prepare(id, None).await;
+    let log = std::fs::File::create(world.home.task(id).join("output.log")).unwrap();
+    log.set_len(64 << 20).unwrap();
+    (world, id)
+}
+
+async fn nothing_ran(world: &World, id: TaskId) {
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!world.home.worktree(id).join("ran").exists(), "an agent was started that was called off");
+}
+
+/// Protects from an agent beside the commit of its own task, and from one that nobody ends.
+#[tokio::test]
+async fn a_start_that_was_cancelled_starts_nothing_and_the_end_of_the_tree_waits_for_it() {
+    let (mut world, id) = slow().await;
+    let start = world.ask(id, Work::Start(shell("touch ran; sleep 1000")));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    world.executor.cancel(start);
+    let empty = world.ask(id, Work::Empty);
+    assert_eq!(world.answer(start).await, Outcome::Failed("it was cancelled".to_owned()));
+    assert!(matches!(world.answer(empty).await, Outcome::Emptied { killed: 0, .. }));
+    nothing_ran(&world, id).await;
+    assert!(world.is_quiet());
+}
+
+/// The same where nobody cancelled it: what is emptied stays empty.
+#[tokio::test]
+async fn the_end_of_a_tree_calls_off_a_start_under_way() {
+    let (mut world, id) = slow().await;
+    let start = world.ask(id, Work::Start(shell("touch ran; sleep 1000")));
+    let empty = world.ask(id, Work::Empty);
+    assert_eq!(world.answer(start).await, Outcome::Failed("it was cancelled".to_owned()));
+    assert!(matches!(world.answer(empty).await, Outcome::Emptied { killed: 0, .. }));
+    nothing_ran(&world, id).await;
+}
+
+/// Protects the core's wait: what is cancelled is answered soon, also where the process does not get going.
+#[tokio::test]
+async fn a_start_that_hangs_is_answered_when_it_is_cancelled() {
+    let folder = crate::support::folder();
+    let launcher = folder.path().join("launcher");
+    let script = format!("#!/bin/sh\n/bin/sleep 3; exec {} \"$@\"\n", env!("CARGO_BIN_EXE_makima"));
+    std::fs::write(&launcher, script).unwrap();
+    std::fs::set_permissions(&launcher, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut world = World::with(Options { launcher, ..Options::default() });
+    let id = task();
+    world.prepare(id, None).await;
+    let start = world.ask(id, Work::Start(shell("touch ran; sleep 1000")));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    world.executor.cancel(start);
+    assert_eq!(world.answer(start).await, Outcome::Failed("it was cancelled".to_owned()));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(world.empty(id).await.0, 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    nothing_ran(&world, id).await;
+}
+
+/// Protects a daemon whose server is away, and that keeps many ended tasks for it, from running out of
+/// descriptors.
+#[tokio::test]
+async fn an_ended_task_holds_nothing_open() {
+    const TASKS: usize = 20;
+    let mut world = World::new();
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut ended = Vec::new();
+    let mut before = 0;
+    for n in 0..=TASKS {
+        let id = task();
+        world.prepare(id, None).await;
+        let (effect, _) = world.start(id, "echo out").await;
+        assert_eq!(world.exit(effect).await, ExitStatus::Code(0));
+        // Read as far as a server took it before it went away.
+        let first = world.run(id, Work::Read { from: 0 }).await;
+        assert!(matches!(first, Outcome::Chunk(_)), "{first:?}");
+        world.empty(id).await;
+        ended.push(id);
+        if n == 0 {
+            before = settled(open).await;
+        }
+    }
+    let after = settled(open).await;
+    assert!(after <= before, "{} descriptors more after {TASKS} tasks more", after.saturating_sub(before));
+    for id in ended {
+        let (parts, _) = world.output(id, 0).await;
+        assert_eq!(text_of(&parts, Stream::Stdout), "out\n");
+    }
+    assert!(settled(open).await <= before);
+}
+
+/// How many are open once what is being closed is closed.
+async fn settled(open: impl Fn() -> usize) -> usize {
+    let mut least = open();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        least = least.min(open());
+    }
+    least
+}
