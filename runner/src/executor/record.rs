@@ -124,6 +124,10 @@ impl Folder {
 
     pub(super) fn accept(&self, spec: Spec, credentials: Option<&str>) -> io::Result<()> {
         make_private(&self.0)?;
+        if let Some(tasks) = self.0.parent() {
+            // A record lasts no longer than the folder that it lies in.
+            fs::File::open(tasks)?.sync_all()?;
+        }
         // The end of a task that was never taken on: it could be taken for this one's.
         for name in ["end.json", "closed"] {
             forgiving(fs::remove_file(self.file(name)))?;
@@ -172,6 +176,12 @@ impl Folder {
 
     pub(super) fn conclude(&self, end: End) -> io::Result<()> {
         make_private(&self.0)?;
+        // The end says where the log ends. A log that a power cut made shorter would never get there.
+        match fs::File::open(self.log()) {
+            Ok(log) => log.sync_data()?,
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
+            Err(failure) => return Err(failure),
+        }
         self.keep("end.json", &Ended { end })?;
         forgiving(fs::remove_file(self.file("credentials")))
     }

@@ -64,6 +64,61 @@ async fn a_task_is_remembered_as_far_as_it_came() {
     );
 }
 
+/// Protects the end of a task from a power cut: it names the end of the log, so that has to be on the disk before.
+#[tokio::test]
+async fn an_end_is_not_written_down_where_the_output_is_not_sure_to_last() {
+    let mut world = World::new();
+    let id = task();
+    assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec(id)) }).await, Outcome::Done);
+    world.prepare(id, None).await;
+    world.act(id, "echo out").await;
+    let folder = world.home.task(id);
+    std::fs::rename(folder.join("output.log"), folder.join("kept")).unwrap();
+    // What cannot be flushed.
+    std::os::unix::fs::symlink("/dev/null", folder.join("output.log")).unwrap();
+    let why = world.refused(id, Work::Conclude { end: end() }).await;
+    assert!(why.contains("output.log"), "{why}");
+    assert!(!folder.join("end.json").exists());
+    std::fs::rename(folder.join("kept"), folder.join("output.log")).unwrap();
+    assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+}
+
+/// Set for what [`what_is_told_lasts`] runs once more to watch it.
+const WATCHED: &str = "MAKIMA_TEST_WATCHED";
+
+/// Protects from a power cut what a server was told: a new task with the folder that it lies in, and its output
+/// before its end.
+#[tokio::test]
+async fn what_is_told_lasts() {
+    if std::env::var_os(WATCHED).is_some() {
+        let mut world = World::new();
+        let id = task();
+        assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec(id)) }).await, Outcome::Done);
+        world.prepare(id, None).await;
+        world.act(id, "echo out").await;
+        assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+        return;
+    }
+    let folder = folder();
+    let calls = folder.path().join("calls");
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,mkdir", "-o"]).arg(&calls);
+    strace.arg(std::env::current_exe().unwrap()).args(["--exact", "records::what_is_told_lasts"]).env(WATCHED, "1");
+    match strace.output() {
+        Ok(output) if output.status.success() => {}
+        other => return eprintln!("skipped: nobody can be watched with strace here: {other:?}"),
+    }
+    let calls = std::fs::read_to_string(&calls).unwrap();
+    let flushed = |line: &str, name: &str| line.contains("sync(") && line.contains(&format!("{name}>"));
+    let renamed = |line: &str, name: &str| line.contains("rename") && line.contains(name);
+    let place = |what: &dyn Fn(&str) -> bool| calls.lines().position(what);
+    let flushes: Vec<&str> = calls.lines().filter(|line| line.contains("sync(")).collect();
+    let accepted = place(&|line| renamed(line, "spec.json")).unwrap();
+    assert!(place(&|line| flushed(line, "/tasks")).is_some_and(|at| at < accepted), "{flushes:#?}");
+    let ended = place(&|line| renamed(line, "end.json")).unwrap();
+    assert!(place(&|line| flushed(line, "output.log")).is_some_and(|at| at < ended), "{flushes:#?}");
+}
+
 /// Protects a task that is taken on at the second attempt from the end of the first, which could not be.
 #[tokio::test]
 async fn a_task_that_is_taken_on_has_no_end_yet() {
