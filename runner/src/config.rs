@@ -88,7 +88,8 @@ impl<'de> Deserialize<'de> for AgentSetting {
 pub struct AgentTable {
     /// Its name.
     pub name: Option<String>,
-    /// Variables for its environment. Their values are masked wherever they show up.
+    /// Variables for its environment. Their values are masked wherever they show up, from 8 characters on: shorter
+    /// ones would garble ordinary text.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }

@@ -185,7 +185,7 @@ fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent:
     });
     let own = hands.settings.environment.iter().filter(|(name, _)| policy::passes(name));
     let given = hands.settings.agent_env.iter().chain(&launch.env);
-    for (name, value) in given.clone() {
+    for (name, value) in &launch.env {
         hands.settings.secrets.add_variable(name, value);
     }
     let texts = own.chain(&hands.user.identity).chain(given);

@@ -9,7 +9,7 @@ use super::mask::Secrets;
 pub struct Settings {
     /// The daemon's own environment. Agents and git get what is allowed of it.
     pub environment: Vec<(String, String)>,
-    /// Variables that the user wants every agent to have.
+    /// Variables that the user wants every agent to have. Their values are not shown, whatever their names.
     pub agent_env: Vec<(String, String)>,
     /// Folders that may be written to on a server's word. What lies elsewhere may not.
     pub allowed_roots: Vec<PathBuf>,

@@ -112,6 +112,21 @@ async fn secrets_do_not_come_through_however_they_are_written() {
     assert_eq!(lines.next(), Some("f s3cr"));
 }
 
+/// Protects what the user gives to agents only: any value of it is a secret, whatever its name.
+#[tokio::test]
+async fn what_is_configured_for_agents_is_masked_whatever_its_name() {
+    let agent_env = [("DATABASE_URL", "postgres://ada:pw@db/x"), ("TEAM", "blue"), ("LANG", "de_DE.UTF-8")];
+    let agent_env = agent_env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let more = vec![("LC_TIME".to_owned(), "en_GB.UTF-8".to_owned())];
+    let mut world = World::with(Options { agent_env, more, ..Options::default() });
+    let id = task();
+    world.prepare(id, None).await;
+    world.start(id, "echo $DATABASE_URL $TEAM $LANG $LC_TIME").await;
+    let (parts, _) = world.output(id, 0).await;
+    assert_eq!(text_of(&parts, Stream::Stdout), "*** blue *** en_GB.UTF-8\n");
+    assert_eq!(world.secrets.masked("cannot reach postgres://ada:pw@db/x"), "cannot reach ***");
+}
+
 #[tokio::test]
 async fn a_stream_that_a_grandchild_holds_open_ends_with_the_tree() {
     let (mut world, id) = ready().await;
