@@ -6,10 +6,11 @@
 //! and more: that is done while the worktree is being made.
 //!
 //! ```text
-//! makima __launch REPORT CGROUP
+//! makima __launch REPORT CGROUP [DESCRIPTORS]
 //! ```
 //! `REPORT` is a FIFO: closed without a word once the agent runs (it is not handed on to it), else it bears
-//! the reason. `CGROUP` is a control group's folder, or `-`. The orders come on standard input, in front of
+//! the reason. `CGROUP` is a control group's folder, or `-`. `DESCRIPTORS` is how many the agent may have open,
+//! where that is not what the daemon may. The orders come on standard input, in front of
 //! what is for the agent. If that ends before they are there, the daemon is gone, and so is the launcher.
 
 use std::ffi::{OsStr, OsString};
@@ -21,6 +22,8 @@ use std::process::Command;
 
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
+
+use crate::descriptors;
 
 /// The word that asks for the launcher.
 pub(crate) const WORD: &str = "__launch";
@@ -52,6 +55,9 @@ pub fn intercept(args: impl IntoIterator<Item = OsString>) -> Option<i32> {
     }
     let (Some(report), Some(group)) = (args.next(), args.next()) else { return Some(MISUSED) };
     let Ok(mut report) = open_report(Path::new(&report)) else { return Some(MISUSED) };
+    if let Some(limit) = args.next().and_then(|limit| limit.to_str()?.parse().ok()) {
+        descriptors::give_back(limit);
+    }
     let why = match seat(&group) {
         Ok(Some(orders)) => carry_out(&orders),
         Ok(None) => return Some(0),

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod descriptors;
 pub mod driver;
 pub mod edge;
 pub mod events;

@@ -62,6 +62,7 @@ impl Seat {
             Some(group) => command.arg(group),
             None => command.arg(NO_GROUP),
         };
+        command.args(hands.descriptors.map(|limit| limit.to_string()));
         command.env_clear().env(MARK, &nonce).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;

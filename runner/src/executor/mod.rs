@@ -50,6 +50,7 @@ use record::Folder;
 use task::Task;
 use user::User;
 
+use crate::descriptors;
 use crate::home::Home;
 
 /// Why this machine cannot run tasks. For people.
@@ -77,6 +78,8 @@ struct Hands {
     settings: Settings,
     git: Git,
     user: User,
+    /// How many descriptors an agent may have open.
+    descriptors: Option<u64>,
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -114,7 +117,8 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// An executor that works in `home` and answers into `events`.
+    /// An executor that works in `home` and answers into `events`. This process may have as many descriptors as
+    /// the system lets it from now on.
     ///
     /// # Errors
     /// This machine has no git that is new enough.
@@ -130,7 +134,8 @@ impl Executor {
             settings.secrets.add(value);
         }
         let desk = Arc::new(Desk::new(events, settings.secrets.clone()));
-        let hands = Arc::new(Hands { home, settings, git, user, turns: Mutex::default() });
+        let descriptors = descriptors::raise();
+        let hands = Arc::new(Hands { home, settings, git, user, descriptors, turns: Mutex::default() });
         Ok(Self { hands, desk, tasks: BTreeMap::new() })
     }
 

@@ -104,6 +104,33 @@ async fn an_ended_task_holds_nothing_open() {
     assert!(settled(open).await <= before);
 }
 
+/// Set for what [`the_daemon_has_all_descriptors_and_agents_what_is_usual`] runs once more below a limit.
+const LIMITED: &str = "MAKIMA_TEST_LIMITED";
+
+/// Protects the daemon from the usual limit, which some hundreds of tasks reach, and agents from one that they do
+/// not expect.
+#[tokio::test]
+async fn the_daemon_has_all_descriptors_and_agents_what_is_usual() {
+    if std::env::var_os(LIMITED).is_none() {
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "ulimit -Sn 512; ulimit -Hn 600; exec \"$0\" \"$@\""]);
+        limited.arg(std::env::current_exe().unwrap());
+        limited.args(["--exact", "starts::the_daemon_has_all_descriptors_and_agents_what_is_usual"]).env(LIMITED, "1");
+        let output = limited.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let mut world = World::new();
+    let id = task();
+    world.prepare(id, None).await;
+    world.act(id, "ulimit -Sn; ulimit -Hn").await;
+    let (parts, _) = world.output(id, 0).await;
+    assert_eq!(text_of(&parts, Stream::Stdout), "512\n600\n");
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["600", "600"]);
+}
+
 /// How many are open once what is being closed is closed.
 async fn settled(open: impl Fn() -> usize) -> usize {
     let mut least = open();
