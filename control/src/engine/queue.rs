@@ -84,7 +84,7 @@ impl Queue {
         match effect {
             Effect::Send { session, command } => self.releases.push(Release::Send { session, command }),
             Effect::Close { session } => self.releases.push(Release::Close { session }),
-            Effect::Record(Record::Output { task, offset, text }) => {
+            Effect::Output { task, offset, text } => {
                 self.bytes = self.bytes.saturating_add(text.len());
                 self.push_output(Block { task, start: offset, text });
             }
@@ -147,7 +147,6 @@ fn weight(record: &Record) -> usize {
             Event::Completion { message, .. } => message.len(),
             Event::End(end) => end.error.as_ref().map_or(0, String::len),
         },
-        Record::Output { text, .. } => text.len(),
         Record::Daemon { .. } | Record::Assigned { .. } | Record::Interrupt { .. } | Record::Branch { .. } => 0,
     };
     text.saturating_add(ANY)

@@ -23,6 +23,15 @@ pub enum Effect {
     },
     /// Keep this. Whoever follows its task is woken once it is on disk.
     Record(Record),
+    /// A task's output has grown: keep that, too.
+    Output {
+        /// Which task.
+        task: Uuid,
+        /// Where in the task's output this begins, in bytes.
+        offset: u64,
+        /// By what.
+        text: String,
+    },
 }
 
 /// One thing to keep.
@@ -85,15 +94,6 @@ pub enum Record {
         time: Millis,
         /// What.
         event: Event,
-    },
-    /// A task's output has grown.
-    Output {
-        /// Which task.
-        task: Uuid,
-        /// Where in the task's output this begins, in bytes.
-        offset: u64,
-        /// By what.
-        text: String,
     },
 }
 

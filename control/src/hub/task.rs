@@ -118,7 +118,7 @@ impl Hub {
         }
         let offset = task.bytes;
         task.bytes = offset.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
-        out.push(Effect::Record(Record::Output { task: body.task_id, offset, text }));
+        out.push(Effect::Output { task: body.task_id, offset, text });
         Answer::Done
     }
 

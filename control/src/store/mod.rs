@@ -24,7 +24,7 @@ pub const BLOCK: usize = 256 * 1024;
 /// What is written together: all of it, or nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// In order. Output is not among them.
+    /// In order.
     pub records: Vec<Record>,
     /// Each task's parts in order.
     pub output: Vec<Block>,

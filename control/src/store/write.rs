@@ -51,9 +51,6 @@ async fn record(connection: &mut SqliteConnection, record: Record) -> Result<(),
         Record::Event { task, n, offset, time, event } => {
             return happened(connection, task, [n, offset, time.0], event).await;
         }
-        Record::Output { task, offset, text } => {
-            return output(connection, Block { task, start: offset, text }).await;
-        }
     };
     query.execute(connection).await?;
     Ok(())

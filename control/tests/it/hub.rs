@@ -57,7 +57,7 @@ impl Bench {
     fn sent(&self) -> Vec<(u64, &'static str)> {
         let sent = |effect: &Effect| match effect {
             Effect::Send { session, command } => Some((session.0, command.kind())),
-            Effect::Close { .. } | Effect::Record(_) => None,
+            Effect::Close { .. } | Effect::Record(_) | Effect::Output { .. } => None,
         };
         self.out.iter().filter_map(sent).collect()
     }
@@ -65,7 +65,7 @@ impl Bench {
     fn events(&self) -> Vec<Event> {
         let event = |effect: &Effect| match effect {
             Effect::Record(Record::Event { event, .. }) => Some(event.clone()),
-            Effect::Send { .. } | Effect::Close { .. } | Effect::Record(_) => None,
+            Effect::Send { .. } | Effect::Close { .. } | Effect::Record(_) | Effect::Output { .. } => None,
         };
         self.out.iter().filter_map(event).collect()
     }
@@ -237,7 +237,7 @@ fn output_is_one_text_that_grows() {
     for (piece, partial) in [("one", false), ("tw", true), ("", true), ("o", false), ("", false), ("é", true)] {
         bench.say(1, output(task(1), piece, partial));
         for effect in &bench.out {
-            let Effect::Record(Record::Output { offset, text: part, .. }) = effect else { panic!() };
+            let Effect::Output { offset, text: part, .. } = effect else { panic!() };
             assert_eq!(*offset, text.len() as u64);
             text.push_str(part);
         }

@@ -68,6 +68,11 @@ impl Ledger {
             }
             Effect::Send { session, command } => self.sent(session.0, *command),
             Effect::Record(record) => self.record(record),
+            Effect::Output { task, offset, text } => {
+                let kept = self.live(task);
+                assert_eq!(kept.bytes, offset);
+                kept.bytes += text.len() as u64;
+            }
         }
     }
 
@@ -112,11 +117,6 @@ impl Ledger {
             }
             Record::Interrupt { task, forced } => self.live(task).interrupt = Some(forced),
             Record::Branch { task, .. } => self.tasks.get_mut(&task).unwrap().branch_known = true,
-            Record::Output { task, offset, text } => {
-                let kept = self.live(task);
-                assert_eq!(kept.bytes, offset);
-                kept.bytes += text.len() as u64;
-            }
             Record::Event { task, n, offset, event, .. } => {
                 let kept = self.live(task);
                 assert_eq!((kept.events + 1, kept.bytes), (n, offset));
