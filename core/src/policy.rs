@@ -92,6 +92,20 @@ impl fmt::Display for RepositoryUrl {
     }
 }
 
+/// A URL without its credentials, and those; none where it bears none. Only the web's URLs bear any: the `user@` of
+/// ssh is a name. One without encryption is refused later, and must not be shown or kept with a password in it then.
+#[must_use]
+pub fn split_credentials(url: &str) -> Option<(String, String)> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+        return None;
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (credentials, host) = authority.rsplit_once('@')?;
+    let path = rest.get(authority.len()..).unwrap_or_default();
+    Some((format!("{scheme}://{host}{path}"), credentials.to_string()))
+}
+
 /// Reads a branch, a tag or a full commit id.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use makima_core::effect::LinkEffect;
 use makima_core::id::{Epoch, SecretId, TaskId};
 use makima_core::input::Input;
+use makima_core::policy::split_credentials;
 use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable, UnreadableKind};
 use makima_transports::{LinkEvent, Outgoing};
 
@@ -50,19 +51,6 @@ fn take_credentials(command: &mut DaemonCommand, secrets: &Secrets) -> Option<Se
 #[must_use]
 pub fn shown(url: &str) -> String {
     split_credentials(url).map_or_else(|| url.to_string(), |(bare, _)| bare)
-}
-
-/// The URL without its credentials, and those. Only the web's URLs bear any: the `user@` of ssh is a name. One
-/// without encryption is refused later, and must not be shown with a password in it then.
-fn split_credentials(url: &str) -> Option<(String, String)> {
-    let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
-        return None;
-    }
-    let authority = rest.split('/').next().unwrap_or_default();
-    let (credentials, host) = authority.rsplit_once('@')?;
-    let path = rest.get(authority.len()..).unwrap_or_default();
-    Some((format!("{scheme}://{host}{path}"), credentials.to_string()))
 }
 
 /// What the transport is to send; none for what is not about sending. Secrets come in only here.

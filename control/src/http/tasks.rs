@@ -8,6 +8,7 @@ use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
+use makima_core::policy;
 use makima_core::protocol::{DaemonCommand, SpawnTask};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -115,7 +116,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     match answer {
         Answer::Known => {
             let asked = app.engine.store().asked(id).await?;
-            if asked.as_ref() == Some(&spawn) {
+            if asked.map(without_credentials) == Some(without_credentials(spawn)) {
                 Ok((StatusCode::OK, Json(Id { id })).into_response())
             } else {
                 let message = "a task with this id is there already, and is another one";
@@ -126,6 +127,14 @@ pub(super) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
             Ok((StatusCode::CREATED, Json(Id { id })).into_response())
         }
     }
+}
+
+/// What is left of a task once it has ended, for comparing.
+fn without_credentials(mut spawn: SpawnTask) -> SpawnTask {
+    if let Some((bare, _)) = spawn.repo_url.as_deref().and_then(policy::split_credentials) {
+        spawn.repo_url = Some(bare);
+    }
+    spawn
 }
 
 /// `GET /api/v1/tasks`

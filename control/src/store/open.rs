@@ -70,6 +70,8 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         // A commit that was answered outlives a power cut: what a daemon was told we have, it may forget.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
+        // What is taken out is overwritten: credentials are not to outlive their task.
+        .pragma("secure_delete", "on")
         .pragma("cache_size", "-2048")
         .pragma("mmap_size", "0")
         .pragma("temp_store", "memory")

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -31,6 +32,8 @@ pub struct Sqlite {
     /// half-way. The next write opens a new one.
     writer: Mutex<Option<SqliteConnection>>,
     readers: SqlitePool,
+    /// Whether something that was taken out still stands in the log of changes.
+    stale: AtomicBool,
     lock: File,
 }
 
@@ -46,22 +49,36 @@ impl Sqlite {
             .acquire_timeout(READER_WAIT)
             .test_before_acquire(false)
             .connect_lazy_with(open::options(path).pragma("query_only", "on").row_buffer_size(8));
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(Some(writer)), readers, lock })
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(Some(writer)),
+            readers,
+            stale: AtomicBool::new(true),
+            lock,
+        })
     }
 
     /// Does this with the one connection that writes, and keeps that only if it went well.
-    async fn with_writer<F>(&self, work: F) -> Result<(), StoreError>
+    async fn with_writer<T, F>(&self, work: F) -> Result<T, StoreError>
     where
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Answering<'c, ()> + Send,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Answering<'c, T> + Send,
     {
         let mut slot = self.writer.lock().await;
         let mut connection = match slot.take() {
             Some(connection) => connection,
             None => open::options(&self.path).create_if_missing(false).connect().await?,
         };
-        work(&mut connection).await?;
+        let done = work(&mut connection).await?;
         *slot = Some(connection);
-        Ok(())
+        Ok(done)
+    }
+
+    /// Where that does not work now it is tried again after the next write, and done at the end in any case.
+    async fn empty_log(&self) {
+        match self.with_writer(|connection| write::empty_log(connection).boxed()).await {
+            Ok(emptied) => self.stale.store(!emptied, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "what was taken out of the data file may still lie beside it"),
+        }
     }
 
     async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
@@ -75,7 +92,16 @@ impl Store for Sqlite {
     }
 
     fn write(&self, batch: Batch) -> Answering<'_, ()> {
-        self.with_writer(|connection| write::batch(connection, batch).boxed()).boxed()
+        async {
+            if self.with_writer(|connection| write::batch(connection, batch).boxed()).await? {
+                self.stale.store(true, Ordering::Relaxed);
+            }
+            if self.stale.load(Ordering::Relaxed) {
+                self.empty_log().await;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn probe(&self) -> Answering<'_, ()> {

@@ -1,5 +1,6 @@
 //! Writes a batch in one transaction.
 
+use makima_core::policy;
 use makima_core::protocol::SpawnTask;
 use makima_core::task::Status;
 use makima_core::time::Millis;
@@ -10,16 +11,42 @@ use super::codec::{blob, event, int};
 use super::{Batch, Block, StoreError};
 use crate::hub::{End, Event, Record};
 
-pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<(), StoreError> {
+/// True if something secret was taken out: it still stands in what was written earlier.
+pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<bool, StoreError> {
     // Immediate: a transaction that begins as a reader can be refused the moment it writes.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut taken_out = false;
     for one in batch.records {
+        if let Record::Event { task, event: Event::End(_), .. } = &one {
+            taken_out |= forget_credentials(&mut transaction, *task).await?;
+        }
         record(&mut transaction, one).await?;
     }
     for block in batch.output {
         output(&mut transaction, block).await?;
     }
-    Ok(transaction.commit().await?)
+    transaction.commit().await?;
+    Ok(taken_out)
+}
+
+/// Nobody needs a task's credentials once it has ended. True if it had any.
+async fn forget_credentials(connection: &mut SqliteConnection, task: Uuid) -> Result<bool, StoreError> {
+    let url: Option<Option<String>> = sqlx::query_scalar("SELECT repo_url FROM tasks WHERE id = $1")
+        .bind(blob(task))
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some((bare, _)) = url.flatten().as_deref().and_then(policy::split_credentials) else { return Ok(false) };
+    sqlx::query("UPDATE tasks SET repo_url = $2 WHERE id = $1").bind(blob(task)).bind(bare).execute(connection).await?;
+    Ok(true)
+}
+
+/// Folds the log of changes into the file and empties it: what was overwritten stands in it until then. False if
+/// somebody who reads just now keeps it; it is not waited for them, as daemons wait for the writer.
+pub(super) async fn empty_log(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    sqlx::query("PRAGMA busy_timeout = 50").execute(&mut *connection).await?;
+    let kept: Result<i64, _> = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+    sqlx::query("PRAGMA busy_timeout = 5000").execute(connection).await?;
+    Ok(kept? == 0)
 }
 
 pub(super) async fn probe(connection: &mut SqliteConnection) -> Result<(), StoreError> {

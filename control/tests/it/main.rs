@@ -8,5 +8,6 @@ mod hub_properties;
 mod rate;
 mod rest;
 mod restart;
+mod secrets;
 mod socket;
 mod store_failure;
