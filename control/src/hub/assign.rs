@@ -2,13 +2,17 @@
 
 use std::cmp::Ordering;
 
-use makima_core::policy;
 use makima_core::protocol::{InterruptTask, SpawnTask};
 use makima_core::time::Millis;
+use makima_core::{limits, policy};
 use uuid::Uuid;
 
-use super::task::{Asked, Life, Task, pending};
+use super::task::{Asked, Life, Task, Told, pending};
 use super::{Answer, Daemon, Effect, Hub, PER_DAEMON, Record, SessionId, send};
+
+/// The longest that a gentle interruption lasts before the agent is killed: where it is being started still, it is
+/// asked after that, and is given some time for each request.
+const INTERRUPTED: Millis = Millis(limits::START.0 + limits::INTERRUPT_TO_TERMINATE.0 + limits::TERMINATE_TO_KILL.0);
 
 impl Hub {
     pub(super) fn create(&mut self, now: Millis, spawn: Box<SpawnTask>, out: &mut Vec<Effect>) -> Answer {
@@ -78,20 +82,47 @@ impl Hub {
         daemon.tasks.insert(seq, id);
         out.push(Effect::Record(Record::Assigned { task: id, daemon: to }));
         if let Some(session) = daemon.session {
-            out.push(send(session, SpawnTask::clone(&spawn)));
+            out.push(send(session.id, SpawnTask::clone(&spawn)));
         }
         task.life = Life::Assigned { daemon: to, spawn, asked: None };
     }
 
     /// This wire acknowledges no command, so a daemon that comes back is told everything that it may not
-    /// have heard. It answers a task that it knows with how it stands, and never starts it twice.
-    pub(super) fn send_again(&self, to: Uuid, session: SessionId, out: &mut Vec<Effect>) {
+    /// have heard. It answers a task that it knows with how it stands, and never starts it twice; and a forced
+    /// interruption is none the worse for being repeated. A gentle one is: see [`Hub::repeat_interruptions`].
+    pub(super) fn send_again(&mut self, to: Uuid, session: SessionId, out: &mut Vec<Effect>) {
         let Some(daemon) = self.daemons.get(&to) else { return };
         for id in daemon.tasks.values() {
-            let Some(Task { life: Life::Assigned { spawn, asked, .. }, .. }) = self.tasks.get(id) else { continue };
+            let Some(Task { life: Life::Assigned { spawn, asked, .. }, .. }) = self.tasks.get_mut(id) else { continue };
             out.push(send(session, SpawnTask::clone(spawn)));
-            if let Some(asked) = asked {
-                out.push(send(session, InterruptTask { task_id: *id, graceful: *asked == Asked::Gracefully }));
+            match asked {
+                Some(Asked::AtOnce) => out.push(send(session, InterruptTask { task_id: *id, graceful: false })),
+                Some(Asked::Gracefully(told @ Told::Never)) => {
+                    *told = Told::Over(session);
+                    out.push(send(session, InterruptTask { task_id: *id, graceful: true }));
+                }
+                Some(Asked::Gracefully(Told::Over(_) | Told::Perhaps)) | None => {}
+            }
+        }
+    }
+
+    /// Tells a daemon once more of gentle interruptions that it may have been told of over a connection that broke,
+    /// when any that it did hear of is over: it would have ended the task, and said so over this connection. Called
+    /// with every heartbeat.
+    pub(super) fn repeat_interruptions(&mut self, now: Millis, to: Uuid, out: &mut Vec<Effect>) {
+        let Some((daemon, session)) = self.daemons.get(&to).and_then(|daemon| Some((daemon, daemon.session?))) else {
+            return;
+        };
+        if now.0.saturating_sub(session.since.0) < INTERRUPTED.0 {
+            return;
+        }
+        for id in daemon.tasks.values() {
+            if let Some(Task { life: Life::Assigned { asked: Some(Asked::Gracefully(told)), .. }, .. }) =
+                self.tasks.get_mut(id)
+                && *told != Told::Over(session.id)
+            {
+                *told = Told::Over(session.id);
+                out.push(send(session.id, InterruptTask { task_id: *id, graceful: true }));
             }
         }
     }

@@ -98,10 +98,17 @@ struct Daemon {
     machine: String,
     hostname: String,
     max_tasks: i32,
-    session: Option<SessionId>,
+    session: Option<Session>,
     seen: Millis,
     /// Its unfinished tasks, oldest first.
     tasks: BTreeMap<u64, Uuid>,
+}
+
+/// A connection that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Session {
+    id: SessionId,
+    since: Millis,
 }
 
 /// How a daemon stands, for people.
@@ -208,8 +215,8 @@ impl Hub {
             Some(old) => {
                 // A second connection of the same machine: the first is one that the daemon has given up.
                 if let Some(old) = old.session {
-                    self.sessions.remove(&old);
-                    out.push(Effect::Close { session: old });
+                    self.sessions.remove(&old.id);
+                    out.push(Effect::Close { session: old.id });
                 }
                 old.tasks
             }
@@ -225,7 +232,8 @@ impl Hub {
         out.push(send(session, Authenticated { daemon_id: id }));
         self.machines.insert(machine.clone(), id);
         self.sessions.insert(session, id);
-        self.daemons.insert(id, Daemon { machine, hostname, max_tasks, session: Some(session), seen: now, tasks });
+        let open = Some(Session { id: session, since: now });
+        self.daemons.insert(id, Daemon { machine, hostname, max_tasks, session: open, seen: now, tasks });
         self.send_again(id, session, out);
         self.place_waiting(out);
         Answer::Done
@@ -255,7 +263,11 @@ impl Hub {
             daemon.seen = now;
         }
         match message {
-            DaemonMessage::Heartbeat(_) | DaemonMessage::DaemonDirectories(_) => Answer::Done,
+            DaemonMessage::Heartbeat(_) => {
+                self.repeat_interruptions(now, id, out);
+                Answer::Done
+            }
+            DaemonMessage::DaemonDirectories(_) => Answer::Done,
             DaemonMessage::TaskOutput(body) => self.output(id, body, out),
             DaemonMessage::TaskStatusChange(body) => self.status(now, id, body, out),
             DaemonMessage::TaskProgress(body) => self.progress(now, id, body, out),
@@ -297,7 +309,7 @@ impl Hub {
             }
         }
         for (session, id) in &self.sessions {
-            if self.daemons.get(id).is_none_or(|daemon| daemon.session != Some(*session)) {
+            if self.daemons.get(id).is_none_or(|daemon| daemon.session.map(|open| open.id) != Some(*session)) {
                 return Err(format!("session {} belongs to nobody", session.0));
             }
         }

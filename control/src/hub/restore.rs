@@ -4,7 +4,7 @@ use makima_core::protocol::SpawnTask;
 use makima_core::time::Millis;
 use uuid::Uuid;
 
-use super::task::{Asked, Life, Task};
+use super::task::{Asked, Life, Task, Told};
 use super::{Daemon, Hub};
 
 /// All that was kept.
@@ -92,7 +92,8 @@ impl Hub {
             }
             (Some(spawn), Some((id, daemon))) => {
                 daemon.tasks.insert(task.seq, task.id);
-                let asked = task.interrupt.map(|forced| if forced { Asked::AtOnce } else { Asked::Gracefully });
+                let asked =
+                    task.interrupt.map(|forced| if forced { Asked::AtOnce } else { Asked::Gracefully(Told::Perhaps) });
                 Life::Assigned { daemon: id, spawn, asked }
             }
         };

@@ -9,7 +9,7 @@ use makima_core::task::Status;
 use makima_core::time::Millis;
 use uuid::Uuid;
 
-use super::{Answer, Effect, End, Event, Hub, Record, STATUS, TEXT, send};
+use super::{Answer, Effect, End, Event, Hub, Record, STATUS, SessionId, TEXT, send};
 
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -36,8 +36,20 @@ pub(super) enum Life {
 /// How somebody asked for a task to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    Gracefully,
+    Gracefully(Told),
     AtOnce,
+}
+
+/// Whether a daemon was told of a gentle wish. It takes a second one for a forced one, so it is told again only
+/// when the first cannot be under way any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nobody can have been told.
+    Never,
+    /// Over this connection.
+    Over(SessionId),
+    /// Before this server was started, perhaps.
+    Perhaps,
 }
 
 /// The status of a task of which nothing has been told.
@@ -195,11 +207,13 @@ impl Hub {
             Life::Assigned { daemon, asked, .. } => {
                 // A daemon takes a second gentle one for a forced one, so that is what it is here too.
                 let forced = !graceful || asked.is_some();
-                *asked = Some(if forced { Asked::AtOnce } else { Asked::Gracefully });
-                out.push(Effect::Record(Record::Interrupt { task: id, forced }));
                 let session = self.daemons.get(daemon).and_then(|daemon| daemon.session);
+                let told = session.map_or(Told::Never, |session| Told::Over(session.id));
+                *asked = Some(if forced { Asked::AtOnce } else { Asked::Gracefully(told) });
+                out.push(Effect::Record(Record::Interrupt { task: id, forced }));
                 if let Some(session) = session {
-                    out.push(send(session, InterruptTask { task_id: id, graceful }));
+                    // In plain words: the first gentle one may have been lost.
+                    out.push(send(session.id, InterruptTask { task_id: id, graceful: !forced }));
                 }
                 Answer::Done
             }

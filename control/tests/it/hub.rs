@@ -3,7 +3,7 @@
 use makima_control::hub::{Answer, Effect, Event, Hub, Input, PER_DAEMON, Record, SessionId};
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
-use makima_core::protocol::{CompletionActionResult, DaemonCommand, DaemonMessage, SpawnTask};
+use makima_core::protocol::{CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, SpawnTask};
 use makima_core::time::Millis;
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ pub(crate) fn spawn(n: u128) -> SpawnTask {
 }
 
 struct Bench {
+    now: u64,
     hub: Hub,
     out: Vec<Effect>,
     answer: Answer,
@@ -25,12 +26,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { hub: Hub::default(), out: Vec::new(), answer: Answer::Done }
+        Self { now: 7_000, hub: Hub::default(), out: Vec::new(), answer: Answer::Done }
     }
 
     fn put(&mut self, input: Input) -> &mut Self {
         self.out.clear();
-        self.answer = self.hub.step(Millis(7), input, &mut self.out);
+        self.answer = self.hub.step(Millis(self.now), input, &mut self.out);
         self.hub.check().unwrap();
         self
     }
@@ -60,6 +61,22 @@ impl Bench {
             Effect::Close { .. } | Effect::Record(_) | Effect::Output { .. } => None,
         };
         self.out.iter().filter_map(sent).collect()
+    }
+
+    /// The interruptions of the last step: whether each is a gentle one.
+    fn interruptions(&self) -> Vec<bool> {
+        let sent = |effect: &Effect| {
+            let Effect::Send { command, .. } = effect else { return None };
+            let DaemonCommand::InterruptTask(body) = &**command else { return None };
+            Some(body.graceful)
+        };
+        self.out.iter().filter_map(sent).collect()
+    }
+
+    /// A heartbeat, so many seconds after what was before.
+    fn beat(&mut self, session: u64, seconds: u64) -> &mut Self {
+        self.now += seconds * 1_000;
+        self.say(session, Heartbeat { active_tasks: Vec::new() }.into())
     }
 
     fn events(&self) -> Vec<Event> {
@@ -125,7 +142,7 @@ fn a_daemon_is_given_no_more_than_it_queues() {
 fn a_daemon_that_comes_back_is_told_everything_again() {
     let mut bench = Bench::new();
     bench.connect(1, "a", 4).create(spawn(1)).create(spawn(2)).create(spawn(3));
-    bench.put(Input::Interrupt { task: task(2), graceful: true }).say(1, complete(task(1), None));
+    bench.put(Input::Interrupt { task: task(2), graceful: false }).say(1, complete(task(1), None));
     bench.put(Input::Gone { session: SessionId(1) });
     let again = [(2, "authenticated"), (2, "spawnTask"), (2, "interruptTask"), (2, "spawnTask")];
     assert_eq!(bench.connect(2, "a", 4).sent(), again);
@@ -200,6 +217,46 @@ fn a_second_gentle_interruption_is_remembered_as_a_forced_one() {
     let Some(Effect::Send { command, .. }) = bench.out.last() else { panic!() };
     let DaemonCommand::InterruptTask(again) = &**command else { panic!() };
     assert!(!again.graceful);
+}
+
+/// Protects an agent that is ending gently from being killed because a link broke: a daemon takes a second gentle
+/// interruption for a forced one.
+#[test]
+fn a_gentle_interruption_is_repeated_only_when_the_first_cannot_be_under_way() {
+    let mut bench = Bench::new();
+    bench.connect(1, "a", 4).create(spawn(1));
+    assert_eq!(bench.put(Input::Interrupt { task: task(1), graceful: true }).interruptions(), [true]);
+    assert!(bench.connect(2, "a", 4).interruptions().is_empty());
+    assert!(bench.beat(2, 0).interruptions().is_empty());
+    assert!(bench.beat(2, 30).interruptions().is_empty(), "the agent may have seconds left");
+    assert_eq!(bench.beat(2, 30).interruptions(), [true], "by now it would have ended: it never was told");
+    for _ in 0..3 {
+        assert!(bench.beat(2, 30).interruptions().is_empty(), "once a connection");
+    }
+    assert!(bench.connect(3, "a", 4).interruptions().is_empty());
+    assert!(bench.beat(3, 0).interruptions().is_empty());
+    bench.say(3, complete(task(1), Some("interrupted")));
+    assert!(bench.beat(3, 60).interruptions().is_empty(), "it has ended");
+}
+
+/// Protects a wish from waiting where nobody can have been told of it yet.
+#[test]
+fn an_interruption_while_the_daemon_is_away_reaches_it_at_once() {
+    let mut bench = Bench::new();
+    bench.connect(1, "a", 4).create(spawn(1)).put(Input::Gone { session: SessionId(1) });
+    assert!(bench.put(Input::Interrupt { task: task(1), graceful: true }).interruptions().is_empty());
+    assert_eq!(bench.connect(2, "a", 4).interruptions(), [true]);
+    assert!(bench.beat(2, 60).interruptions().is_empty());
+}
+
+/// Protects the meaning of a person's second word from getting lost with the first.
+#[test]
+fn a_second_interruption_is_sent_as_a_forced_one_and_again_at_once() {
+    let mut bench = Bench::new();
+    bench.connect(1, "a", 4).create(spawn(1)).put(Input::Interrupt { task: task(1), graceful: true });
+    bench.connect(2, "a", 4);
+    assert_eq!(bench.put(Input::Interrupt { task: task(1), graceful: true }).interruptions(), [false]);
+    assert_eq!(bench.connect(3, "a", 4).interruptions(), [false]);
 }
 
 /// Protects tasks from daemons that do not have them, and counts what they say.

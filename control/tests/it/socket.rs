@@ -97,18 +97,21 @@ async fn a_task_goes_to_a_daemon_and_its_end_comes_back() {
     assert_eq!(world.server().activity().borrow().unfinished, 0);
 }
 
-/// Protects interruptions: they reach the daemon, again if it was away.
+/// Protects interruptions: they reach the daemon, forced ones again if it was away.
 #[tokio::test]
-async fn an_interruption_is_repeated_until_it_is_done() {
+async fn a_forced_interruption_is_repeated_until_it_is_done() {
     let world = World::new().await;
     let mut daemon = world.daemon("a").await;
     let id = world.create("long").await;
     daemon.spawned().await;
     let path = format!("/api/v1/tasks/{id}/interrupt");
     assert_eq!(world.post(&path, json!({})).await.0, 202);
+    let DaemonCommand::InterruptTask(body) = daemon.command().await else { panic!() };
+    assert!(body.graceful);
+    assert_eq!(world.post(&path, json!({})).await.0, 202);
     for _ in 0..2 {
         let DaemonCommand::InterruptTask(body) = daemon.command().await else { panic!() };
-        assert!(body.graceful);
+        assert!(!body.graceful);
         drop(daemon);
         daemon = world.daemon("a").await;
         assert_eq!(daemon.spawned().await, id);
