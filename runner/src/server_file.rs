@@ -1,5 +1,6 @@
 //! `server.json` in the home: where the embedded server is, and the token that it wants. Readable for its
-//! owner only.
+//! owner only. It goes with the server; where that is killed it stays, with the token in it, until the next one
+//! writes its own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ fn path(home: &Path) -> PathBuf {
 /// Where the embedded server's token comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `MAKIMA_API_KEY`. It is kept nowhere.
+    /// `MAKIMA_API_KEY`. It is kept for no other start; `server.json` bears it as it bears any token.
     Environment,
     /// An earlier start made it.
     Kept,
