@@ -74,7 +74,27 @@ const FIXED: &[(&str, &str)] = &[
     ("GIT_MERGE_AUTOEDIT", "no"),
 ];
 
+/// What overrules the user's configuration and a repository's. Beside what could run a program, these are what
+/// our work cannot be done under: references that are no files, an index in two parts, files that are refused
+/// for their line ends, changes that are not looked for.
 const SETTINGS: &[(&str, &str)] = &[
+    ("init.defaultRefFormat", "files"),
+    // Where a remote has another one, its own is taken.
+    ("init.defaultObjectFormat", "sha1"),
+    ("clone.rejectShallow", "false"),
+    // Which repository is meant was said by its path, and nothing above it is looked at.
+    ("safe.bareRepository", "all"),
+    ("core.safecrlf", "false"),
+    ("core.splitIndex", "false"),
+    ("core.fileMode", "true"),
+    ("core.symlinks", "true"),
+    #[cfg(not(target_os = "macos"))]
+    ("core.ignoreCase", "false"),
+    ("core.trustctime", "true"),
+    ("core.checkStat", "default"),
+    ("fetch.prune", "false"),
+    ("fetch.pruneTags", "false"),
+    ("fetch.all", "false"),
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.untrackedCache", "false"),
