@@ -12,8 +12,8 @@ use tokio::sync::Mutex;
 
 use super::cancel::Cancel;
 use super::git::{BRING, Call, Git, GitError};
-use super::refs;
 use super::source::{Source, Tips};
+use super::{blocking, refs};
 use crate::home::Home;
 
 /// A lock file of git's that is older belongs to nobody: ours hold the repository's mutex, and those of an
@@ -51,14 +51,14 @@ fn fnv(bytes: &[u8]) -> u128 {
 impl Bare {
     /// Makes it there and current, where `tips` is what the source has now.
     pub(super) async fn bring(&self, git: &Git, cancel: &Cancel, source: &Source, tips: &Tips) -> Result<(), GitError> {
-        if self.is_whole() && self.has(tips) {
+        if self.is_whole() && self.has(tips).await {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
         if !self.is_whole() {
             self.set_aside_and_clone(git, cancel, source).await?;
         }
-        if !self.has(tips) {
+        if !self.has(tips).await {
             self.fetch(git, cancel, source).await?;
         }
         Ok(())
@@ -103,8 +103,10 @@ impl Bare {
     }
 
     /// Whether its branches and tags are the source's.
-    fn has(&self, tips: &Tips) -> bool {
-        refs::read(&self.path).is_ok_and(|mut refs| {
+    async fn has(&self, tips: &Tips) -> bool {
+        let path = self.path.clone();
+        let there = blocking(move || refs::read(&path)).await;
+        there.ok().and_then(Result::ok).is_some_and(|mut refs| {
             refs.retain(|name, _| !name.starts_with(OURS));
             refs == tips.refs
         })
@@ -122,6 +124,8 @@ impl Bare {
 
     fn fetching(&self, source: &Source) -> Call {
         let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-write-fetch-head", "--no-tags"]);
+        // The past of a source that has not all of it may be cut off elsewhere by now.
+        let call = if source.local.is_some() { call.arg("--update-shallow") } else { call };
         source.with_login(call.limit(BRING))
     }
 
@@ -233,8 +237,14 @@ fn not_made(path: &Path) -> impl Fn(io::Error) -> GitError {
 
 /// Takes away lock files that a git which was killed has left; a young one is given the time to go by itself.
 pub(super) async fn clear_locks(git_dir: &Path) {
+    let git_dir = git_dir.to_path_buf();
+    // Where this breaks off, git says what is in its way.
+    let _ = blocking(move || clear_locks_of(&git_dir)).await;
+}
+
+fn clear_locks_of(git_dir: &Path) {
     for name in ["packed-refs.lock", "HEAD.lock", "config.lock", "shallow.lock"] {
-        clear_lock(&git_dir.join(name)).await;
+        clear_lock(&git_dir.join(name));
     }
     let mut folders = vec![git_dir.join("refs")];
     while let Some(folder) = folders.pop() {
@@ -243,20 +253,20 @@ pub(super) async fn clear_locks(git_dir: &Path) {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
             } else if path.extension().is_some_and(|end| end == "lock") {
-                clear_lock(&path).await;
+                clear_lock(&path);
             }
         }
     }
 }
 
-async fn clear_lock(path: &Path) {
+fn clear_lock(path: &Path) {
     let age = |path: &Path| {
         let written = fs::symlink_metadata(path).and_then(|data| data.modified()).ok()?;
         Some(SystemTime::now().duration_since(written).unwrap_or_default())
     };
     while let Some(age) = age(path) {
         if age < LOCK_AGE {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            std::thread::sleep(Duration::from_millis(100));
         } else {
             tracing::warn!("{} was left by a git that was killed; it is removed", path.display());
             let _ = fs::remove_file(path);

@@ -16,18 +16,21 @@ use makima_core::effect::Commit;
 use makima_core::id::TaskId;
 use makima_core::input::Change;
 
-use super::Hands;
-use super::bare::{OURS, clear_locks, says_damaged};
+use super::bare::{OURS, clear_locks};
 use super::cancel::Cancel;
-use super::git::{Answer, BRING, Call, GitError};
+use super::git::{Answer, BRING, Call};
 use super::record::Folder;
-use super::refs;
 use super::scene::Scene;
 use super::stage::stage;
+use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
+use super::{Hands, blocking, refs};
 
 /// The longest that signing may take: a program that asks somebody for a passphrase asks nobody.
 const SIGN: Duration = Duration::from_secs(60);
+
+/// More than anybody merges at once. Each is looked at, and an agent may have written any number.
+const PARENTS_MAX: usize = 64;
 
 /// Commits the work of `task`. None if there is none.
 pub(super) async fn commit(
@@ -43,12 +46,16 @@ pub(super) async fn commit(
     if !worktree.is_dir() {
         return Err(format!("its worktree {} is gone", worktree.display()));
     }
-    let scene = Scene::of(&worktree, wanted.branch.as_str());
+    let scene = {
+        let (worktree, branch, bare) = (worktree.clone(), wanted.branch.clone(), standing.bare.clone());
+        blocking(move || Scene::of(&worktree, branch.as_str(), &bare)).await?
+    };
     let place = folder.file("git");
+    let trusts: &[Trust] = if scene.lends { &[Trust::All, Trust::Objects, Trust::Nothing] } else { &[Trust::Nothing] };
     let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, place };
     let mut last = String::new();
-    for trust in [Trust::All, Trust::Objects, Trust::Nothing] {
-        match job.attempt(trust).await {
+    for trust in trusts {
+        match job.attempt(*trust).await {
             Ok(change) => return Ok(change),
             Err(Trouble::Damaged(why)) => {
                 tracing::warn!("{}: {why}; it is tried with less of it", job.worktree.display());
@@ -82,8 +89,7 @@ struct Work {
 impl Job<'_> {
     async fn attempt(&self, trust: Trust) -> Result<Option<Change>, Trouble> {
         let long = self.wanted.base.as_ref().is_some_and(|base| base.len() == 64);
-        let opened = Workshop::open(self.place.clone(), &self.worktree, &self.bare, &self.scene, trust, long);
-        let (shop, index) = opened.map_err(|failure| Trouble::Plain(format!("nothing can be committed: {failure}")))?;
+        let (shop, index) = self.open(trust, long).await?;
         let parent = self.parent(&shop, trust).await?;
         if !index {
             let call = shop.call("read-tree");
@@ -100,19 +106,38 @@ impl Job<'_> {
         let work = match self.result(&shop, parent, trust, notes).await? {
             Some(work) => work,
             None => {
-                shop.close();
+                self.close(shop).await;
                 return Ok(None);
             }
         };
         self.bring(&shop, &work).await?;
         let change = self.change(&shop, &work).await?;
-        if trust != Trust::Nothing
-            && let Err(failure) = self.scene.finish(self.wanted.branch.as_str(), &shop.index(), &work.tip)
-        {
-            tracing::warn!("the branch in the worktree is not at the result: {failure}");
+        if trust != Trust::Nothing {
+            self.finish(&shop, work.tip).await;
         }
-        shop.close();
+        self.close(shop).await;
         Ok(Some(change))
+    }
+
+    async fn open(&self, trust: Trust, long: bool) -> Result<(Workshop, bool), Trouble> {
+        let (place, worktree, bare) = (self.place.clone(), self.worktree.clone(), self.bare.clone());
+        let scene = self.scene.clone();
+        let opened = blocking(move || Workshop::open(place, &worktree, &bare, &scene, trust, long)).await;
+        let plain = |why: String| Trouble::Plain(format!("nothing can be committed: {why}"));
+        opened.map_err(plain)?.map_err(|failure| plain(failure.to_string()))
+    }
+
+    async fn finish(&self, shop: &Workshop, tip: String) {
+        let (scene, branch, index) = (self.scene.clone(), self.wanted.branch.clone(), shop.index());
+        let finished = blocking(move || scene.finish(branch.as_str(), &index, &tip)).await;
+        if let Err(why) = finished.and_then(|finished| finished.map_err(|failure| failure.to_string())) {
+            tracing::warn!("the branch in the worktree is not at the result: {why}");
+        }
+    }
+
+    async fn close(&self, shop: Workshop) {
+        // What breaks off here has left a folder, which the next one takes away.
+        let _ = blocking(move || shop.close()).await;
     }
 
     /// The commit that the files belong to: the agent's, our branch's, else where the work started.
@@ -125,6 +150,17 @@ impl Job<'_> {
             }
         }
         Ok(self.wanted.base.clone())
+    }
+
+    /// What was being merged, as far as it is there.
+    async fn merging(&self, shop: &Workshop, trust: Trust) -> Result<Vec<String>, Trouble> {
+        let mut merging = Vec::new();
+        for oid in self.scene.merging.iter().filter(|_| trust != Trust::Nothing).take(PARENTS_MAX) {
+            if self.is_commit(shop, oid).await? {
+                merging.push(oid.clone());
+            }
+        }
+        Ok(merging)
     }
 
     async fn is_commit(&self, shop: &Workshop, oid: &str) -> Result<bool, Trouble> {
@@ -148,7 +184,7 @@ impl Job<'_> {
             }
             None => None,
         };
-        let merging = if trust == Trust::Nothing { &[][..] } else { &self.scene.merging };
+        let merging = self.merging(shop, trust).await?;
         let nothing = match &before {
             Some(before) => *before == tree,
             None => self.run(shop.call("ls-files").arg("--cached")).await?.out.is_empty(),
@@ -158,7 +194,7 @@ impl Job<'_> {
         let mut tip = if nothing && merging.is_empty() {
             parent
         } else {
-            let parents: Vec<&str> = parent.iter().chain(merging).map(String::as_str).collect();
+            let parents: Vec<&str> = parent.iter().chain(&merging).map(String::as_str).collect();
             Some(self.make(shop, &tree, &parents, unfinished).await?)
         };
         let mut kept = self.scene.tip.clone().filter(|_| trust != Trust::Nothing && !self.scene.on_branch);
@@ -185,9 +221,10 @@ impl Job<'_> {
     /// A commit of this tree; the one that an earlier try has made, if there is one.
     async fn make(&self, shop: &Workshop, tree: &str, parents: &[&str], note: Option<&str>) -> Result<String, Trouble> {
         if let Some(made) = refs::one(&self.bare, &self.name()) {
-            let call = shop.call("log").args(["-1", "--format=%T %P"]).fine(&[0, 128]);
-            let said = self.run(call.names([&made])).await?.line().unwrap_or_default();
-            if said.split(' ').eq(std::iter::once(tree).chain(parents.iter().copied())) {
+            let said = self.run(shop.call("cat-file").fine(&[0, 128]).args(["commit", &made])).await?;
+            let said = String::from_utf8_lossy(&said.out);
+            let links = said.lines().map_while(|line| line.strip_prefix("tree ").or(line.strip_prefix("parent ")));
+            if links.eq(std::iter::once(tree).chain(parents.iter().copied())) {
                 return Ok(made);
             }
         }
@@ -223,6 +260,8 @@ impl Job<'_> {
         let _turn = bare.turn.lock().await;
         clear_locks(&bare.path).await;
         let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+        // An agent may have brought history that is cut off, and what it committed need not please anybody.
+        let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
         let names = std::iter::once(shop.git.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
         self.run(call.names(names)).await?;
         if refs::one(&bare.path, &self.name()).as_deref() == Some(work.tip.as_str()) {
@@ -238,7 +277,9 @@ impl Job<'_> {
             Some(base) => base.clone(),
             None => nothing?,
         };
-        let call = shop.call("diff").args(["--shortstat", "--no-ext-diff", "--no-textconv"]).limit(BRING);
+        let call = shop.call("diff-tree").args(["-r", "-M", "--shortstat", "--no-ext-diff", "--no-textconv"]);
+        // Else git reads what the worktree's `.gitmodules` says of them.
+        let call = call.arg("--ignore-submodules=none").limit(BRING);
         let said = self.run(call.names([base.as_str(), &work.tip])).await?.line().unwrap_or_default();
         let mut change = Change { commit: work.tip.clone(), files: 0, insertions: 0, deletions: 0, note: None };
         for part in said.split(", ") {
@@ -262,19 +303,5 @@ impl Job<'_> {
     async fn line(&self, call: Call) -> Result<String, Trouble> {
         let answer = self.run(call).await?;
         answer.line().ok_or_else(|| Trouble::Plain("git answered nothing".to_owned()))
-    }
-}
-
-/// Why the work was not committed.
-pub(super) enum Trouble {
-    /// The agent's repository is damaged: worth another try with less of it.
-    Damaged(String),
-    /// Anything else.
-    Plain(String),
-}
-
-impl From<GitError> for Trouble {
-    fn from(why: GitError) -> Self {
-        if says_damaged(why.said()) { Self::Damaged(why.to_string()) } else { Self::Plain(why.to_string()) }
     }
 }

@@ -6,15 +6,15 @@ use fs_err as fs;
 use makima_core::effect::Prepare;
 use makima_core::id::TaskId;
 use makima_core::input::Prepared;
-use makima_core::policy::BranchName;
 
-use super::Hands;
-use super::bare::{Bare, folder_for, says_damaged};
+use super::bare::{Bare, folder_for};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
-use super::record::{Folder, Standing};
-use super::refs;
+use super::lay::Start;
+use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
+use super::trouble::Trouble;
+use super::{Hands, blocking, refs};
 
 /// Below this nothing is begun: a full disk would break it half-way.
 const FREE_MIN: u64 = 200 << 20;
@@ -84,14 +84,6 @@ struct Job<'a> {
     cancel: &'a Cancel,
 }
 
-/// Where the work starts, and what stands around it.
-struct Start<'a> {
-    bare: &'a Bare,
-    address: Option<&'a str>,
-    base: Option<String>,
-    tips: Tips,
-}
-
 impl Job<'_> {
     async fn start_from(&self, source: &Source) -> Result<Standing, String> {
         let bare = self.hands.bare(folder_for(&self.hands.home, Some(source)));
@@ -109,8 +101,8 @@ impl Job<'_> {
     async fn start_empty(&self) -> Result<Standing, String> {
         let bare = self.hands.bare(folder_for(&self.hands.home, None));
         bare.make_empty(&self.hands.git, self.cancel).await.map_err(|why| why.to_string())?;
-        let start = Start { bare: &bare, address: None, base: None, tips: Tips::default() };
-        self.build(&start, None).await.map_err(Trouble::into_words)
+        let start = self.start(&bare, None, None, Tips::default());
+        self.build(start, None).await.map_err(Trouble::into_words)
     }
 
     async fn attempt(&self, bare: &Bare, source: &Source) -> Result<Standing, Trouble> {
@@ -121,8 +113,12 @@ impl Job<'_> {
             bare.bring(git, self.cancel, source, &tips).await?;
         }
         let base = self.base(bare, source, &tips).await?;
-        let start = Start { bare, address: Some(&source.address), base: Some(base), tips };
-        self.build(&start, source.local.clone()).await
+        let start = self.start(bare, Some(source.address.clone()), Some(base), tips);
+        self.build(start, source.local.clone()).await
+    }
+
+    fn start(&self, bare: &Bare, address: Option<String>, base: Option<String>, tips: Tips) -> Start {
+        Start { bare: bare.path.clone(), address, base, tips, branch: self.wanted.branch.clone() }
     }
 
     /// The commit to start from: a full id, a branch, a tag; else the default branch.
@@ -181,95 +177,40 @@ impl Job<'_> {
     }
 
     /// Builds the task's own repository aside and puts it in place whole.
-    async fn build(&self, start: &Start<'_>, local: Option<PathBuf>) -> Result<Standing, Trouble> {
+    async fn build(&self, start: Start, local: Option<PathBuf>) -> Result<Standing, Trouble> {
         let place = self.hands.home.worktree(self.task);
         let staging = place.with_file_name(format!(".making-{}", self.task));
-        let plain = |what: &'static str| move |failure: std::io::Error| Trouble::Plain(format!("{what}: {failure}"));
-        if staging.exists() {
-            fs::remove_dir_all(&staging).map_err(plain("a half-made worktree cannot be removed"))?;
-        }
-        lay(&staging, start, &self.wanted.branch).map_err(plain("the worktree cannot be made"))?;
-        if let Some(base) = &start.base {
+        let (base, bare) = (start.base.clone(), start.bare.clone());
+        on_disk({
+            let staging = staging.clone();
+            move || {
+                forgiving(fs::remove_dir_all(&staging)).map_err(words("a half-made worktree cannot be removed"))?;
+                start.lay(&staging).map_err(words("the worktree cannot be made"))
+            }
+        })
+        .await?;
+        if let Some(base) = &base {
             // Three things in one process: the index, the files, and no reference moved.
             let call = Call::at(&staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
             self.hands.git.run(self.cancel, call.names([base])).await?;
         }
         let local = local.map(|path| path.to_string_lossy().into_owned());
-        let prepared = Prepared { base: start.base.clone(), local };
-        let standing = Standing { prepared, bare: start.bare.path.clone() };
+        let standing = Standing { prepared: Prepared { base, local }, bare };
         let folder = Folder::of(&self.hands.home, self.task);
-        folder.prepared(&standing).map_err(plain("it cannot be written down that the worktree stands"))?;
-        fs::rename(&staging, &place).map_err(plain("the worktree cannot be put in place"))?;
-        Ok(standing)
+        on_disk(move || {
+            folder.prepared(&standing).map_err(words("it cannot be written down that the worktree stands"))?;
+            fs::rename(&staging, &place).map_err(words("the worktree cannot be put in place"))?;
+            Ok(standing)
+        })
+        .await
     }
 }
 
-/// Writes what `git clone --shared --no-checkout` and `git switch -c` would, which take ten milliseconds for it.
-fn lay(place: &Path, start: &Start<'_>, branch: &BranchName) -> std::io::Result<()> {
-    let git = place.join(".git");
-    let branch = format!("refs/heads/{branch}");
-    let branch_file = git.join(&branch);
-    for folder in ["objects/info", "objects/pack", "refs/tags", "info", "hooks"] {
-        fs::create_dir_all(git.join(folder))?;
-    }
-    if let Some(folder) = branch_file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(git.join("HEAD"), format!("ref: {branch}\n"))?;
-    fs::write(git.join("objects/info/alternates"), format!("{}\n", start.bare.path.join("objects").display()))?;
-    fs::write(git.join("info/exclude"), "")?;
-    fs::write(git.join("config"), configuration(start))?;
-    if let Some(base) = &start.base {
-        fs::write(branch_file, format!("{base}\n"))?;
-    }
-    let tips = start.tips.refs.iter().map(|(name, oid)| match name.strip_prefix("refs/heads/") {
-        Some(branch) => (format!("refs/remotes/origin/{branch}"), oid.as_str()),
-        None => (name.clone(), oid.as_str()),
-    });
-    let tips: Vec<(String, &str)> = tips.collect();
-    fs::write(git.join("packed-refs"), refs::pack(tips.iter().map(|(name, oid)| (name.as_str(), *oid))))?;
-    if let Some(default) = start.tips.default.as_ref().and_then(|name| name.strip_prefix("refs/heads/")) {
-        let folder = git.join("refs/remotes/origin");
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("HEAD"), format!("ref: refs/remotes/origin/{default}\n"))?;
-    }
-    Ok(())
+/// Does what may have to wait for the disk where that keeps nobody else.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, Trouble> {
+    blocking(work).await.and_then(|result| result).map_err(Trouble::Plain)
 }
 
-fn configuration(start: &Start<'_>) -> String {
-    let long = start.base.as_ref().is_some_and(|base| base.len() == 64);
-    let mut text = String::from("[core]\n");
-    text.push_str(&format!("\trepositoryformatversion = {}\n", u8::from(long)));
-    text.push_str("\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n");
-    if long {
-        text.push_str("[extensions]\n\tobjectformat = sha256\n");
-    }
-    if let Some(address) = start.address {
-        let address = address.replace('\\', "\\\\").replace('"', "\\\"");
-        text.push_str(&format!("[remote \"origin\"]\n\turl = \"{address}\"\n"));
-        text.push_str("\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
-    }
-    text
-}
-
-/// Why a worktree was not made.
-enum Trouble {
-    /// The shared repository is damaged: worth another try with a new one.
-    Damaged(String),
-    /// Anything else.
-    Plain(String),
-}
-
-impl Trouble {
-    fn into_words(self) -> String {
-        match self {
-            Self::Damaged(why) | Self::Plain(why) => why,
-        }
-    }
-}
-
-impl From<GitError> for Trouble {
-    fn from(why: GitError) -> Self {
-        if says_damaged(why.said()) { Self::Damaged(why.to_string()) } else { Self::Plain(why.to_string()) }
-    }
+fn words(what: &'static str) -> impl FnOnce(std::io::Error) -> String {
+    move |failure| format!("{what}: {failure}")
 }

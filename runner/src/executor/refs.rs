@@ -1,11 +1,13 @@
-//! Reads the references of a repository from its files. No git runs for it: it takes a fraction of the time,
-//! and what an agent has written into its repository's configuration has no say.
+//! Reads the references of a repository from its files, which an agent may have written. No git runs for it: it
+//! takes a fraction of the time, and what an agent has written into its repository's configuration has no say.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use fs_err as fs;
+
+use super::foreign::{self, LIST, SMALL};
 
 /// References by their full names.
 pub(super) type Refs = BTreeMap<String, String>;
@@ -38,15 +40,30 @@ pub(super) fn read(git_dir: &Path) -> io::Result<Refs> {
 
 /// One reference. None if it is not there or cannot be understood.
 pub(super) fn one(git_dir: &Path, name: &str) -> Option<String> {
-    match fs::read_to_string(git_dir.join(name)) {
+    match foreign::text(&git_dir.join(name), SMALL) {
         Ok(text) => Some(text.trim().to_owned()).filter(|oid| is_oid(oid)),
         Err(_) => packed(git_dir).ok()?.remove(name),
     }
 }
 
+/// The commit that `HEAD` is at.
+pub(super) fn at_head(git_dir: &Path) -> Option<String> {
+    match head(git_dir) {
+        Head::Symbolic(name) => one(git_dir, &name),
+        Head::Detached(oid) => Some(oid),
+        Head::Broken => None,
+    }
+}
+
+/// The commits behind which a repository has no history.
+pub(super) fn shallow(git_dir: &Path) -> Vec<String> {
+    let text = foreign::text(&git_dir.join("shallow"), LIST).unwrap_or_default();
+    text.lines().map(str::trim).filter(|line| is_oid(line)).map(str::to_owned).collect()
+}
+
 /// What the file `HEAD` of the repository at `git_dir` says.
 pub(super) fn head(git_dir: &Path) -> Head {
-    let Ok(text) = fs::read_to_string(git_dir.join("HEAD")) else { return Head::Broken };
+    let Ok(text) = foreign::text(&git_dir.join("HEAD"), SMALL) else { return Head::Broken };
     let text = text.trim();
     match text.strip_prefix("ref:").map(str::trim) {
         Some(name) if name.starts_with("refs/") && !name.split('/').any(|part| part == "..") => {
@@ -58,7 +75,7 @@ pub(super) fn head(git_dir: &Path) -> Head {
 }
 
 fn packed(git_dir: &Path) -> io::Result<Refs> {
-    let text = match fs::read_to_string(git_dir.join("packed-refs")) {
+    let text = match foreign::text(&git_dir.join("packed-refs"), LIST) {
         Ok(text) => text,
         Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(Refs::new()),
         Err(failure) => return Err(failure),
@@ -82,7 +99,7 @@ fn loose(folder: &Path, name: &str, depth: usize, refs: &mut Refs) -> io::Result
         if entry.file_type()?.is_dir() {
             loose(&entry.path(), &name, depth.saturating_sub(1), refs)?;
         } else if !file_name.ends_with(".lock") {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let text = foreign::text(&entry.path(), SMALL).unwrap_or_default();
             let oid = text.trim();
             if is_oid(oid) {
                 refs.insert(name, oid.to_owned());

@@ -1,17 +1,21 @@
 //! Taking everything that an agent left into an index.
+//!
+//! A submodule's commit is read from its files: asked for it, git would run inside of it, by the configuration
+//! that the agent gave it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use fs_err as fs;
 
-use super::Hands;
 use super::cancel::Cancel;
-use super::commit::Trouble;
 use super::git::{BRING, Call, GitError};
+use super::trouble::Trouble;
 use super::workshop::Workshop;
+use super::{Hands, blocking, pipes, refs};
 
 /// Stages everything that is not ignored. Returns what a person should know of it.
 pub(super) async fn stage(
@@ -21,17 +25,19 @@ pub(super) async fn stage(
     base: Option<&str>,
 ) -> Result<Vec<String>, Trouble> {
     let stager = Stager { hands, cancel, shop };
+    let mut notes = stager.put_pipes_aside().await?;
     let listed = stager.run(shop.call("ls-files").args(["--stage", "-v", "-z"])).await?;
     let known: Vec<Known<'_>> = names(&listed).filter_map(Known::read).collect();
     stager.look_again(&known).await?;
-    let mut nested = Vec::new();
-    for link in known.iter().filter(|known| known.is_link) {
-        if has_repository(&shop.worktree().join(OsStr::from_bytes(link.path))) && !stager.was(base, link.path).await? {
-            nested.push(link.path.to_vec());
-        }
-    }
+    let links = stager.links(&known, base).await?;
+    stager.set(&links.set).await?;
+    let mut nested = links.repositories;
     nested.extend(stager.repositories().await?);
-    let mut notes = stager.add_all(&nested).await?;
+    let apart = nested.iter().chain(&links.folders).chain(links.set.keys());
+    notes.extend(stager.add_all(apart).await?);
+    for folder in &links.folders {
+        stager.add_files_of(folder).await?;
+    }
     for folder in &nested {
         let shown = String::from_utf8_lossy(folder).into_owned();
         stager.add_files_of(folder).await?;
@@ -50,8 +56,8 @@ struct Stager<'a> {
 struct Known<'a> {
     /// Whether the agent told git never to look at it.
     is_ignored: bool,
-    /// Whether it is a link to a commit.
-    is_link: bool,
+    /// The commit that it is a link to.
+    link: Option<&'a [u8]>,
     path: &'a [u8],
 }
 
@@ -60,14 +66,81 @@ impl<'a> Known<'a> {
     fn read(entry: &'a [u8]) -> Option<Self> {
         let tab = entry.iter().position(|byte| *byte == b'\t')?;
         let (head, path) = (entry.get(..tab)?, entry.get(tab + 1..)?);
-        let mode = head.split(|byte| *byte == b' ').nth(1)?;
-        Some(Self { is_ignored: head.first()?.is_ascii_lowercase(), is_link: mode == b"160000", path })
+        let mut words = head.split(|byte| *byte == b' ').skip(1);
+        let (mode, oid) = (words.next()?, words.next()?);
+        let link = (mode == b"160000").then_some(oid);
+        Some(Self { is_ignored: head.first()?.is_ascii_lowercase(), link, path })
     }
+}
+
+/// The links to commits that the index knows and that are folders now.
+#[derive(Default)]
+struct Links {
+    /// Submodules, and where they are. One that is not checked out, or cannot be read, is where it was.
+    set: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Repositories that the agent made: a commit of theirs is nowhere else.
+    repositories: Vec<Vec<u8>>,
+    /// Folders that have files, and no repository any more.
+    folders: Vec<Vec<u8>>,
 }
 
 impl Stager<'_> {
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {
         Ok(self.hands.git.run(self.cancel, call).await?.out)
+    }
+
+    /// Puts aside what git would wait for. Returns what a person should know of it.
+    async fn put_pipes_aside(&self) -> Result<Vec<String>, Trouble> {
+        let (home, worktree) = (self.hands.home.clone(), self.shop.worktree().to_path_buf());
+        let put = move || -> io::Result<Vec<String>> {
+            let mut notes = Vec::new();
+            for path in pipes::find(&worktree) {
+                home.put_aside(&path)?;
+                let shown = path.strip_prefix(&worktree).unwrap_or(&path).display();
+                notes.push(format!("`{shown}` led to a pipe or a device, which git would wait for; it was put aside"));
+            }
+            Ok(notes)
+        };
+        let plain = |why: String| Trouble::Plain(format!("what git would wait for cannot be put aside: {why}"));
+        blocking(put).await.map_err(plain)?.map_err(|failure| plain(failure.to_string()))
+    }
+
+    /// Looks at what the links to commits are now. Those that are no folders any more are git's to see to.
+    async fn links(&self, known: &[Known<'_>], base: Option<&str>) -> Result<Links, Trouble> {
+        let mut links = Links::default();
+        for (path, oid) in known.iter().filter_map(|known| Some((known.path, known.link?))) {
+            let folder = self.shop.worktree().join(OsStr::from_bytes(path));
+            if links.set.contains_key(path) || !fs::symlink_metadata(&folder).is_ok_and(|data| data.is_dir()) {
+                continue;
+            }
+            let git = folder.join(".git");
+            match fs::symlink_metadata(&git) {
+                Ok(data) if data.is_dir() && !self.was(base, path).await? => links.repositories.push(path.to_vec()),
+                Ok(_) => {
+                    let now = pipes::repository_of(&git).and_then(|git| refs::at_head(&git));
+                    let now = now.filter(|now| now.len() == oid.len());
+                    links.set.insert(path.to_vec(), now.map_or_else(|| oid.to_vec(), String::into_bytes));
+                }
+                Err(_) if is_empty(&folder) => {
+                    links.set.insert(path.to_vec(), oid.to_vec());
+                }
+                Err(_) => links.folders.push(path.to_vec()),
+            }
+        }
+        // A path that is not merged stands in the index more than once.
+        links.repositories.dedup();
+        links.folders.dedup();
+        Ok(links)
+    }
+
+    /// Puts links into the index.
+    async fn set(&self, links: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), Trouble> {
+        let line = |(path, oid): (&Vec<u8>, &Vec<u8>)| [b"160000 ", oid.as_slice(), b"\t", path, b"\0"].concat();
+        let lines: Vec<u8> = links.iter().flat_map(line).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.run(self.shop.call("update-index").args(["-z", "--index-info"]).input(lines)).await.map(|_| ())
     }
 
     /// Files that the agent told git to take for unchanged are looked at all the same.
@@ -98,7 +171,7 @@ impl Stager<'_> {
     }
 
     /// Stages all but these folders.
-    async fn add_all(&self, but: &[Vec<u8>]) -> Result<Vec<String>, Trouble> {
+    async fn add_all(&self, but: impl Iterator<Item = &Vec<u8>>) -> Result<Vec<String>, Trouble> {
         let mut paths = b".".to_vec();
         for folder in but {
             paths.extend_from_slice(b"\0:(exclude,literal)");
@@ -161,7 +234,6 @@ fn names(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty())
 }
 
-/// Whether a folder has a repository of its own, and not one that a `.git` file points to.
-fn has_repository(folder: &Path) -> bool {
-    fs::symlink_metadata(folder.join(".git")).is_ok_and(|data| data.is_dir())
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }

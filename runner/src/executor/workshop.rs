@@ -1,8 +1,9 @@
 //! The repository that a task's work is committed through: the daemon's own, on the agent's files.
 //!
-//! The agent's repository lends its objects and a copy of its index, and nothing else: not its configuration,
-//! not its hooks. What its attributes name (filters, diff and merge drivers) is switched off by attributes of
-//! ours, which come first. So nothing of the agent's choosing runs.
+//! The agent's repository lends its objects, and copies of its index, of what it excludes and of where its
+//! history ends, and nothing else: not its configuration, not its hooks. What its attributes name (filters, diff
+//! and merge drivers) is switched off by attributes of ours, which come first; what is inside of submodules, git
+//! is not asked about (see `stage`). So nothing of the agent's choosing runs.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::foreign::{self, INDEX, SMALL};
 use super::git::Call;
+use super::refs;
 use super::scene::Scene;
 
 /// Where the result is put, to be fetched from.
@@ -58,13 +61,15 @@ impl Workshop {
         fs::write(place.join("config"), format!("{core}\tsparsecheckout = true\n{format}"))?;
         fs::write(place.join("info/attributes"), "* !filter !diff !merge\n")?;
         let mut lenders = vec![bare.join("objects")];
+        let mut shallow = refs::shallow(bare);
         let mut index = false;
         if let Some(git) = &scene.git {
-            if let Ok(exclude) = fs::read(git.join("info/exclude")) {
+            if let Ok(exclude) = foreign::read(&git.join("info/exclude"), SMALL) {
                 fs::write(place.join("info/exclude"), exclude)?;
             }
             if trust != Trust::Nothing {
                 lenders.push(git.join("objects"));
+                shallow.extend_from_slice(&scene.shallow);
             }
             if trust == Trust::All {
                 index = copy_index(git, &place)?;
@@ -72,6 +77,9 @@ impl Workshop {
         }
         let lenders: Vec<String> = lenders.iter().map(|path| format!("{}\n", path.display())).collect();
         fs::write(place.join("objects/info/alternates"), lenders.concat())?;
+        // Of another length, git would refuse the whole list.
+        shallow.retain(|oid| (oid.len() == 64) == long);
+        write_shallow(&place, shallow)?;
         Ok((Self { git: place, worktree: worktree.to_path_buf() }, index))
     }
 
@@ -110,18 +118,25 @@ impl Workshop {
     }
 }
 
+/// Writes down where a repository's history ends, if it does. Git wants no empty list.
+pub(super) fn write_shallow(git: &Path, mut commits: Vec<String>) -> io::Result<()> {
+    commits.sort();
+    commits.dedup();
+    let lines: Vec<String> = commits.iter().map(|oid| format!("{oid}\n")).collect();
+    if lines.is_empty() { Ok(()) } else { fs::write(git.join("shallow"), lines.concat()) }
+}
+
 /// Copies an index with the time of its last change: by it git knows which files it must look into.
 fn copy_index(from: &Path, to: &Path) -> io::Result<bool> {
-    let index = from.join("index");
-    if !fs::symlink_metadata(&index).is_ok_and(|data| data.is_file()) {
-        return Ok(false);
-    }
-    fs::copy(&index, to.join("index"))?;
-    let changed = fs::metadata(&index)?.modified()?;
-    fs::OpenOptions::new().write(true).open(to.join("index"))?.file().set_modified(changed)?;
+    let Ok(mut index) = foreign::open(&from.join("index"), INDEX) else { return Ok(false) };
+    let mut copy = fs::File::create(to.join("index"))?;
+    io::copy(&mut index, &mut copy)?;
+    copy.file().set_modified(index.metadata()?.modified()?)?;
     for entry in fs::read_dir(from)?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("sharedindex.") && entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        if entry.file_name().to_string_lossy().starts_with("sharedindex.")
+            && let Ok(mut shared) = foreign::open(&entry.path(), INDEX)
+        {
+            io::copy(&mut shared, &mut fs::File::create(to.join(entry.file_name()))?)?;
         }
     }
     Ok(true)

@@ -1,7 +1,7 @@
 //! Committing what agents leave.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use makima_core::id::TaskId;
 use makima_core::input::Change;
@@ -9,42 +9,47 @@ use makima_core::input::Change;
 use crate::support::{Options, World, branch, committing, git, task, user_git};
 
 /// A task whose agent does this, and what is committed of it.
-struct Done {
-    world: World,
-    id: TaskId,
-    base: String,
-    tree: PathBuf,
+pub(crate) struct Done {
+    pub(crate) world: World,
+    pub(crate) id: TaskId,
+    pub(crate) base: String,
+    pub(crate) tree: PathBuf,
 }
 
 impl Done {
-    async fn by(script: &str) -> Self {
+    pub(crate) async fn by(script: &str) -> Self {
         Self::by_in(World::new(), script).await
     }
 
-    async fn by_in(mut world: World, script: &str) -> Self {
+    async fn by_in(world: World, script: &str) -> Self {
         let repository = world.repository("upstream");
+        Self::by_on(world, &repository, script).await
+    }
+
+    /// The same on a repository that is there.
+    pub(crate) async fn by_on(mut world: World, repository: &Path, script: &str) -> Self {
         let id = task();
-        let base = world.prepare(id, Some(&repository)).await.base.expect("a base");
+        let base = world.prepare(id, Some(repository)).await.base.expect("a base");
         world.act(id, &format!("export GIT_CONFIG_NOSYSTEM=1; {script}")).await;
         let tree = world.home.worktree(id);
         Self { world, id, base, tree }
     }
 
-    async fn commit(&mut self) -> Option<Change> {
+    pub(crate) async fn commit(&mut self) -> Option<Change> {
         let base = self.base.clone();
         self.world.commit(self.id, Some(&base)).await
     }
 
     /// In the shared repository.
-    fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         git(&self.world.bare(), args)
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("refs/makima/{}", self.id)
     }
 
-    fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let files = self.git(&["ls-tree", "-r", "--name-only", &self.name()]);
         files.lines().map(str::to_owned).collect()
     }

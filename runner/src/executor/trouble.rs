@@ -1,0 +1,26 @@
+//! What may be mended by another try, and what not.
+
+use super::bare::says_damaged;
+use super::git::GitError;
+
+/// Why something that git had a part in was not done.
+pub(super) enum Trouble {
+    /// A repository that it was to be done with is damaged: worth another try with a new one, or with less of it.
+    Damaged(String),
+    /// Anything else.
+    Plain(String),
+}
+
+impl Trouble {
+    pub(super) fn into_words(self) -> String {
+        match self {
+            Self::Damaged(why) | Self::Plain(why) => why,
+        }
+    }
+}
+
+impl From<GitError> for Trouble {
+    fn from(why: GitError) -> Self {
+        if says_damaged(why.said()) { Self::Damaged(why.to_string()) } else { Self::Plain(why.to_string()) }
+    }
+}
