@@ -75,12 +75,15 @@ impl Seat {
     }
 
     /// Lets it go: it has become nothing.
-    pub(super) async fn leave(mut self) {
-        let _ = self.child.kill().await;
-        if let Some(group) = self.group.take() {
+    pub(super) async fn leave(self) {
+        let Self { mut child, report, group, .. } = self;
+        let _ = child.kill().await;
+        let tidy = move || {
+            drop(report);
             // If it holds on, the end of the task takes it away.
-            let _ = blocking(move || group::remove(&group)).await;
-        }
+            group.map(|group| group::remove(&group))
+        };
+        let _ = blocking(tidy).await;
     }
 
     /// Makes it the agent of `task`. Cancelled, it becomes nothing, or what it has become is ended.
@@ -123,12 +126,16 @@ impl Seat {
             pump.finish();
             return Err(why);
         }
-        let (folder, identity) = (Folder::of(&hands.home, task), self.identity);
-        if let Err(failure) = blocking(move || folder.runs(identity)).await.map_err(std::io::Error::other).flatten() {
+        let (Self { child, identity, report, .. }, folder) = (self, Folder::of(&hands.home, task));
+        let noted = move || {
+            drop(report);
+            folder.runs(identity)
+        };
+        if let Err(failure) = blocking(noted).await.map_err(std::io::Error::other).flatten() {
             // Only the next life of the daemon would use it, and it has other marks.
             tracing::warn!("an agent's process cannot be written down: {failure}");
         }
-        Ok(Started { pid: self.identity.pid.unsigned_abs(), child: self.child, stdin, pump, tree })
+        Ok(Started { pid: identity.pid.unsigned_abs(), child, stdin, pump, tree })
     }
 }
 

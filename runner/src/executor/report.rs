@@ -60,6 +60,7 @@ impl Report {
     }
 }
 
+/// Blocks.
 impl Drop for Report {
     fn drop(&mut self) {
         let _ = fs_err::remove_file(&self.path);

@@ -320,6 +320,7 @@ impl Task {
 
 impl Log {
     async fn wait(self: &Arc<Self>, from: u64, cancel: &Cancel) -> Result<Chunk, String> {
+        let nothing = Chunk { from, to: from, parts: Vec::new() };
         loop {
             let grown = self.shared.grown();
             tokio::pin!(grown);
@@ -328,7 +329,11 @@ impl Log {
                 Some(next) => next,
                 None => {
                     let log = Arc::clone(self);
-                    blocking(move || log.next(from)).await?
+                    tokio::select! {
+                        biased;
+                        next = blocking(move || log.next(from)) => next?,
+                        () = cancel.set() => return Ok(nothing),
+                    }
                 }
             };
             if let Some(chunk) = next.map_err(|failure| format!("its output cannot be read: {failure}"))? {
@@ -336,7 +341,7 @@ impl Log {
             }
             tokio::select! {
                 () = grown => {}
-                () = cancel.set() => return Ok(Chunk { from, to: from, parts: Vec::new() }),
+                () = cancel.set() => return Ok(nothing),
             }
         }
     }

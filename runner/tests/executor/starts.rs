@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use makima_core::effect::Work;
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Stream};
+use makima_core::task::{End, EndStatus};
 
 use crate::support::{Options, World, shell, task, text_of};
 
@@ -18,6 +19,19 @@ async fn slow() -> (World, TaskId) {
     let log = std::fs::File::create(world.home.task(id).join("output.log")).unwrap();
     log.set_len(64 << 20).unwrap();
     (world, id)
+}
+
+/// A world with a task whose agent takes three seconds to begin.
+async fn hanging() -> (World, TaskId, tempfile::TempDir) {
+    let folder = crate::support::folder();
+    let launcher = folder.path().join("launcher");
+    let script = format!("#!/bin/sh\n/bin/sleep 3; exec {} \"$@\"\n", env!("CARGO_BIN_EXE_makima"));
+    std::fs::write(&launcher, script).unwrap();
+    std::fs::set_permissions(&launcher, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut world = World::with(Options { launcher, ..Options::default() });
+    let id = task();
+    world.prepare(id, None).await;
+    (world, id, folder)
 }
 
 async fn nothing_ran(world: &World, id: TaskId) {
@@ -53,14 +67,7 @@ async fn the_end_of_a_tree_calls_off_a_start_under_way() {
 /// Protects the core's wait: what is cancelled is answered soon, also where the process does not get going.
 #[tokio::test]
 async fn a_start_that_hangs_is_answered_when_it_is_cancelled() {
-    let folder = crate::support::folder();
-    let launcher = folder.path().join("launcher");
-    let script = format!("#!/bin/sh\n/bin/sleep 3; exec {} \"$@\"\n", env!("CARGO_BIN_EXE_makima"));
-    std::fs::write(&launcher, script).unwrap();
-    std::fs::set_permissions(&launcher, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut world = World::with(Options { launcher, ..Options::default() });
-    let id = task();
-    world.prepare(id, None).await;
+    let (mut world, id, _launcher) = hanging().await;
     let start = world.ask(id, Work::Start(shell("touch ran; sleep 1000")));
     tokio::time::sleep(Duration::from_millis(100)).await;
     let begun = Instant::now();
@@ -70,6 +77,30 @@ async fn a_start_that_hangs_is_answered_when_it_is_cancelled() {
     assert_eq!(world.empty(id).await.0, 0);
     tokio::time::sleep(Duration::from_secs(3)).await;
     nothing_ran(&world, id).await;
+}
+
+/// The same for what waits for its turn, and for the end of a tree that waits for a start.
+#[tokio::test]
+async fn what_waits_is_answered_when_it_is_cancelled() {
+    let (mut world, id, _launcher) = hanging().await;
+    let begun = Instant::now();
+    let start = world.ask(id, Work::Start(shell("sleep 1000")));
+    let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
+    let conclude = world.ask(id, Work::Conclude { end });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.executor.cancel(conclude);
+    assert_eq!(world.answer(conclude).await, Outcome::Failed("it was cancelled".to_owned()));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(!world.home.task(id).join("end.json").exists());
+    assert!(matches!(world.answer(start).await, Outcome::Started { .. }), "that went on");
+    let (mut world, id) = slow().await;
+    let start = world.ask(id, Work::Start(shell("sleep 1000")));
+    let empty = world.ask(id, Work::Empty);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.executor.cancel(empty);
+    assert_eq!(world.answer(empty).await, Outcome::Failed("it was cancelled".to_owned()));
+    assert!(matches!(world.answer(start).await, Outcome::Failed(_)));
+    assert_eq!(world.empty(id).await.0, 0, "and once more");
 }
 
 /// Protects a daemon whose server is away, and that keeps many ended tasks for it, from running out of
