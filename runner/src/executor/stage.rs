@@ -26,22 +26,16 @@ pub(super) async fn stage(
 ) -> Result<Vec<String>, Trouble> {
     let stager = Stager { hands, cancel, shop };
     let mut notes = stager.put_pipes_aside().await?;
-    let listed = stager.run(shop.call("ls-files").args(["--stage", "-v", "-z"])).await?;
-    let known: Vec<Known<'_>> = names(&listed).filter_map(Known::read).collect();
-    stager.look_again(&known).await?;
-    let links = stager.links(&known, base).await?;
-    stager.set(&links.set).await?;
-    let mut nested = links.repositories;
-    nested.extend(stager.repositories().await?);
-    let apart = nested.iter().chain(&links.folders).chain(links.set.keys());
-    notes.extend(stager.add_all(apart).await?);
-    for folder in &links.folders {
-        stager.add_files_of(folder).await?;
-    }
-    for folder in &nested {
-        let shown = String::from_utf8_lossy(folder).into_owned();
-        stager.add_files_of(folder).await?;
-        notes.push(format!("the repository in `{shown}` is committed as plain files; its history is in the worktree"));
+    match stager.stage(base).await {
+        // Files need not be what the attributes say of them; that is no reason to lose them.
+        Err(Trouble::Plain(why)) if ["BOM is ", "encod"].iter().any(|sign| why.contains(sign)) => {
+            shop.forget_encodings().map_err(|failure| Trouble::Plain(failure.to_string()))?;
+            notes.extend(stager.stage(base).await?);
+            notes.push(format!(
+                "files are committed byte by byte and not in the encoding that they are said to have: {why}"
+            ));
+        }
+        staged => notes.extend(staged?),
     }
     Ok(notes)
 }
@@ -85,6 +79,29 @@ struct Links {
 }
 
 impl Stager<'_> {
+    async fn stage(&self, base: Option<&str>) -> Result<Vec<String>, Trouble> {
+        let listed = self.run(self.shop.call("ls-files").args(["--stage", "-v", "-z"])).await?;
+        let known: Vec<Known<'_>> = names(&listed).filter_map(Known::read).collect();
+        self.look_again(&known).await?;
+        let links = self.links(&known, base).await?;
+        self.set(&links.set).await?;
+        let mut nested = links.repositories;
+        nested.extend(self.repositories().await?);
+        let apart = nested.iter().chain(&links.folders).chain(links.set.keys());
+        let mut notes = self.add_all(apart).await?;
+        for folder in &links.folders {
+            self.add_files_of(folder).await?;
+        }
+        for folder in &nested {
+            let shown = String::from_utf8_lossy(folder).into_owned();
+            self.add_files_of(folder).await?;
+            notes.push(format!(
+                "the repository in `{shown}` is committed as plain files; its history is in the worktree"
+            ));
+        }
+        Ok(notes)
+    }
+
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {
         Ok(self.hands.git.run(self.cancel, call).await?.out)
     }

@@ -21,6 +21,9 @@ pub(super) const RESULT: &str = "refs/heads/result";
 /// Where commits are put that the result does not lead to.
 pub(super) const KEPT: &str = "refs/heads/kept";
 
+/// Nothing is run for a file.
+const ATTRIBUTES: &str = "* !filter !diff !merge\n";
+
 /// A repository of ours on a worktree.
 pub(super) struct Workshop {
     pub(super) git: PathBuf,
@@ -59,7 +62,7 @@ impl Workshop {
         let format = if long { "[extensions]\n\tobjectformat = sha256\n" } else { "" };
         let core = format!("[core]\n\trepositoryformatversion = {}\n\tbare = false\n", u8::from(long));
         fs::write(place.join("config"), format!("{core}\tsparsecheckout = true\n{format}"))?;
-        fs::write(place.join("info/attributes"), "* !filter !diff !merge\n")?;
+        fs::write(place.join("info/attributes"), ATTRIBUTES)?;
         let mut lenders = vec![bare.join("objects")];
         let mut shallow = refs::shallow(bare);
         let mut index = false;
@@ -103,6 +106,11 @@ impl Workshop {
             .env("GIT_DIR", &self.git)
             .env("GIT_WORK_TREE", &inside)
             .env("GIT_INDEX_FILE", self.git.join("no-index"))
+    }
+
+    /// Takes files as they are from now on, whatever encoding the attributes say that they have.
+    pub(super) fn forget_encodings(&self) -> io::Result<()> {
+        fs::write(self.git.join("info/attributes"), format!("{ATTRIBUTES}* !working-tree-encoding\n"))
     }
 
     /// Puts a reference at a commit.
