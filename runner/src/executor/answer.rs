@@ -45,13 +45,17 @@ impl Desk {
         let outcome = match outcome {
             // What others said may hold what they were given.
             Outcome::Failed(why) => Outcome::Failed(self.secrets.masked(&why)),
+            Outcome::Committed(Some(mut change)) => {
+                change.note = change.note.map(|note| self.secrets.masked(&note));
+                Outcome::Committed(Some(change))
+            }
+            Outcome::Delivered { message } => Outcome::Delivered { message: self.secrets.masked(&message) },
             Outcome::Done
+            | Outcome::Committed(None)
             | Outcome::Prepared(_)
             | Outcome::Started { .. }
             | Outcome::Chunk(_)
-            | Outcome::Emptied { .. }
-            | Outcome::Committed(_)
-            | Outcome::Delivered { .. } => outcome,
+            | Outcome::Emptied { .. } => outcome,
         };
         self.send(Input::Done { id, outcome });
     }

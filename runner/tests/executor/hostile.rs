@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use makima_core::id::SecretId;
+
 use crate::commits::Done;
 use crate::support::{World, branch, git, task};
 
@@ -430,5 +432,30 @@ async fn a_shallow_repository_is_as_good_as_any() {
         let base = git(&done.world.home.worktree(id), &["rev-parse", "HEAD"]);
         done.world.act(id, &script).await;
         done.world.commit(id, Some(&base)).await.expect("a change");
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_commit_shows_no_secret() {
+    let mut done = Done::by("git init -q tok3n-of-the-user; echo c > tok3n-of-the-user/c").await;
+    done.world.secrets.set(SecretId::Credentials(done.id), "ada:tok3n-of-the-user");
+    let note = done.commit().await.expect("a change").note.expect("a note");
+    assert!(note.contains("`***` is committed"), "{note}");
+}
+
+#[tokio::test]
+async fn attributes_that_git_cannot_follow_keep_nothing_back() {
+    for attributes in [
+        "* working-tree-encoding=UTF-16",
+        "* working-tree-encoding=nonsense",
+        "* text eol=crlf ident -diff",
+        "* working-tree-encoding=UTF-32LE-BOM text",
+        "[attr]mine filter=evil\n* mine",
+    ] {
+        let script =
+            format!("printf '{attributes}\\n' > .gitattributes; printf 'a\\r\\nb\\n' > c; echo more >> README");
+        let mut done = Done::by(&script).await;
+        done.commit().await.unwrap_or_else(|| panic!("{attributes}"));
+        assert_eq!(done.files(), [".gitattributes", ".gitignore", "README", "c"], "{attributes}");
     }
 }
