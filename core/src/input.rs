@@ -167,6 +167,8 @@ pub enum Outcome {
     },
     /// It could not be done.
     Failed(String),
+    /// It could not be done for want of room on a disk. Another time it may be; else as [`Outcome::Failed`].
+    NoRoom(String),
 }
 
 /// A worktree that stands.

@@ -128,6 +128,12 @@ pub const EMPTY_TRIES: u8 = 3;
 /// Committing what an agent left.
 pub const COMMIT: Millis = Millis::seconds(600);
 
+/// Times that a commit is tried for which there is no room on the disk: somebody may make some.
+pub const COMMIT_TRIES: u8 = 120;
+
+/// Between two of those.
+pub const COMMIT_AGAIN: Millis = Millis::seconds(5);
+
 /// A completion action.
 pub const ACTION: Millis = Millis::seconds(60);
 

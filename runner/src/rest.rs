@@ -14,6 +14,9 @@ use crate::report::{Failure, NOT_REACHED};
 /// For an answer to a request that is not a stream.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// For a server to say what it is.
+const INFO: Duration = Duration::from_secs(5);
+
 /// A control server, as people see it.
 #[derive(Clone, Debug)]
 pub struct Rest {
@@ -82,6 +85,18 @@ pub enum RestError {
     },
 }
 
+impl RestError {
+    /// Whether the server is not itself just now: another time it may do what was asked.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        match self {
+            Self::Away { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Strange { .. } => false,
+        }
+    }
+}
+
 impl From<RestError> for Failure {
     fn from(error: RestError) -> Self {
         match &error {
@@ -128,8 +143,13 @@ impl Rest {
         Err(RestError::Refused { status, message: said(status, &body) })
     }
 
+    /// A request whose answer has to be there in time.
+    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).timeout(ANSWER)
+    }
+
     async fn text(&self, request: RequestBuilder) -> Result<String, RestError> {
-        let response = self.send(request.timeout(ANSWER)).await?;
+        let response = self.send(request).await?;
         response.text().await.map_err(|error| self.away(&error))
     }
 
@@ -143,7 +163,7 @@ impl Rest {
     /// # Errors
     /// It is not reached, or will not.
     pub async fn raw(&self, path: &str) -> Result<String, RestError> {
-        self.text(self.request(Method::GET, path)).await
+        self.text(self.ask(Method::GET, path)).await
     }
 
     /// It is not there, in words without the machinery.
@@ -160,7 +180,7 @@ impl Rest {
     /// # Errors
     /// It is not reached, refuses the key, or is none of ours.
     pub async fn info(&self) -> Result<Info, RestError> {
-        self.json(self.request(Method::GET, "/info").timeout(Duration::from_secs(5))).await
+        self.json(self.request(Method::GET, "/info").timeout(INFO)).await
     }
 
     /// Asks for a task. The same one twice is as good as once.
@@ -168,8 +188,7 @@ impl Rest {
     /// # Errors
     /// It is not reached, or will not.
     pub async fn create(&self, task: &SpawnTask) -> Result<(), RestError> {
-        let request = self.request(Method::POST, "/tasks").json(task);
-        self.send(request.timeout(ANSWER)).await.map(drop)
+        self.send(self.ask(Method::POST, "/tasks").json(task)).await.map(drop)
     }
 
     /// One task.
@@ -177,7 +196,7 @@ impl Rest {
     /// # Errors
     /// It is not reached, or knows no such task.
     pub async fn task(&self, id: Uuid) -> Result<Task, RestError> {
-        self.json(self.request(Method::GET, &format!("/tasks/{id}"))).await
+        self.json(self.ask(Method::GET, &format!("/tasks/{id}"))).await
     }
 
     /// A list, as the server gives it: `/tasks` or `/daemons`.
@@ -185,7 +204,7 @@ impl Rest {
     /// # Errors
     /// It is not reached, or will not.
     pub async fn list<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, RestError> {
-        self.json(self.request(Method::GET, path)).await
+        self.json(self.ask(Method::GET, path)).await
     }
 
     /// Ends a task.
@@ -194,8 +213,7 @@ impl Rest {
     /// It is not reached, knows no such task, or that has ended.
     pub async fn interrupt(&self, id: Uuid, graceful: bool) -> Result<(), RestError> {
         let body = serde_json::json!({ "graceful": graceful });
-        let request = self.request(Method::POST, &format!("/tasks/{id}/interrupt")).json(&body);
-        self.send(request.timeout(ANSWER)).await.map(drop)
+        self.send(self.ask(Method::POST, &format!("/tasks/{id}/interrupt")).json(&body)).await.map(drop)
     }
 
     /// A task's output from this byte on, as far as it has come.

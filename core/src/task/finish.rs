@@ -33,13 +33,21 @@ pub(crate) struct Finishing {
     log_end: u64,
     /// Somebody wants it over with: what is not under way is skipped.
     skip: bool,
+    /// The daemon is about to end: nothing is waited for that may never come.
+    hurry: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Step {
     /// The process tree is being emptied, for so many times already.
     Emptying(u8),
-    Committing,
+    /// The work is being committed, for so many times already.
+    Committing(u8),
+    /// There was no room for the commit so many times. Perhaps there is some later.
+    Pausing {
+        until: Millis,
+        tries: u8,
+    },
     Delivering,
 }
 
@@ -48,11 +56,15 @@ impl Finishing {
     pub(super) fn begin(agent: Option<EffectId>, prepared: Prepared, verdict: Verdict, cx: &mut Cx<'_>) -> Phase {
         let wait = cx.wait(Work::Empty, limits::EMPTY);
         let step = Step::Emptying(1);
-        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change: None, log_end: 0, skip: false })
+        let (change, log_end, skip, hurry) = (None, 0, false, false);
+        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change, log_end, skip, hurry })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
-        self.wait.due
+        match self.step {
+            Step::Pausing { until, .. } => until,
+            Step::Emptying(_) | Step::Committing(_) | Step::Delivering => self.wait.due,
+        }
     }
 
     pub(super) const fn agent(&self) -> Option<EffectId> {
@@ -63,7 +75,7 @@ impl Finishing {
     pub(super) const fn log_end(&self) -> Option<u64> {
         match self.step {
             Step::Emptying(_) => None,
-            Step::Committing | Step::Delivering => Some(self.log_end),
+            Step::Committing(_) | Step::Pausing { .. } | Step::Delivering => Some(self.log_end),
         }
     }
 
@@ -71,17 +83,31 @@ impl Finishing {
         match event {
             Event::Done(id, outcome) if id == self.wait.id => match self.step {
                 Step::Emptying(tries) => self.emptied(tries, outcome, spec, cx),
-                Step::Committing => self.committed(outcome, spec, cx),
+                Step::Committing(tries) => self.committed(tries, outcome, spec, cx),
                 Step::Delivering => self.delivered(outcome, cx),
+                Step::Pausing { .. } => Phase::Finishing(self),
             },
             Event::Interrupt { graceful: false } | Event::Stop { graceful: false } => {
                 self.skip = true;
+                if let Step::Pausing { tries, .. } = self.step {
+                    return self.commit(tries, spec, cx);
+                }
                 if self.step != Step::Emptying(1) {
                     self.wait.hurry(limits::FORCED_GIT, cx);
                 }
                 Phase::Finishing(self)
             }
+            Event::Stop { graceful: true } => {
+                self.hurry = true;
+                match self.step {
+                    Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
+                    Step::Emptying(_) | Step::Committing(_) | Step::Delivering => Phase::Finishing(self),
+                }
+            }
             Event::Due => {
+                if let Step::Pausing { until, tries } = self.step {
+                    return if until <= cx.now { self.commit(tries, spec, cx) } else { Phase::Finishing(self) };
+                }
                 if self.wait.overdue(cx) {
                     let id = self.wait.id;
                     return self.on(Event::Done(id, given_up()), spec, cx);
@@ -92,12 +118,9 @@ impl Finishing {
                 self.agent = None;
                 Phase::Finishing(self)
             }
-            Event::Slot
-            | Event::Done(..)
-            | Event::Exited(..)
-            | Event::Interrupt { .. }
-            | Event::Stop { .. }
-            | Event::Message(_) => Phase::Finishing(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Interrupt { .. } | Event::Message(_) => {
+                Phase::Finishing(self)
+            }
         }
     }
 
@@ -116,17 +139,34 @@ impl Finishing {
             }
             self.log_end = cx.log_read;
         }
-        self.step = Step::Committing;
+        self.commit(0, spec, cx)
+    }
+
+    /// Has the work committed, once more.
+    fn commit(mut self, tries: u8, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        self.step = Step::Committing(tries.saturating_add(1));
         let commit = Commit {
             branch: spec.branch.clone(),
             base: self.prepared.base.clone(),
             text: CommitText::of(&spec.name, spec.id, spec.parent),
         };
-        self.wait = cx.wait(Work::Commit(Box::new(commit)), limits::COMMIT);
+        self.wait =
+            cx.wait(Work::Commit(Box::new(commit)), if self.skip { limits::FORCED_GIT } else { limits::COMMIT });
         Phase::Finishing(self)
     }
 
-    fn committed(mut self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+    fn committed(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        if let Outcome::NoRoom(why) = &outcome
+            && !self.skip
+            && !self.hurry
+            && tries < limits::COMMIT_TRIES
+        {
+            if tries == 1 {
+                cx.progress(format!("no room on the disk for the commit, which waits for some: {why}"));
+            }
+            self.step = Step::Pausing { until: cx.now + limits::COMMIT_AGAIN, tries };
+            return Phase::Finishing(self);
+        }
         if let Outcome::Committed(change) = outcome {
             cx.progress(describe(change.as_ref(), spec));
             self.change = change;

@@ -114,7 +114,7 @@ impl Output {
         if let Outcome::Chunk(chunk) = outcome {
             self.failed_reads = 0;
             self.take(core::mem::take(chunk), cx, &mut cuts);
-        } else if let Outcome::Failed(why) = outcome {
+        } else if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
             self.unreadable(why, cx, &mut cuts);
         }
         Some(cuts)

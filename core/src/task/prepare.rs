@@ -74,7 +74,7 @@ impl Pending {
     }
 
     fn written(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
-        if let Outcome::Failed(why) = outcome {
+        if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
             let verdict = Verdict::Failed(format!("the task could not be written down: {why}"));
             return Concluding::begin(verdict, None, 0, Status::Pending, cx);
         }
@@ -222,7 +222,7 @@ pub(super) fn given_up() -> Outcome {
 /// Why something was not done, from an answer that is not the one that was asked for.
 pub(super) fn reason(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Failed(why) => why,
+        Outcome::Failed(why) | Outcome::NoRoom(why) => why,
         Outcome::Done
         | Outcome::Prepared(_)
         | Outcome::Started { .. }

@@ -63,7 +63,7 @@ impl Running {
                 Phase::Running(self)
             }
             // Signals and messages are not waited for, but where one did not get there it is told.
-            Event::Done(_, Outcome::Failed(why)) => {
+            Event::Done(_, Outcome::Failed(why) | Outcome::NoRoom(why)) => {
                 cx.progress(format!("the agent was not reached: {why}"));
                 Phase::Running(self)
             }

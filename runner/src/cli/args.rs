@@ -26,7 +26,8 @@ Examples:
   makima task list                         what that server has
 
 makima keeps its data in ~/.makima, or where MAKIMA_HOME says.
-Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 130 interrupted.";
+Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 3 the key was refused,
+4 the server was not reached, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -156,6 +157,13 @@ pub(super) struct DaemonArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima task create --repo ~/src/app --on-complete branch 'make format'
+  makima task list
+  makima task logs -f 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
+
+The server is the one that runs on this home, or the one of --server, MAKIMA_SERVER_URL or config.toml.")]
 pub(super) struct TaskArgs {
     #[command(subcommand)]
     pub(super) command: TaskCommand,
@@ -186,12 +194,20 @@ Examples:
   makima task create --repo ~/src/app --on-complete branch --wait 'make test'")]
     Create(CreateArgs),
     /// All tasks of the server
+    #[command(after_help = "\
+Examples:
+  makima task list
+  makima task list --json | jq -r '.[] | select(.status == \"running\") | .id'")]
     List {
         /// Print what the server answers
         #[arg(long)]
         json: bool,
     },
     /// One task
+    #[command(after_help = "\
+Examples:
+  makima task show 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
+  makima task show --json 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | jq -r .branch")]
     Show {
         /// The task
         id: Uuid,
@@ -200,6 +216,10 @@ Examples:
         json: bool,
     },
     /// What a task's agent has written
+    #[command(after_help = "\
+Examples:
+  makima task logs 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
+  makima task logs -f 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | grep -i error")]
     Logs {
         /// The task
         id: Uuid,
@@ -208,6 +228,12 @@ Examples:
         follow: bool,
     },
     /// End a task: ask its agent, and kill it where it does not end
+    #[command(after_help = "\
+Examples:
+  makima task interrupt 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
+  makima task interrupt --force 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
+
+What the agent has done is committed either way.")]
     Interrupt {
         /// The task
         id: Uuid,
@@ -243,6 +269,10 @@ pub(super) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima status
+  makima status --json | jq .daemon.link")]
 pub(super) struct StatusArgs {
     /// Print it as JSON
     #[arg(long)]
@@ -250,6 +280,10 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima version
+  makima version --json")]
 pub(super) struct VersionArgs {
     /// Print it as JSON
     #[arg(long)]
@@ -266,6 +300,10 @@ pub(super) struct ProtocolArgs {
 pub(super) enum ProtocolCommand {
     /// Read lines of the wire on stdin and write each back as makima would send it
     #[command(after_help = "\
+Examples:
+  makima protocol check commands < recorded.ndjson
+  echo '{\"type\":\"heartbeat\",\"activeTasks\":[]}' | makima protocol check messages
+
 A line that cannot be read is named on stderr with its number, the place and the reason; exit code 1 then.")]
     Check {
         /// Which way the lines go

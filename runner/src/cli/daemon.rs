@@ -9,7 +9,7 @@ use super::args::DaemonArgs;
 use super::host::running;
 use super::signals::Signals;
 use crate::config::{self, ConfigFile};
-use crate::home::Home;
+use crate::home::{Home, is_held};
 use crate::report::{Failure, KEY_REFUSED, NOT_REACHED};
 use crate::service::{self, MAX_TASKS, Options};
 
@@ -37,8 +37,10 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     };
     match exit {
         Exit::Stopped | Exit::SessionOver => Ok(()),
-        Exit::KeyRefused => Err(Failure::silent(KEY_REFUSED)),
-        Exit::NotReached => Err(Failure::silent(NOT_REACHED)),
+        Exit::KeyRefused => {
+            Err(Failure::failed("with --once a key that is refused is not shown again").with_code(KEY_REFUSED))
+        }
+        Exit::NotReached => Err(Failure::failed("with --once a server is tried once").with_code(NOT_REACHED)),
     }
 }
 
@@ -63,15 +65,25 @@ pub(super) async fn choose(
         }
         return match running(home).await.filter(|here| same_server(&here.url, &url)) {
             Some(here) => Ok(Chosen { url, key: here.token }),
-            None => Err(Failure::unusable(format!("there is no key for {url}"))
-                .hint("set MAKIMA_API_KEY, or name a file that holds it with --api-key-file")),
+            None => Err(no_key(&url)),
         };
     }
-    match running(home).await {
-        Some(here) => Ok(Chosen { url: here.url, key: key.unwrap_or(here.token) }),
+    if let Some(here) = running(home).await {
+        return Ok(Chosen { url: here.url, key: key.unwrap_or(here.token) });
+    }
+    match service::read_daemon_file(home).filter(|_| is_held(home)) {
+        Some(daemon) => match key {
+            Some(key) => Ok(Chosen { url: daemon.server, key }),
+            None => Err(no_key(&daemon.server)),
+        },
         None => Err(Failure::unusable("no control server was named")
             .hint("use --server URL, MAKIMA_SERVER_URL or `server` in config.toml; or start one with `makima serve`")),
     }
+}
+
+fn no_key(url: &str) -> Failure {
+    Failure::unusable(format!("there is no key for {url}"))
+        .hint("set MAKIMA_API_KEY, or name a file that holds it with --api-key-file")
 }
 
 fn same_server(one: &str, other: &str) -> bool {

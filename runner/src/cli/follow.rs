@@ -22,6 +22,9 @@ pub(super) enum Manner {
     Json,
 }
 
+/// Bytes of a line that are held back until it is whole.
+const TAIL: usize = 16 << 10;
+
 /// Statuses of a task that has ended.
 const ENDS: [&str; 3] = ["done", "failed", "interrupted"];
 
@@ -33,6 +36,9 @@ pub(super) struct View {
     status: String,
     /// The output so far ended in the middle of a line.
     open_line: bool,
+    /// That line, where the status line would wipe it from the screen: it is shown when it is whole, and as a part
+    /// of the status line until then.
+    tail: Option<String>,
     /// Whoever read stdout has left.
     pub(super) unread: bool,
     /// The newest step that says what the work came to.
@@ -53,6 +59,7 @@ impl View {
             begun: Instant::now(),
             status: String::new(),
             open_line: false,
+            tail: (live && std::io::stdout().is_terminal()).then(String::new),
             unread: false,
             committed: None,
             unchanged: false,
@@ -88,8 +95,20 @@ impl View {
     }
 
     fn output(&mut self, text: &str) {
-        self.open_line = !text.ends_with('\n');
-        self.print(text);
+        let Some(tail) = &mut self.tail else {
+            self.open_line = !text.ends_with('\n');
+            return self.print(text);
+        };
+        tail.push_str(text);
+        let whole = if tail.len() > TAIL { tail.len() } else { tail.rfind('\n').map_or(0, |at| at + 1) };
+        let rest = tail.split_off(whole);
+        let lines = std::mem::replace(tail, rest);
+        if let Some(bar) = &self.bar {
+            bar.set_message(message(&self.status, tail));
+        }
+        if !lines.is_empty() {
+            self.print(&lines);
+        }
     }
 
     fn print(&mut self, text: &str) {
@@ -115,7 +134,7 @@ impl View {
     fn step(&mut self, summary: &str) {
         let summary = print::tame(summary);
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{} · {summary}", self.status)),
+            Some(bar) => bar.set_message(message(&self.status, &summary)),
             None => self.note(&format!("{} {summary}", self.elapsed())),
         }
     }
@@ -138,6 +157,10 @@ impl View {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+        if let Some(tail) = self.tail.take().filter(|tail| !tail.is_empty()) {
+            self.open_line = true;
+            self.print(&tail);
+        }
         if std::mem::take(&mut self.open_line) && std::io::stdout().is_terminal() && self.manner != Manner::Json {
             self.print("\n");
         }
@@ -151,6 +174,11 @@ impl View {
     pub(super) const fn manner(&self) -> Manner {
         self.manner
     }
+}
+
+/// What stands in the status line.
+fn message(status: &str, more: &str) -> String {
+    if more.is_empty() { status.to_string() } else { format!("{status} · {}", print::tame(more)) }
 }
 
 fn bar(name: &str) -> ProgressBar {

@@ -28,9 +28,6 @@ const FIND: Duration = Duration::from_secs(20);
 /// For the daemon to end its tasks and tell of it, once it was told to stop.
 const STOP: Duration = Duration::from_secs(120);
 
-/// For a server on its way up to say what it is.
-const ANSWER: Duration = Duration::from_secs(5);
-
 /// Between the last look at whether anybody is left to be served and the end.
 const LINGER: Duration = Duration::from_millis(50);
 
@@ -84,10 +81,10 @@ async fn holder(home: &Path) -> Result<Option<Rest>, Failure> {
     let given = std::env::var("MAKIMA_API_KEY").ok().filter(|_| server.is_encrypted() || server.is_loopback());
     let key = known.as_ref().map(|file| file.token.clone()).or(given);
     let rest = Rest::new(&server, key.unwrap_or_default())?;
-    match timeout(ANSWER, rest.info()).await {
-        Ok(Ok(info)) if info.server == "makima" => Ok(Some(rest)),
+    match rest.info().await {
+        Ok(info) if info.server == "makima" => Ok(Some(rest)),
         // Ours, and on its way: up or down.
-        Err(_) | Ok(Err(RestError::Away { .. })) if known.is_some() => Ok(None),
+        Err(RestError::Away { .. }) if known.is_some() => Ok(None),
         _ => Err(foreign(home, &daemon.server, daemon.pid)),
     }
 }
@@ -166,6 +163,11 @@ impl Owner {
         }
         self.service.stop(Stop::IfIdle);
         timeout(LINGER, self.service.ended()).await.is_ok()
+    }
+
+    /// Waits until the daemon has ended.
+    pub(super) async fn ended(&mut self) {
+        self.service.ended().await;
     }
 
     /// Tells the daemon to end what it does.

@@ -1,10 +1,13 @@
 //! The repository that a plan is for: looked at before anything is started, changed never.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use makima_core::policy::{RepositoryUrl, revision};
 
+use super::print;
 use crate::report::Failure;
 
 /// A repository to work on.
@@ -16,6 +19,8 @@ pub(super) struct Repo {
     pub(super) local: Option<PathBuf>,
     /// Where to start.
     pub(super) base: Option<String>,
+    /// Whether it is there, and has no worktree.
+    pub(super) bare: bool,
     /// Changes that are in no commit, and so are left out.
     pub(super) uncommitted: usize,
 }
@@ -30,7 +35,7 @@ impl Repo {
         let path = match named {
             Some(text) => match RepositoryUrl::read(text).map_err(|refused| Failure::unusable(refused.to_string()))? {
                 RepositoryUrl::Remote(url) => {
-                    return Ok(Self { url, local: None, base, uncommitted: 0 });
+                    return Ok(Self { url, local: None, base, bare: false, uncommitted: 0 });
                 }
                 RepositoryUrl::Local(path) => expand(&path),
             },
@@ -44,24 +49,32 @@ impl Repo {
         if named && !path.exists() {
             return Err(Failure::unusable(format!("there is nothing at {shown}")).hint("check --repo"));
         }
-        let root = root(path, named)?;
-        let Some(head) = git(&root, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])? else {
-            return Err(Failure::unusable(format!("{} has no commit to start from", root.display()))
-                .hint("make a first commit there: git commit --allow-empty -m 'Begin'"));
-        };
-        if let Some(base) = &base {
+        let (root, bare) = root(path, named)?;
+        let url = root.to_str().filter(|url| !url.chars().any(char::is_control)).map(ToString::to_string);
+        let url = url.ok_or_else(|| {
+            let name = print::tame(&root.to_string_lossy());
+            Failure::unusable(format!("{name}: its name has a control character or is no UTF-8, and cannot be sent"))
+                .hint("give the folder another name, or clone it to one that has")
+        })?;
+        let commit = |base: &str| {
             let commit = format!("{base}^{{commit}}");
-            if git(&root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])?.is_none() {
-                return Err(Failure::unusable(format!("{} has no branch, tag or commit `{base}`", root.display()))
-                    .hint("check --base"));
+            git(&root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
+        };
+        let base = match base {
+            Some(base) if commit(&base)?.is_none() => {
+                return Err(
+                    Failure::unusable(format!("{url} has no branch, tag or commit `{base}`")).hint("check --base")
+                );
             }
-        }
+            Some(base) => base,
+            None => commit("HEAD")?.ok_or_else(|| {
+                Failure::unusable(format!("{url} has no commit to start from"))
+                    .hint("make a first commit there: git commit --allow-empty -m 'Begin'; or name one with --base")
+            })?,
+        };
         let changes = git(&root, &["status", "--porcelain", "--ignore-submodules"]).ok().flatten();
         let uncommitted = changes.map_or(0, |changes| changes.lines().count());
-        let url = root.to_str().map(ToString::to_string).ok_or_else(|| {
-            Failure::unusable(format!("{} has a name that is no UTF-8, and cannot be sent", root.display()))
-        })?;
-        Ok(Self { url, local: Some(root), base: Some(base.unwrap_or(head)), uncommitted })
+        Ok(Self { url, local: Some(root), base: Some(base), bare, uncommitted })
     }
 
     /// Whether git could put a branch of ours there.
@@ -89,9 +102,13 @@ impl Repo {
     }
 }
 
-/// The top of the repository at a path: its worktree, or itself where it is bare.
-fn root(path: &Path, named: bool) -> Result<PathBuf, Failure> {
-    let inside = git(path, &["rev-parse", "--is-bare-repository", "--absolute-git-dir"])?;
+/// The top of the repository at a path: its worktree, or itself where it is bare. And whether it is bare.
+fn root(path: &Path, named: bool) -> Result<(PathBuf, bool), Failure> {
+    if !named && std::env::current_dir().is_err() {
+        return Err(Failure::unusable("the folder that you stand in is gone")
+            .hint("go into a repository, or name one with --repo"));
+    }
+    let inside = git_bytes(path, &["rev-parse", "--is-bare-repository", "--absolute-git-dir"])?;
     let Some(inside) = inside else {
         let (what, hint) = if named {
             (format!("{} is not a git repository", path.display()), "check --repo, or run `git init` there")
@@ -101,15 +118,28 @@ fn root(path: &Path, named: bool) -> Result<PathBuf, Failure> {
         };
         return Err(Failure::unusable(what).hint(hint));
     };
-    let mut lines = inside.lines();
-    let bare = lines.next() == Some("true");
-    let folder = lines.next().map(PathBuf::from).unwrap_or_default();
-    let top = if bare { Some(folder) } else { git(path, &["rev-parse", "--show-toplevel"])?.map(PathBuf::from) };
-    top.ok_or_else(|| Failure::unusable(format!("{} is inside a repository's own folder", path.display())))
+    if let Some(folder) = inside.strip_prefix(b"true\n") {
+        return Ok((path_of(folder), true));
+    }
+    let Some(top) = git_bytes(path, &["rev-parse", "--show-toplevel"])? else {
+        return Err(Failure::unusable(format!("{} is inside a repository's own folder", path.display()))
+            .hint("go into its worktree, or name that with --repo"));
+    };
+    Ok((path_of(&top), false))
+}
+
+/// What git prints of a path, which is no text.
+fn path_of(printed: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(printed))
 }
 
 /// Asks git. None where it says no.
 fn git(at: &Path, words: &[&str]) -> Result<Option<String>, Failure> {
+    Ok(git_bytes(at, words)?.map(|said| String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// The same, byte for byte but for the last newline.
+fn git_bytes(at: &Path, words: &[&str]) -> Result<Option<Vec<u8>>, Failure> {
     let mut command = Command::new("git");
     // Looking must not run what a repository names, nor write to it.
     command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C"]);
@@ -121,7 +151,7 @@ fn git(at: &Path, words: &[&str]) -> Result<Option<String>, Failure> {
         Failure::unusable(format!("git cannot be run: {error}")).hint("makima needs git 2.41 or newer on the PATH")
     })?;
     if output.status.success() {
-        return Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string()));
+        return Ok(Some(output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout).to_vec()));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("dubious ownership") {

@@ -29,7 +29,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     if action == OnComplete::Branch {
         if !local {
             return Err(Failure::unusable("--on-complete branch needs a repository on this machine")
-                .hint("use --on-complete none: the work is kept, and `makima task show` tells where"));
+                .hint("use --on-complete none: the work is kept here, and at the end it is told where"));
         }
         repo.takes_branches()?;
     }
@@ -103,12 +103,18 @@ fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
             if let Some(stat) = repo.shortstat(&branch) {
                 print::note(&format!("changes  {stat}"));
             }
-            print::note(&format!("look     git {at}log -p ..{branch}"));
-            print::note(&format!("merge    git {at}merge {branch}"));
+            if repo.bare {
+                print::note(&format!("look     git {at}log -p {branch}"));
+                print::note(&format!("take     git fetch {} {branch}", shown(local)));
+            } else {
+                print::note(&format!("look     git {at}log -p ..{branch}"));
+                print::note(&format!("merge    git {at}merge {branch}"));
+            }
         }
         _ => {
             print::note(&print::tame(committed));
             print::note(&format!("look     git -C {} log -p", shown(&worktree)));
+            print::note(&format!("take     git fetch {} HEAD", shown(&worktree)));
         }
     }
 }

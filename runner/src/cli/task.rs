@@ -47,15 +47,16 @@ async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
     if !args.wait {
         return if args.json { print_json(&serde_json::json!({ "id": id })) } else { print_line(&id.to_string()) };
     }
-    let ended = wait(rest, id, Manner::Raw, false).await?;
+    let (ended, undelivered) = wait(rest, id, false).await?;
     if args.json {
         print::line(&rest.raw(&format!("/tasks/{id}")).await?);
     } else {
         print::line(&id.to_string());
     }
-    match (ended.success, ended.error) {
-        (Some(true), _) => Ok(()),
-        (_, error) => Err(Failure::failed(print::tame(&error.unwrap_or_else(|| "the task failed".to_string())))),
+    match (ended.success, undelivered, ended.error) {
+        (Some(true), None, _) => Ok(()),
+        (Some(true), Some(why), _) => Err(Failure::failed(print::tame(&why))),
+        (_, _, error) => Err(Failure::failed(print::tame(&error.unwrap_or_else(|| "the task failed".to_string())))),
     }
 }
 
@@ -99,7 +100,7 @@ async fn one(rest: &Rest, id: Uuid, json: bool) -> Result<(), Failure> {
 
 async fn logs(rest: &Rest, id: Uuid, follow: bool) -> Result<(), Failure> {
     if follow {
-        return wait(rest, id, Manner::Raw, true).await.map(drop);
+        return wait(rest, id, true).await.map(drop);
     }
     let mut output = rest.output(id, 0).await?;
     let mut rest_of_character = Vec::new();
@@ -113,13 +114,17 @@ async fn logs(rest: &Rest, id: Uuid, follow: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Follows a task to its end; shows its output where that is wanted.
-async fn wait(rest: &Rest, id: Uuid, manner: Manner, output: bool) -> Result<Task, Failure> {
-    let mut view = View::new(manner, "");
+/// Follows a task to its end; shows its output where that is wanted. Says why its work was not delivered, if so.
+async fn wait(rest: &Rest, id: Uuid, output: bool) -> Result<(Task, Option<String>), Failure> {
+    let mut view = View::new(Manner::Raw, "");
+    let mut undelivered = None;
     let mut events = Events::new(rest.events(id, None).await?, None);
     loop {
         match events.next().await.map_err(|error| rest.away(&error))? {
-            Some(Event::End(task)) => return Ok(*task),
+            Some(Event::End(task)) => return Ok((*task, undelivered)),
+            Some(Event::Completion { success, message }) => {
+                undelivered = (!success).then(|| format!("the work is done, but was not delivered: {message}"));
+            }
             Some(event) if output => {
                 view.show(&event);
                 if view.unread {

@@ -7,7 +7,7 @@ use console::style;
 use makima_core::input::Stop;
 use makima_core::policy::counted;
 use makima_core::protocol::SpawnTask;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::follow::{Manner, View};
 use super::host::{Host, Owner};
@@ -18,8 +18,8 @@ use crate::config::ConfigFile;
 use crate::edge;
 use crate::events::{Event, Events};
 use crate::home::is_held;
-use crate::report::{Failure, INTERRUPTED};
-use crate::rest::{RestError, Task};
+use crate::report::{FAILED, Failure, INTERRUPTED};
+use crate::rest::{Rest, RestError, Task};
 use crate::roots;
 
 /// Times in a row that a server which went away is looked for again.
@@ -31,6 +31,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Between two looks at whether there still is a daemon.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Between two attempts to have the task interrupted.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// For the server to tell of the end, once our daemon has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Looks in a row that found none before its place is taken: one that was killed may be started again.
 const ALONE: u32 = 5;
@@ -47,6 +53,8 @@ pub(super) struct Work<'a> {
     introduced: bool,
     /// How often a person has asked for the end.
     asked: u32,
+    /// The server did not take it when it was asked for the end; gracefully or not.
+    unheard: Option<bool>,
     /// The newest event that was seen.
     last: Option<String>,
     /// The server is gone for good.
@@ -57,6 +65,8 @@ pub(super) struct Work<'a> {
 enum Followed {
     /// The task has ended.
     Ended(Box<Task>),
+    /// Our daemon has ended, and nobody tells how the task did.
+    Untold,
     /// The server or the daemon went away.
     Lost {
         /// For people.
@@ -75,7 +85,19 @@ impl<'a> Work<'a> {
         manner: Manner,
     ) -> Result<Self, Failure> {
         let (signals, view) = (Signals::new()?, View::new(manner, &task.task_name));
-        Ok(Self { home, file, repo, task, signals, view, introduced: false, asked: 0, last: None, lost: false })
+        Ok(Self {
+            home,
+            file,
+            repo,
+            task,
+            signals,
+            view,
+            introduced: false,
+            asked: 0,
+            unheard: None,
+            last: None,
+            lost: false,
+        })
     }
 
     /// Whether a person asked for the end.
@@ -98,6 +120,7 @@ impl<'a> Work<'a> {
             match host.rest().create(&self.task).await {
                 Ok(()) => match self.follow(host).await {
                     Followed::Ended(task) => return Ok(task),
+                    Followed::Untold => return Err(self.untold()),
                     Followed::Lost { why, heard } => {
                         tries = if heard { 0 } else { tries };
                         self.view.note(&format!("{why}; looking for it again"));
@@ -121,8 +144,18 @@ impl<'a> Work<'a> {
             .hint(format!("the task goes on if its daemon runs: makima task show {}", self.task.task_id)))
     }
 
+    fn untold(&mut self) -> Failure {
+        self.lost = true;
+        Failure::failed("the task was ended, but its end could not be told")
+            .with_code(if self.is_asked() { INTERRUPTED } else { FAILED })
+            .hint(format!(
+                "is there room on the disk of {}? the next `makima run` goes on from there",
+                self.home.display()
+            ))
+    }
+
     /// Who does the work: whoever did before, if that is us; else whoever is found.
-    async fn host<'h>(&mut self, host: &'h mut Option<Host>) -> Result<&'h Host, Failure> {
+    async fn host<'h>(&mut self, host: &'h mut Option<Host>) -> Result<&'h mut Host, Failure> {
         if !matches!(host, Some(Host::Owner(_))) {
             let found = tokio::select! {
                 found = Host::find(self.home, self.file) => found?,
@@ -136,7 +169,7 @@ impl<'a> Work<'a> {
                 roots::allow(self.home, local).map_err(|error| Failure::unusable(error.to_string()))?;
             }
         }
-        host.as_ref().ok_or_else(|| Failure::unusable("nobody does the work"))
+        host.as_mut().ok_or_else(|| Failure::unusable("nobody does the work"))
     }
 
     fn introduce(&mut self) {
@@ -158,24 +191,35 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn follow(&mut self, host: &Host) -> Followed {
+    async fn follow(&mut self, host: &mut Host) -> Followed {
         self.introduce();
         let response = match host.rest().events(self.task.task_id, self.last.as_deref()).await {
             Ok(response) => response,
             Err(error) => return Followed::Lost { why: error.to_string(), heard: false },
         };
         let mut events = Events::new(response, self.last.take());
-        let mut look = interval(LOOK);
+        let (mut look, mut again, mut until) = (interval(LOOK), interval(AGAIN), None);
+        let rest = host.rest().clone();
         let (mut heard, mut alone) = (false, 0);
+        let is_guest = matches!(host, Host::Guest(_));
         let lost = |why, heard| Followed::Lost { why, heard };
         let followed = loop {
             let next = tokio::select! {
                 next = events.next() => next,
                 asked = self.signals.next() => {
-                    self.interrupt(asked, host).await;
+                    self.asked(asked, host).await;
                     continue;
                 }
-                _ = look.tick(), if matches!(host, Host::Guest(_)) => {
+                _ = again.tick(), if self.unheard.is_some() => {
+                    self.interrupt(&rest).await;
+                    continue;
+                }
+                () = ended(host), if until.is_none() => {
+                    until = Some(Instant::now() + LAST_WORDS);
+                    continue;
+                }
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break Followed::Untold,
+                _ = look.tick(), if is_guest => {
                     alone = if is_held(self.home) { 0 } else { alone + 1 };
                     if alone < ALONE {
                         continue;
@@ -192,11 +236,11 @@ impl<'a> Work<'a> {
                     }
                     if self.view.unread && self.asked == 0 {
                         self.view.note("nobody reads the output any more");
-                        self.interrupt(Asked::Interrupt, host).await;
+                        self.asked(Asked::Interrupt, host).await;
                     }
                 }
                 Ok(None) => break lost("the server ended the stream".to_string(), heard),
-                Err(error) => break lost(host.rest().away(&error).to_string(), heard),
+                Err(error) => break lost(rest.away(&error).to_string(), heard),
             }
         };
         self.last = events.last;
@@ -204,20 +248,32 @@ impl<'a> Work<'a> {
     }
 
     /// A person wants it to end: this task, and no other. The first time it is asked, the second time killed.
-    async fn interrupt(&mut self, asked: Asked, host: &Host) {
+    async fn asked(&mut self, asked: Asked, host: &Host) {
         self.asked = self.asked.saturating_add(1);
         let graceful = self.asked == 1;
-        if let (Asked::Terminate, Host::Owner(owner)) = (asked, host) {
-            self.view.note("ending: what has been done is committed");
+        let stuck = self.unheard.is_some() && self.asked > 2;
+        if let (true, Host::Owner(owner)) = (asked == Asked::Terminate || stuck, host) {
+            self.view.note("ending all that runs here: what has been done is committed");
             owner.stop(if graceful { Stop::Graceful } else { Stop::Forced });
-        }
-        self.view.note(if graceful {
-            "interrupting the task; what it has done is committed. Ctrl-C again kills it"
+        } else if graceful {
+            self.view.note("interrupting the task; what it has done is committed. Ctrl-C again kills it");
         } else {
-            "killing the task; what it has done is committed"
-        });
-        // A task that has just ended says so by itself.
-        let _ = host.rest().interrupt(self.task.task_id, graceful).await;
+            self.view.note("killing the task; what it has done is committed");
+        }
+        self.unheard = Some(graceful);
+        self.interrupt(host.rest()).await;
+        if self.unheard.is_some() {
+            self.view.note("the server does not take it just now (is its disk full?); it is tried again each second");
+        }
+    }
+
+    /// Has the server tell the daemon. A task that has just ended says so by itself.
+    async fn interrupt(&mut self, rest: &Rest) {
+        let Some(graceful) = self.unheard else { return };
+        let answer = rest.interrupt(self.task.task_id, graceful).await;
+        if !answer.is_err_and(|error| error.is_troubled()) {
+            self.unheard = None;
+        }
     }
 
     /// Others may have given their plans to this process: it stays until the last of them is served. Where the
@@ -248,5 +304,13 @@ impl<'a> Work<'a> {
             }
         }
         owner.end(&mut self.signals).await;
+    }
+}
+
+/// Waits until our own daemon has ended. Nobody else's is waited for.
+async fn ended(host: &mut Host) {
+    match host {
+        Host::Owner(owner) => owner.ended().await,
+        Host::Guest(_) => std::future::pending().await,
     }
 }

@@ -44,7 +44,10 @@ impl Desk {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let outcome = match outcome {
             // What others said may hold what they were given.
-            Outcome::Failed(why) => Outcome::Failed(self.secrets.masked(&why)),
+            Outcome::Failed(why) | Outcome::NoRoom(why) => {
+                let why = self.secrets.masked(&why);
+                if lacks_room(&why) { Outcome::NoRoom(why) } else { Outcome::Failed(why) }
+            }
             Outcome::Committed(Some(mut change)) => {
                 change.note = change.note.map(|note| self.secrets.masked(&note));
                 Outcome::Committed(Some(change))
@@ -123,4 +126,10 @@ impl Drop for Answer {
             desk.settle(self.id, Outcome::Failed("it broke off".to_owned()));
         }
     }
+}
+
+/// Whether something failed for want of room: the system's own words, which git hands on. Messages of others are
+/// asked for in English everywhere.
+fn lacks_room(why: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded"].iter().any(|words| why.contains(words))
 }

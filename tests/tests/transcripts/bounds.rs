@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use makima_core::input::{ExitStatus, Leftover, LinkCause, Outcome, Stage, Stop, Stream};
 use makima_core::limits;
-use makima_core::protocol::{SendMessage, SpawnTask};
+use makima_core::protocol::{InterruptTask, SendMessage, SpawnTask};
 use uuid::Uuid;
 
 use crate::script::{Script, committed, prepared, spawn, task};
@@ -144,5 +144,50 @@ fn leaving_if_idle() {
     script.pong();
     script.hush();
     script.stop(Stop::IfIdle);
+    assert_snapshot!(script.text());
+}
+
+fn no_room() -> Outcome {
+    Outcome::NoRoom("no space left on device".to_string())
+}
+
+/// A full disk costs no work: the commit waits for room.
+#[test]
+fn a_commit_waits_for_room() {
+    let mut script = Script::running();
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.hush();
+    script.answer("commit", "finds no room", no_room());
+    script.pong();
+    script.until_pending("commit");
+    script.answer("commit", "finds no room", no_room());
+    script.until_pending("commit");
+    script.answer("commit", "ok", committed());
+    assert_snapshot!(script.text());
+}
+
+/// But not against a person's will, and not for ever.
+#[test]
+fn a_forced_interrupt_ends_the_wait_for_room() {
+    let mut script = Script::running();
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.answer("commit", "finds no room", no_room());
+    script.hush();
+    script.tell(InterruptTask { task_id: task(1), graceful: false });
+    script.answer("commit", "finds no room", no_room());
+    assert_snapshot!(script.text());
+}
+
+#[test]
+fn a_daemon_that_is_to_end_waits_for_no_room() {
+    let mut script = Script::running();
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.answer("commit", "finds no room", no_room());
+    script.hush();
+    script.stop(Stop::Graceful);
+    script.answer("commit", "finds no room", no_room());
     assert_snapshot!(script.text());
 }
