@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::report::Failure;
+use crate::roots;
 
 /// What may stand in `config.toml`. Everything is optional; what is not known is an error.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -134,10 +135,7 @@ impl ConfigFile {
     pub fn allowed_roots(&self) -> Vec<PathBuf> {
         let user = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         let Some(roots) = &self.allowed_roots else { return user.into_iter().collect() };
-        let expanded = roots.iter().map(|root| match (root.strip_prefix("~"), &user) {
-            (Ok(rest), Some(user)) => user.join(rest),
-            (Ok(_), None) | (Err(_), _) => root.clone(),
-        });
+        let expanded = roots.iter().map(|root| roots::expand(root, user.as_deref()).unwrap_or_else(|| root.clone()));
         expanded.collect()
     }
 

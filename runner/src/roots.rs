@@ -1,4 +1,4 @@
-//! Where things may be written to on a server's word: the user's own folder or what the configuration names
+//! Folders that people name. Where things may be written to on a server's word: the user's own folder or what the configuration names
 //! instead, and the repositories that the user has given to `makima run`.
 
 use std::io::{self, Write as _};
@@ -6,6 +6,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+
+/// A path as people write it, `~` for their home folder. None if that is not known.
+pub(crate) fn expand(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    match path.strip_prefix("~") {
+        Ok(rest) => home.map(|home| home.join(rest)),
+        Err(_) => Some(path.to_path_buf()),
+    }
+}
 
 /// The file in the home that remembers the repositories of `makima run`: a path a line. A daemon that runs
 /// reads it anew each time, since another process may have added to it.

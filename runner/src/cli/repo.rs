@@ -9,6 +9,7 @@ use makima_core::policy::{RepositoryUrl, revision};
 
 use super::print;
 use crate::report::Failure;
+use crate::roots;
 
 /// A repository to work on.
 #[derive(Clone, Debug)]
@@ -162,9 +163,6 @@ fn git_bytes(at: &Path, words: &[&str]) -> Result<Option<Vec<u8>>, Failure> {
 }
 
 fn expand(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ if path == "~" => std::env::var_os("HOME").map_or_else(|| PathBuf::from(path), PathBuf::from),
-        _ => PathBuf::from(path),
-    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    roots::expand(Path::new(path), home.as_deref()).unwrap_or_else(|| PathBuf::from(path))
 }

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::cancel::Cancel;
 use super::git::{ASK, Call, Git, GitError};
 use super::refs::{self, Refs};
+use crate::roots;
 
 /// A repository that is only read.
 #[derive(Clone, Debug)]
@@ -160,26 +161,15 @@ impl Login {
     }
 }
 
-/// A path as people write it, `~` for the user's home folder.
-pub(super) fn expand(path: &str, home: Option<&str>) -> Result<PathBuf, String> {
-    let rest = match path.strip_prefix('~') {
-        Some("") => Some(""),
-        Some(rest) if rest.starts_with('/') => Some(rest.trim_start_matches('/')),
-        Some(_) | None => None,
-    };
-    let path = match rest {
-        Some(rest) => {
-            let home = home.ok_or_else(|| format!("`{path}` cannot be found: HOME is not set"))?;
-            Path::new(home).join(rest)
-        }
-        None => PathBuf::from(path),
-    };
+fn absolute(path: &str, home: Option<&str>) -> Result<PathBuf, String> {
+    let expanded = roots::expand(Path::new(path), home.map(Path::new));
+    let path = expanded.ok_or_else(|| format!("`{path}` cannot be found: HOME is not set"))?;
     if path.is_absolute() { Ok(path) } else { Err(format!("`{}` is no absolute path", path.display())) }
 }
 
 /// The repository that people mean by a path: a worktree's folder, a `.git` or a bare one.
 pub(super) fn repository_at(path: &str, home: Option<&str>) -> Result<PathBuf, String> {
-    let expanded = expand(path, home)?;
+    let expanded = absolute(path, home)?;
     let found = fs_err::canonicalize(&expanded).map_err(|failure| {
         if failure.kind() == std::io::ErrorKind::NotFound {
             format!("`{path}` does not exist")
