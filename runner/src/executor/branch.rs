@@ -5,12 +5,11 @@ use std::path::Path;
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
 
-use super::Hands;
 use super::bare::OURS;
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
 use super::record::Folder;
-use super::{refs, source};
+use super::{Hands, blocking, refs, source};
 use crate::roots;
 
 /// Puts the branch into `target`. Nothing that is open there is touched: one reference is new.
@@ -22,7 +21,11 @@ pub(super) async fn put(
     commit: &str,
     cancel: &Cancel,
 ) -> Result<String, String> {
-    let place = source::repository_at(target, hands.settings.variable("HOME"))?;
+    let place = {
+        let (target, user) = (target.to_owned(), hands.settings.variable("HOME").map(str::to_owned));
+        // It may lie where nobody answers.
+        blocking(move || source::repository_at(&target, user.as_deref())).await??
+    };
     let standing = Folder::of(&hands.home, task).standing().map_err(|why| why.to_string())?;
     let bare = standing.ok_or("its worktree was never made")?.bare;
     if !roots::allows(hands.home.root(), &hands.settings.allowed_roots, &place) {

@@ -37,7 +37,9 @@ pub(super) async fn prepare(
     let standing = match &wanted.repository {
         Some(url) => {
             let credentials = hands.credentials(task, wanted.credentials);
-            let source = Source::find(url, hands.settings.variable("HOME"), credentials.as_deref())?;
+            let (url, user) = (url.clone(), hands.settings.variable("HOME").map(str::to_owned));
+            // It may lie where nobody answers.
+            let source = blocking(move || Source::find(&url, user.as_deref(), credentials.as_deref())).await??;
             job.start_from(&source).await?
         }
         None => job.start_empty().await?,
