@@ -24,8 +24,9 @@ pub enum Effect {
         /// What is to be done.
         work: Work,
     },
-    /// Leave that effect be, if it is still under way. It is answered all the same: as done where it was
-    /// done by then, else as failed.
+    /// Leave that effect be, if it is still under way. It is answered all the same, and soon: as done where it was
+    /// done by then, else as failed. What cannot be called off, as a disk has it in hand, may come to be done after
+    /// that, but before anything else that waits for its turn among the effects of its task.
     Cancel {
         /// Which effect.
         id: EffectId,
@@ -127,7 +128,8 @@ pub enum Work {
         /// Which signal.
         signal: Signal,
     },
-    /// Kill what is left of the task's process tree and see that it is empty. Answered by `Emptied`.
+    /// Kill what is left of the task's process tree and see that it is empty. A start of it that is under way is
+    /// called off first, as if it had been cancelled. Answered by `Emptied`.
     Empty,
     /// Commit what is uncommitted, put the task's branch at the result and bring it into the bare
     /// repository. Answered by `Committed`.
@@ -141,7 +143,8 @@ pub enum Work {
         /// Its tip.
         commit: String,
     },
-    /// Write down how it ended, and take its secrets off the disk. Answered by `Done`.
+    /// Write down how it ended, once its output is sure to last, and take its secrets off the disk. Answered by
+    /// `Done`.
     Conclude {
         /// How it ended.
         end: End,
