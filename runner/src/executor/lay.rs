@@ -6,8 +6,18 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use makima_core::policy::BranchName;
 
+use super::foreign::{self, SMALL};
 use super::source::Tips;
-use super::{refs, workshop};
+use super::{proc, refs, workshop};
+
+/// In which run of the machine it was laid. Nothing is flushed for it, which would take longer than all the rest:
+/// after a loss of power any part of it may be missing.
+const LAID: &str = "makima-laid";
+
+/// Whether the worktree at `place` was laid in this run of the machine.
+pub(super) fn is_of_this_boot(place: &Path) -> bool {
+    foreign::text(&place.join(".git").join(LAID), SMALL).is_ok_and(|boot| boot == proc::boot())
+}
 
 /// Where the work starts, and what stands around it.
 pub(super) struct Start {
@@ -53,6 +63,7 @@ impl Start {
             fs::create_dir_all(&folder)?;
             fs::write(folder.join("HEAD"), format!("ref: refs/remotes/origin/{default}\n"))?;
         }
+        fs::write(git.join(LAID), proc::boot())?;
         // What the shared repository does not have of the past, this one cannot borrow.
         workshop::write_shallow(&git, refs::shallow(&self.bare))
     }

@@ -14,7 +14,8 @@ use super::lay::Start;
 use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
-use super::{Hands, blocking, refs};
+use super::{Hands, blocking, lay, refs};
+use crate::home::Home;
 
 /// Below this nothing is begun: a full disk would break it half-way.
 const FREE_MIN: u64 = 200 << 20;
@@ -28,11 +29,21 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, String> {
     let folder = Folder::of(&hands.home, task);
     let place = hands.home.worktree(task);
-    if let Some(standing) = standing(hands, &folder, &place)? {
+    let there = {
+        let (home, plan) = (hands.home.clone(), wanted.plan.clone());
+        blocking(move || {
+            let there = standing(&home, &folder, &place)?;
+            if there.is_none() {
+                enough_room(home.root())?;
+                folder.write_plan(&plan).map_err(words("the plan cannot be written"))?;
+            }
+            Ok::<_, String>(there)
+        })
+        .await??
+    };
+    if let Some(standing) = there {
         return Ok(standing.prepared);
     }
-    enough_room(hands)?;
-    folder.write_plan(&wanted.plan).map_err(|failure| format!("the plan cannot be written: {failure}"))?;
     let job = Job { hands, task, wanted, cancel };
     let standing = match &wanted.repository {
         Some(url) => {
@@ -48,22 +59,24 @@ pub(super) async fn prepare(
 }
 
 /// The worktree that an earlier call made. One of which we do not know the start was made by a life of the
-/// daemon that ended in between: no agent has been in it, but it is put aside and not deleted.
-fn standing(hands: &Hands, folder: &Folder, place: &Path) -> Result<Option<Standing>, String> {
+/// daemon that ended in between, and one of before the machine went down may be there in part: no agent has been
+/// in it, but it is put aside and not deleted.
+fn standing(home: &Home, folder: &Folder, place: &Path) -> Result<Option<Standing>, String> {
     if !place.exists() {
         return Ok(None);
     }
+    // Where an agent has been, it may have done away with anything.
+    let is_whole = || lay::is_of_this_boot(place) || !matches!(folder.intent(), Ok(None));
     match folder.standing() {
-        Ok(Some(standing)) => Ok(Some(standing)),
-        Ok(None) | Err(_) => {
-            let aside = hands.home.put_aside(place);
+        Ok(Some(standing)) if is_whole() => Ok(Some(standing)),
+        Ok(_) | Err(_) => {
+            let aside = home.put_aside(place);
             aside.map(|_| None).map_err(|failure| format!("a half-made worktree is in the way: {failure}"))
         }
     }
 }
 
-fn enough_room(hands: &Hands) -> Result<(), String> {
-    let root = hands.home.root();
+fn enough_room(root: &Path) -> Result<(), String> {
     // A file system that cannot say how much is free is not kept from being used.
     let Ok(disk) = rustix::fs::statvfs(root) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);

@@ -235,6 +235,28 @@ async fn a_half_made_worktree_is_not_taken_for_whole() {
 }
 
 #[tokio::test]
+async fn a_worktree_of_before_the_machine_went_down_is_made_anew_until_an_agent_was_in_it() {
+    let mut world = World::new();
+    let repository = world.repository("upstream");
+    let (id, id_of_started) = (task(), task());
+    for id in [id, id_of_started] {
+        world.prepare(id, Some(&repository)).await;
+    }
+    world.act(id_of_started, "true").await;
+    // As after a loss of power: what was written last is there in name only.
+    for id in [id, id_of_started] {
+        let place = world.home.worktree(id);
+        std::fs::write(place.join("README"), "").unwrap();
+        std::fs::write(place.join(".git/makima-laid"), "another").unwrap();
+    }
+    for id in [id, id_of_started] {
+        world.prepare(id, Some(&repository)).await;
+    }
+    let readme = |id| std::fs::read_to_string(world.home.worktree(id).join("README")).unwrap();
+    assert_eq!((readme(id).as_str(), readme(id_of_started).as_str()), ("hello\n", ""));
+}
+
+#[tokio::test]
 async fn lock_files_of_a_killed_git_do_not_block_for_ever() {
     let mut world = World::new();
     let repository = world.repository("upstream");
