@@ -367,6 +367,7 @@ impl Step<'_> {
         let mut surroundings = task::Surroundings {
             now: self.now.awake(),
             live: core.link.is_live(),
+            stopping: core.stopping.is_some(),
             ids: &mut core.ids,
             counters: &mut core.counters,
             out: self.out,

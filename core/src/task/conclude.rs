@@ -30,6 +30,8 @@ enum Step {
     Pausing {
         until: Millis,
     },
+    /// The daemon ends before that: its next life brings the task to its end.
+    Left,
 }
 
 impl Concluding {
@@ -48,10 +50,15 @@ impl Concluding {
         self.shown
     }
 
-    pub(super) const fn deadline(&self) -> Millis {
+    pub(super) const fn holds_slot(&self) -> bool {
+        !matches!(self.shown, Status::Pending) && !matches!(self.step, Step::Left)
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Millis> {
         match &self.step {
-            Step::Writing(wait) => wait.due,
-            Step::Pausing { until } => *until,
+            Step::Writing(wait) => Some(wait.due),
+            Step::Pausing { until } => Some(*until),
+            Step::Left => None,
         }
     }
 
@@ -65,17 +72,25 @@ impl Concluding {
                     self.into()
                 }
             }
-            (Event::Due, Step::Pausing { until }) if *until <= cx.now => {
-                self.step = Step::write(&self.end, cx);
-                self.into()
-            }
+            (Event::Due, Step::Pausing { until }) if *until <= cx.now => self.again(cx),
+            (Event::Stop { .. }, Step::Pausing { .. }) => self.again(cx),
             _ => self.into(),
         }
+    }
+
+    fn again(mut self, cx: &mut Cx<'_>) -> Phase {
+        self.step = Step::write(&self.end, cx);
+        self.into()
     }
 
     fn written(mut self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
         if outcome == Outcome::Done {
             return Phase::Ended(self.end);
+        }
+        if cx.stopping {
+            cx.progress(format!("the end cannot be written down before the daemon ends: {}", reason(outcome)));
+            self.step = Step::Left;
+            return self.into();
         }
         if self.tries >= limits::RECORD_TRIES {
             cx.progress("the end cannot be written down: after a restart it may be told once more");

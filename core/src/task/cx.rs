@@ -57,6 +57,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) task: TaskId,
     /// Whether the session with the server is open.
     pub(crate) live: bool,
+    /// Whether the daemon is about to end: then nothing is waited for that may never come.
+    pub(crate) stopping: bool,
     /// How far the task's output log has been read.
     pub(crate) log_read: u64,
     pub(crate) ids: &'a mut Ids,

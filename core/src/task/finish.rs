@@ -33,8 +33,6 @@ pub(crate) struct Finishing {
     log_end: u64,
     /// Somebody wants it over with: what is not under way is skipped.
     skip: bool,
-    /// The daemon is about to end: nothing is waited for that may never come.
-    hurry: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,8 +54,7 @@ impl Finishing {
     pub(super) fn begin(agent: Option<EffectId>, prepared: Prepared, verdict: Verdict, cx: &mut Cx<'_>) -> Phase {
         let wait = cx.wait(Work::Empty, limits::EMPTY);
         let step = Step::Emptying(1);
-        let (change, log_end, skip, hurry) = (None, 0, false, false);
-        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change, log_end, skip, hurry })
+        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change: None, log_end: 0, skip: false })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
@@ -97,13 +94,10 @@ impl Finishing {
                 }
                 Phase::Finishing(self)
             }
-            Event::Stop { graceful: true } => {
-                self.hurry = true;
-                match self.step {
-                    Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
-                    Step::Emptying(_) | Step::Committing(_) | Step::Delivering => Phase::Finishing(self),
-                }
-            }
+            Event::Stop { graceful: true } => match self.step {
+                Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
+                Step::Emptying(_) | Step::Committing(_) | Step::Delivering => Phase::Finishing(self),
+            },
             Event::Due => {
                 if let Step::Pausing { until, tries } = self.step {
                     return if until <= cx.now { self.commit(tries, spec, cx) } else { Phase::Finishing(self) };
@@ -158,7 +152,7 @@ impl Finishing {
     fn committed(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         if let Outcome::NoRoom(why) = &outcome
             && !self.skip
-            && !self.hurry
+            && !cx.stopping
             && tries < limits::COMMIT_TRIES
         {
             if tries == 1 {

@@ -43,6 +43,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) now: Millis,
     /// Whether the session with the server is open.
     pub(crate) live: bool,
+    /// Whether the daemon is about to end.
+    pub(crate) stopping: bool,
     pub(crate) ids: &'a mut Ids,
     pub(crate) counters: &'a mut Counters,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -132,6 +134,7 @@ impl Task {
             now: s.now,
             task: self.spec.id,
             live: s.live,
+            stopping: s.stopping,
             log_read: self.output.log_end(),
             ids: s.ids,
             outbox: &mut self.outbox,

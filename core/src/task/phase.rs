@@ -109,7 +109,7 @@ impl Phase {
         match self {
             Self::Pending(_) | Self::Ended(_) => false,
             Self::Preparing(_) | Self::Starting(_) | Self::Running(_) | Self::Finishing(_) => true,
-            Self::Concluding(state) => state.shown() != Status::Pending,
+            Self::Concluding(state) => state.holds_slot(),
         }
     }
 
@@ -121,7 +121,7 @@ impl Phase {
             Self::Starting(state) => Some(state.deadline()),
             Self::Running(state) => state.deadline(),
             Self::Finishing(state) => Some(state.deadline()),
-            Self::Concluding(state) => Some(state.deadline()),
+            Self::Concluding(state) => state.deadline(),
             Self::Ended(_) => None,
         }
     }
