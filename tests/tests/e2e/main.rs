@@ -14,4 +14,5 @@ mod protocol;
 mod run;
 mod secrets;
 mod support;
+mod terminal;
 mod together;

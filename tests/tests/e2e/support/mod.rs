@@ -7,6 +7,7 @@ mod place;
 mod proc;
 mod repo;
 mod servers;
+mod terminal;
 
 use std::time::{Duration, Instant};
 

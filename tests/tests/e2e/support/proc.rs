@@ -17,9 +17,9 @@ use super::{SOON, until};
 /// A call that has not been made yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    words: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-    folder: PathBuf,
+    pub(super) words: Vec<OsString>,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) folder: PathBuf,
     stdin: Vec<u8>,
     mount: Option<String>,
 }
