@@ -52,6 +52,11 @@ fn a_bare_repository_is_as_good_as_any() {
     let done = place.makima(["run", "--agent", "shell", "--repo", text(bare.path()), "echo x > x"]).done().code(0);
     assert_eq!(bare.show(&bare.branch(), "x"), "x");
     assert_eq!(done.fact("branch"), bare.branch());
+    // What it says to do can be done.
+    let take = done.fact("take");
+    let words: Vec<&str> = take.split(' ').collect();
+    let [_, _, from, branch] = words.as_slice() else { panic!("{take}") };
+    repo.git(["fetch", "--quiet", from, branch]);
     let done = place.makima(["run", "--agent", "shell", "echo y > y"]).at(bare.path()).done().code(0);
     assert_eq!(bare.show(&done.fact("branch"), "y"), "y");
 }
@@ -181,4 +186,39 @@ fn a_url_that_is_no_repository_is_refused_before_git_sees_it() {
     assert!(!place.home().exists(), "nothing was started");
     let words = ["run", "--agent", "shell", "--repo", "https://host/x", "--on-complete", "branch", "true"];
     drop(place.makima(words).done().code(2).noted(&["needs a repository on this machine", "--on-complete none"]));
+}
+
+#[test]
+fn a_repository_whose_name_cannot_be_sent() {
+    use std::os::unix::ffi::OsStrExt as _;
+    for name in [&b"inv\xff"[..], b"two\nlines"] {
+        let place = Place::new();
+        let repo = Repo::with_a_commit(&place.path("x").with_file_name(std::ffi::OsStr::from_bytes(name)));
+        let done = place.makima(["run", "--agent", "shell", "true"]).at(repo.path()).done().code(2);
+        drop(done.noted(&["cannot be sent", "another name"]));
+        assert!(!place.home().exists(), "nothing was started");
+    }
+}
+
+#[test]
+fn a_branch_without_a_commit_is_no_hindrance_where_a_base_is_named() {
+    let place = Place::new();
+    let repo = place.repo();
+    repo.git(["checkout", "--quiet", "--orphan", "empty"]);
+    let done = place.run(&repo, &["--base", "main", "echo x > x"]).done().code(0);
+    assert_eq!(repo.show(&done.fact("branch"), "x"), "x");
+}
+
+#[test]
+fn a_folder_that_is_gone() {
+    let place = Place::new();
+    let gone = place.path("gone");
+    fs::create_dir(&gone).expect("a folder");
+    let script = format!("rmdir {} && exec \"$0\" \"$@\"", gone.display());
+    let words = ["-c", &script, crate::support::binary().to_str().expect("a path"), "run", "--agent", "shell", "true"];
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(words).current_dir(&gone).env("MAKIMA_HOME", place.home()).output().expect("a shell");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the folder that you stand in is gone"), "{said}");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use crate::support::{Done, Fleet, Place, SOON, status_as};
+use crate::support::{Done, Fleet, Place, Repo, SOON, status_as};
 
 /// The keys of a task, in their order.
 const TASK: [&str; 8] = ["id", "name", "status", "success", "error", "branch", "createdAt", "endedAt"];
@@ -215,4 +215,15 @@ fn a_server_answers_to_the_names_that_it_was_given_and_to_no_other() {
     assert_eq!([status("build.example:7600"), status("localhost"), status("evil.example")], [200, 200, 421]);
     drop(call(&place, &["task", "list"]).code(0));
     serve.terminate().code(0);
+}
+
+#[test]
+fn waiting_for_a_task_tells_where_its_work_was_not_delivered() {
+    let place = Place::new();
+    let fleet = Fleet::start(&place);
+    let elsewhere = Repo::with_a_commit(&place.path("elsewhere"));
+    let path = elsewhere.path().to_str().expect("a plain path");
+    let words = ["task", "create", "--repo", path, "--on-complete", "branch", "--wait", "echo x > x"];
+    drop(call(&place, &words).code(1).noted(&["was not delivered", "allowed_roots"]));
+    fleet.end();
 }
