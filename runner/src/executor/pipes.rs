@@ -1,11 +1,15 @@
 //! Pipes and devices that an agent left in the place of files that git reads in a worktree by their names: git
 //! would wait for them for ever.
 
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 use super::foreign::{self, SMALL, holds_up};
+use crate::home::Home;
 
 /// What git opens in any folder.
 const READ: &[&str] = &[".gitignore", ".gitattributes", ".gitmodules", ".mailmap"];
@@ -45,6 +49,20 @@ fn in_repository(git: &Path) -> Vec<PathBuf> {
     }
     let leads_astray = repository_of(git).is_some_and(|folder| !in_the_way(&folder).is_empty());
     leads_astray.then(|| git.to_path_buf()).into_iter().collect()
+}
+
+/// Puts one aside, also out of a folder that nothing may be taken from.
+pub(super) fn put_aside(home: &Home, path: &Path) -> io::Result<()> {
+    let refused = match home.put_aside(path) {
+        Err(failure) if failure.kind() == io::ErrorKind::PermissionDenied => failure,
+        other => return other.map(|_| ()),
+    };
+    let Some(folder) = path.parent() else { return Err(refused) };
+    let rights = fs::metadata(folder)?.permissions();
+    fs::set_permissions(folder, Permissions::from_mode(rights.mode() | 0o700))?;
+    let aside = home.put_aside(path);
+    fs::set_permissions(folder, rights)?;
+    aside.map(|_| ())
 }
 
 /// The repository that a `.git` stands for: itself, or what it leads to.

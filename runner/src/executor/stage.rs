@@ -112,7 +112,7 @@ impl Stager<'_> {
         let put = move || -> io::Result<Vec<String>> {
             let mut notes = Vec::new();
             for path in pipes::find(&worktree) {
-                home.put_aside(&path)?;
+                pipes::put_aside(&home, &path)?;
                 let shown = path.strip_prefix(&worktree).unwrap_or(&path).display();
                 notes.push(format!("`{shown}` led to a pipe or a device, which git would wait for; it was put aside"));
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use makima_core::id::SecretId;
 
 use crate::commits::Done;
-use crate::support::{World, branch, git, task};
+use crate::support::{World, branch, git, task, user_git};
 
 /// Shorter than any limit that ends a git which waits.
 const SOON: Duration = Duration::from_secs(20);
@@ -92,6 +92,7 @@ fn pipes_in_the_worktree_that_git_would_open_stop_nothing() {
         ("rm .gitignore; mkfifo .gitattributes .gitmodules .mailmap; mkdir d; echo c > d/c", ".gitattributes"),
         ("rm .gitignore; git init -q d; rm d/.git/HEAD; mkfifo d/.git/HEAD; echo c > d/c", "d/.git/HEAD"),
         ("rm .gitignore; git init -q d; mkfifo d/.git/commondir; echo c > d/c", "d/.git/commondir"),
+        ("rm .gitignore; mkdir d d/e; mkfifo d/e/.gitignore; echo c > d/c; chmod 555 d/e", "d/e/.gitignore"),
         (
             "rm .gitignore; git init -q ../evil-$$; mkdir d; echo gitdir: ../../evil-$$/.git > d/.git; \
              rm ../evil-$$/.git/HEAD; mkfifo ../evil-$$/.git/HEAD; echo c > d/c",
@@ -380,6 +381,11 @@ async fn repositories_of_another_format_go_on_working() {
         ("--ref-format=reftable", ""),
         ("--ref-format=reftable", STRANGE),
     ] {
+        // Git has known of references that are no files since 2.45.
+        let known = user_git(Path::new("/"), &["init", "-q", "-h"]).output().unwrap().stdout;
+        if option.contains("reftable") && !String::from_utf8_lossy(&known).contains("--ref-format") {
+            continue;
+        }
         let make = |world: &World| {
             let path = world.path("upstream");
             std::fs::create_dir(&path).unwrap();
