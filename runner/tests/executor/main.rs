@@ -9,4 +9,5 @@ mod processes;
 mod puts;
 mod records;
 mod starts;
+mod strange;
 mod support;
