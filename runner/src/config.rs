@@ -113,7 +113,10 @@ impl ConfigFile {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Failure::unusable(error.to_string())),
+            Err(error) => {
+                return Err(Failure::unusable(error.to_string())
+                    .hint(format!("is {} a folder of yours? MAKIMA_HOME names another", home.display())));
+            }
         };
         toml::from_str(&text).map_err(|error| {
             // It ends with a newline of its own.

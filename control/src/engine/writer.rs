@@ -61,7 +61,9 @@ impl Engine {
     /// What is not on disk never happened, and whoever said it is to say it again.
     fn fail(&self, error: &StoreError) {
         self.store_errors.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%error, "the store failed; every daemon is sent away until it works again");
+        tracing::error!(
+            "nothing can be stored, and every daemon is sent away until it can: {error}; is the disk full?"
+        );
         let mut inner = self.lock();
         if inner.state == State::Up {
             inner.state = State::StoreFails;

@@ -33,7 +33,8 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It is no database, is damaged, or cannot be written.
-    #[error("the data file {} cannot be opened: {source}", path.display())]
+    #[error("the data file {} cannot be opened: {source}; if it is damaged, move it away to begin a new one: \
+        finished work is in its branches and worktrees", path.display())]
     Database {
         /// Which.
         path: PathBuf,

@@ -142,7 +142,9 @@ impl GitError {
 fn in_words(verb: &str, said: &str, code: Option<i32>) -> String {
     let worth = |line: &&str| !line.is_empty() && !line.starts_with("hint:") && !line.starts_with("Cloning into");
     let lines: Vec<&str> = said.lines().map(str::trim).filter(worth).collect();
-    let grave = |line: &&&str| ["fatal:", "error:", "remote:", "ERROR:"].iter().any(|mark| line.starts_with(mark));
+    // What ssh says is the reason, of which git has only seen that there was one.
+    let marks = ["fatal:", "error:", "remote:", "ERROR:", "ssh:", "Host key verification failed"];
+    let grave = |line: &&&str| marks.iter().any(|mark| line.starts_with(mark)) || line.contains("Permission denied (");
     let mut chosen: Vec<&str> = lines.iter().filter(grave).copied().collect();
     if chosen.is_empty() {
         chosen = lines;
