@@ -37,7 +37,7 @@ pub(super) async fn put(
         ));
     }
     let work = format!("{OURS}{task}");
-    if refs::one(&bare, &work).as_deref() != Some(commit) {
+    if refs::find(&bare, &work).await.as_deref() != Some(commit) {
         return Err(format!("{work} in {} is not at {commit}", bare.display()));
     }
     let name = format!("refs/heads/{branch}");

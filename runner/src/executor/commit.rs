@@ -220,7 +220,7 @@ impl Job<'_> {
 
     /// A commit of this tree; the one that an earlier try has made, if there is one.
     async fn make(&self, shop: &Workshop, tree: &str, parents: &[&str], note: Option<&str>) -> Result<String, Trouble> {
-        if let Some(made) = refs::one(&self.bare, &self.name()) {
+        if let Some(made) = refs::find(&self.bare, &self.name()).await {
             let said = self.run(shop.call("cat-file").fine(&[0, 128]).args(["commit", &made])).await?;
             let said = String::from_utf8_lossy(&said.out);
             let links = said.lines().map_while(|line| line.strip_prefix("tree ").or(line.strip_prefix("parent ")));
@@ -264,7 +264,7 @@ impl Job<'_> {
         let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
         let names = std::iter::once(shop.git.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
         self.run(call.names(names)).await?;
-        if refs::one(&bare.path, &self.name()).as_deref() == Some(work.tip.as_str()) {
+        if refs::find(&bare.path, &self.name()).await.as_deref() == Some(work.tip.as_str()) {
             Ok(())
         } else {
             Err(Trouble::Plain(format!("{} is not in {}", work.tip, bare.path.display())))

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use super::blocking;
 use super::foreign::{self, LIST, SMALL};
 
 /// References by their full names.
@@ -44,6 +45,12 @@ pub(super) fn one(git_dir: &Path, name: &str) -> Option<String> {
         Ok(text) => Some(text.trim().to_owned()).filter(|oid| is_oid(oid)),
         Err(_) => packed(git_dir).ok()?.remove(name),
     }
+}
+
+/// The same, off the runtime's thread: the list of all references may be long.
+pub(super) async fn find(git_dir: &Path, name: &str) -> Option<String> {
+    let (git_dir, name) = (git_dir.to_path_buf(), name.to_owned());
+    blocking(move || one(&git_dir, &name)).await.ok().flatten()
 }
 
 /// The commit that `HEAD` is at.
