@@ -21,10 +21,10 @@ use super::cancel::Cancel;
 use super::git::{Answer, BRING, Call};
 use super::record::Folder;
 use super::scene::Scene;
-use super::stage::stage;
+use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs};
+use super::{Hands, blocking, refs, shut};
 
 /// The longest that signing may take: a program that asks somebody for a passphrase asks nobody.
 const SIGN: Duration = Duration::from_secs(60);
@@ -48,7 +48,11 @@ pub(super) async fn commit(
     }
     let scene = {
         let (worktree, branch, bare) = (worktree.clone(), wanted.branch.clone(), standing.bare.clone());
-        blocking(move || Scene::of(&worktree, branch.as_str(), &bare)).await?
+        blocking(move || {
+            shut::open(&worktree, 0o700);
+            Scene::of(&worktree, branch.as_str(), &bare)
+        })
+        .await?
     };
     let place = folder.file("git");
     let trusts: &[Trust] = if scene.lends { &[Trust::All, Trust::Objects, Trust::Nothing] } else { &[Trust::Nothing] };
@@ -99,7 +103,8 @@ impl Job<'_> {
             };
             self.run(call).await?;
         }
-        let mut notes = stage(self.hands, self.cancel, &shop, self.wanted.base.as_deref()).await?;
+        let Staged { mut notes, left_out } = stage(self.hands, self.cancel, &shop, self.wanted.base.as_deref()).await?;
+        notes.extend(left_out.iter().cloned());
         if trust == Trust::Nothing || (parent.is_none() && self.wanted.base.is_some()) {
             notes.push("the agent had broken its repository; its files are committed on top of the base".to_owned());
         }
@@ -107,7 +112,8 @@ impl Job<'_> {
             Some(work) => work,
             None => {
                 self.close(shop).await;
-                return Ok(None);
+                // That is work, too.
+                return if left_out.is_empty() { Ok(None) } else { Err(Trouble::Plain(left_out.join("; "))) };
             }
         };
         self.bring(&shop, &work).await?;

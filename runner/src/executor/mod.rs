@@ -26,6 +26,7 @@ mod refs;
 mod report;
 mod scene;
 mod settings;
+mod shut;
 mod source;
 mod stage;
 mod task;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -15,29 +15,38 @@ use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
 use super::trouble::Trouble;
 use super::workshop::Workshop;
-use super::{Hands, blocking, pipes, refs};
+use super::{Hands, blocking, pipes, refs, shut};
 
-/// Stages everything that is not ignored. Returns what a person should know of it.
+/// What a person should know of how it was staged.
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    pub(super) notes: Vec<String>,
+    /// Work that is not in the index, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// Stages everything that is not ignored.
 pub(super) async fn stage(
     hands: &Hands,
     cancel: &Cancel,
     shop: &Workshop,
     base: Option<&str>,
-) -> Result<Vec<String>, Trouble> {
+) -> Result<Staged, Trouble> {
     let stager = Stager { hands, cancel, shop };
-    let mut notes = stager.put_pipes_aside().await?;
-    match stager.stage(base).await {
+    let mut staged = stager.open_up().await?;
+    staged.notes.extend(stager.put_pipes_aside().await?);
+    match stager.stage(base, &mut staged).await {
         // Files need not be what the attributes say of them; that is no reason to lose them.
         Err(Trouble::Plain(why)) if ["BOM is ", "encod"].iter().any(|sign| why.contains(sign)) => {
             shop.forget_encodings().map_err(|failure| Trouble::Plain(failure.to_string()))?;
-            notes.extend(stager.stage(base).await?);
-            notes.push(format!(
+            stager.stage(base, &mut staged).await?;
+            staged.notes.push(format!(
                 "files are committed byte by byte and not in the encoding that they are said to have: {why}"
             ));
         }
-        staged => notes.extend(staged?),
+        done => done?,
     }
-    Ok(notes)
+    Ok(staged)
 }
 
 struct Stager<'a> {
@@ -79,7 +88,7 @@ struct Links {
 }
 
 impl Stager<'_> {
-    async fn stage(&self, base: Option<&str>) -> Result<Vec<String>, Trouble> {
+    async fn stage(&self, base: Option<&str>, staged: &mut Staged) -> Result<(), Trouble> {
         let listed = self.run(self.shop.call("ls-files").args(["--stage", "-v", "-z"])).await?;
         let known: Vec<Known<'_>> = names(&listed).filter_map(Known::read).collect();
         self.look_again(&known).await?;
@@ -88,22 +97,37 @@ impl Stager<'_> {
         let mut nested = links.repositories;
         nested.extend(self.repositories().await?);
         let apart = nested.iter().chain(&links.folders).chain(links.set.keys());
-        let mut notes = self.add_all(apart).await?;
+        self.add_all(apart, staged).await?;
         for folder in &links.folders {
             self.add_files_of(folder).await?;
         }
         for folder in &nested {
             let shown = String::from_utf8_lossy(folder).into_owned();
             self.add_files_of(folder).await?;
-            notes.push(format!(
+            staged.notes.push(format!(
                 "the repository in `{shown}` is committed as plain files; its history is in the worktree"
             ));
         }
-        Ok(notes)
+        Ok(())
     }
 
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {
         Ok(self.hands.git.run(self.cancel, call).await?.out)
+    }
+
+    /// Opens what an agent has shut away. The superuser reads it as it is.
+    async fn open_up(&self) -> Result<Staged, Trouble> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(Staged::default());
+        }
+        let worktree = self.shop.worktree().to_path_buf();
+        let open = move || {
+            let shown = |path: PathBuf| path.strip_prefix(&worktree).unwrap_or(&path).display().to_string();
+            let left = |path| format!("`{}` is another user's, cannot be read and is left out", shown(path));
+            shut::open_up(&worktree).into_iter().map(left).collect()
+        };
+        let left_out = blocking(open).await.map_err(Trouble::Plain)?;
+        Ok(Staged { notes: Vec::new(), left_out })
     }
 
     /// Puts aside what git would wait for. Returns what a person should know of it.
@@ -188,7 +212,7 @@ impl Stager<'_> {
     }
 
     /// Stages all but these folders.
-    async fn add_all(&self, but: impl Iterator<Item = &Vec<u8>>) -> Result<Vec<String>, Trouble> {
+    async fn add_all(&self, but: impl Iterator<Item = &Vec<u8>>, staged: &mut Staged) -> Result<(), Trouble> {
         let mut paths = b".".to_vec();
         for folder in but {
             paths.extend_from_slice(b"\0:(exclude,literal)");
@@ -197,10 +221,11 @@ impl Stager<'_> {
         let call = self.shop.call("add").args(["--all", "--sparse", "--ignore-errors"]).limit(BRING);
         let call = call.args(["--pathspec-from-file=-", "--pathspec-file-nul"]).input(paths);
         match self.hands.git.run(self.cancel, call).await {
-            Ok(_) => Ok(Vec::new()),
+            Ok(_) => Ok(()),
             // Everything else was staged.
             Err(why @ GitError::Refused { code: Some(1), .. }) => {
-                Ok(vec![format!("not everything could be read: {why}")])
+                staged.left_out.push(format!("not everything could be read: {why}"));
+                Ok(())
             }
             Err(why) => Err(why.into()),
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Place, Repo, SOON, number, until};
+use crate::support::{Place, Repo, SOON, becomes_nobody, number, until};
 
 /// A call to find a plan's leftovers by, whatever they do to their environment and their folder.
 const MARK: &str = "86399.125";
@@ -218,4 +218,26 @@ fn a_plan_that_ends_while_the_run_is_stopped_is_no_harm() {
     run.signal(Signal::CONT);
     run.wait(SOON).code(0);
     until("the branch", SOON, || repo.branches().pop());
+}
+
+/// As the superuser nothing is shut: this needs another user.
+#[test]
+fn what_a_plan_shuts_away_is_work_like_any_other() {
+    if !becomes_nobody() {
+        return eprintln!("skipped: this user can be nobody else");
+    }
+    for (plan, file) in [
+        ("echo a > secret; chmod 000 secret", "secret"),
+        ("mkdir d; echo a > d/x; chmod 000 d", "d/x"),
+        ("echo a > x; chmod 000 .", "x"),
+    ] {
+        let place = Place::new();
+        let repo = place.repo();
+        let own = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(place.root()).status();
+        assert!(own.is_ok_and(|status| status.success()));
+        let done = place.run(&repo, &[plan]).by_nobody().done().code(0);
+        let own = std::process::Command::new("chown").args(["-R", "0:0"]).arg(place.root()).status();
+        assert!(own.is_ok_and(|status| status.success()));
+        assert_eq!(repo.show(&done.fact("branch"), file), "a");
+    }
 }

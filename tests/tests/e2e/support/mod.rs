@@ -15,7 +15,7 @@ pub(crate) use binary::makima as binary;
 pub(crate) use fleet::Fleet;
 pub(crate) use http::status_as;
 pub(crate) use place::{Place, processes_with};
-pub(crate) use proc::{Call, Done, Proc, mounts};
+pub(crate) use proc::{Call, Done, Proc, becomes_nobody, mounts};
 pub(crate) use repo::Repo;
 pub(crate) use servers::{FakeServer, Peer, authenticated};
 

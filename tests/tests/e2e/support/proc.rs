@@ -22,6 +22,14 @@ pub(crate) struct Call {
     pub(super) folder: PathBuf,
     stdin: Vec<u8>,
     mount: Option<String>,
+    nobody: bool,
+}
+
+const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Whether this user may become another one, who can run the tested program.
+pub(crate) fn becomes_nobody() -> bool {
+    Command::new("setpriv").args(NOBODY).arg(makima()).arg("version").output().is_ok_and(|it| it.status.success())
 }
 
 /// Whether file systems can be mounted for one process.
@@ -34,7 +42,14 @@ pub(crate) fn mounts() -> bool {
 
 impl Call {
     pub(super) fn new(place: &Place) -> Self {
-        let call = Self { words: Vec::new(), env: Vec::new(), folder: place.user(), stdin: Vec::new(), mount: None };
+        let call = Self {
+            words: Vec::new(),
+            env: Vec::new(),
+            folder: place.user(),
+            stdin: Vec::new(),
+            mount: None,
+            nobody: false,
+        };
         call.env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", place.user())
             .env("MAKIMA_HOME", place.home())
@@ -72,9 +87,20 @@ impl Call {
         self
     }
 
+    /// By a user who may not read everything.
+    pub(crate) fn by_nobody(mut self) -> Self {
+        self.nobody = true;
+        self
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Proc {
         let mut command = match &self.mount {
+            None if self.nobody => {
+                let mut command = Command::new("setpriv");
+                command.args(NOBODY).arg(makima());
+                command
+            }
             Some(mount) => {
                 let mut command = Command::new("unshare");
                 command.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")]).arg(makima());
