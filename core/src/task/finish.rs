@@ -166,7 +166,7 @@ impl Finishing {
             self.change = change;
             return self.act(spec, cx);
         }
-        let why = format!("the work could not be committed: {}; it lies in the worktree {}", reason(outcome), spec.id);
+        let why = format!("the work could not be committed: {}", reason(outcome));
         cx.progress(why.clone());
         if self.verdict == Verdict::Success {
             self.verdict = Verdict::Failed(why);

@@ -56,6 +56,7 @@ pub(super) async fn commit(
     };
     let place = folder.file("git");
     let trusts: &[Trust] = if scene.lends { &[Trust::All, Trust::Objects, Trust::Nothing] } else { &[Trust::Nothing] };
+    let lies = format!("; it lies in {}", worktree.display());
     let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, place };
     let mut last = String::new();
     for trust in trusts {
@@ -65,10 +66,10 @@ pub(super) async fn commit(
                 tracing::warn!("{}: {why}; it is tried with less of it", job.worktree.display());
                 last = why;
             }
-            Err(Trouble::Plain(why)) => return Err(why),
+            Err(Trouble::Plain(why)) => return Err(why + &lies),
         }
     }
-    Err(last)
+    Err(last + &lies)
 }
 
 struct Job<'a> {
