@@ -245,35 +245,31 @@ pub fn shorten(text: &str, max: usize) -> String {
     short
 }
 
+/// The variables by which the network is reached: proxies, certificates, the SSH agent.
+pub const NETWORK_VARIABLES: &[&str] = &[
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "CURL_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+
 /// Whether an agent gets this variable of the daemon's environment.
 #[must_use]
 pub fn passes(variable: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "PATH",
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "SHELL",
-        "LANG",
-        "TZ",
-        "SSH_AUTH_SOCK",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "GIT_SSL_CAINFO",
-        "CURL_CA_BUNDLE",
-        "REQUESTS_CA_BUNDLE",
-        "NODE_EXTRA_CA_CERTS",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "all_proxy",
-    ];
+    const NAMES: &[&str] =
+        &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
     const PREFIXES: &[&str] = &["LC_", "XDG_"];
-    NAMES.contains(&variable) || PREFIXES.iter().any(|prefix| variable.starts_with(prefix))
+    NAMES.iter().chain(NETWORK_VARIABLES).any(|name| *name == variable)
+        || PREFIXES.iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// Whether the value of a variable with this name is a secret wherever it shows up.

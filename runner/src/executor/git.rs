@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use makima_core::policy::NETWORK_VARIABLES;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -32,30 +33,17 @@ const SAID_MAX: usize = 16 * 1024;
 /// What is taken of its answers; more is a failure.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
-/// The variables of the user's that git gets, beside those that begin with `LC_` (which it does not).
+/// The variables of the user's that git gets, beside those by which it reaches the network.
 const VARIABLES: &[&str] = &[
     "PATH",
     "HOME",
     "USER",
     "LOGNAME",
-    "SSH_AUTH_SOCK",
     "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR",
     "GNUPGHOME",
     "GIT_CONFIG_GLOBAL",
-    "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "CURL_CA_BUNDLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
     "GIT_SSH_COMMAND",
     "GIT_SSH",
 ];
@@ -270,7 +258,8 @@ impl Git {
     /// A door to `program` for the user whose environment this is. `system` lets the machine's own
     /// configuration in: it may be what allows a repository to be opened.
     pub(super) fn new(program: &Path, environment: &[(String, String)], ssh: bool, system: bool) -> Self {
-        let given = environment.iter().filter(|(name, _)| VARIABLES.contains(&name.as_str()));
+        let passes = |name: &str| VARIABLES.iter().chain(NETWORK_VARIABLES).any(|passes| *passes == name);
+        let given = environment.iter().filter(|(name, _)| passes(name));
         let mut env: Vec<(OsString, OsString)> = given.map(|(name, value)| (name.into(), value.into())).collect();
         env.extend(FIXED.iter().map(|(name, value)| (name.into(), value.into())));
         let own_ssh = env.iter().any(|(name, _)| name == "GIT_SSH_COMMAND" || name == "GIT_SSH");
