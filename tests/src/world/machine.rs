@@ -146,10 +146,13 @@ impl Machine {
             assert!(folder.message < Some(number), "message {number} reaches {task} behind {:?}", folder.message);
             folder.message = Some(number);
         }
-        // An executor that is given up on has not ended the processes.
-        let given_up = self.pending.values().any(|(of, work)| *of == task && matches!(work, Work::Empty));
+        // An executor that is given up on has not done what it was to do.
+        let pending = |is: fn(&Work) -> bool| self.pending.values().any(|(of, work)| *of == task && is(work));
+        let given_up = pending(|work| matches!(work, Work::Empty));
+        let not_committed = pending(|work| matches!(work, Work::Commit(_)));
         let folder = self.tasks.entry(task).or_default();
         folder.concluding |= matches!(work, Work::Conclude { .. });
+        folder.commit_failed |= not_committed && matches!(work, Work::Conclude { .. });
         folder.unkillable |= given_up && matches!(work, Work::Commit(_));
         self.pending.insert(id, (task, work));
     }
@@ -333,6 +336,8 @@ impl Machine {
     pub fn outage(&mut self, kept: u8) {
         for folder in self.tasks.values_mut() {
             folder.process = None;
+            // Nobody is left who could write to it.
+            folder.log.closed |= folder.started;
             let kept = folder.log.writes.len() * usize::from(kept) / usize::from(u8::MAX);
             folder.torn |= kept < folder.log.writes.len();
             folder.log.writes.truncate(kept);
