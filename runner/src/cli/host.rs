@@ -144,10 +144,13 @@ impl Owner {
         }
     }
 
-    /// Waits until that may have changed. False where it cannot any more.
+    /// Waits until that may have changed. False where it cannot any more: our daemon has ended.
     pub(super) async fn changed(&mut self) -> bool {
         match &mut self.activity {
-            Some(activity) => activity.changed().await.is_ok(),
+            Some(activity) => tokio::select! {
+                changed = activity.changed() => changed.is_ok(),
+                _ = self.service.ended() => false,
+            },
             None => self.service.state.changed().await.is_ok(),
         }
     }
