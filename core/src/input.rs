@@ -241,7 +241,7 @@ pub enum ExitStatus {
 /// How the daemon is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Stop {
-    /// Leave if there is nothing to do and nothing to tell; else go on as if this had not been said.
+    /// Leave if there is nothing to do and no end to tell; else go on as if this had not been said.
     IfIdle,
     /// End the agents gracefully, commit, tell the server, leave.
     Graceful,

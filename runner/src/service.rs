@@ -117,7 +117,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
 impl Service {
     /// Tells it to end. The sternest word counts.
     pub fn stop(&self, how: Stop) {
-        // A full queue has the same words in it already.
+        // A full queue has as stern words in it already: nobody says more than a few.
         let _ = self.stop.try_send(how);
     }
 
@@ -148,10 +148,11 @@ async fn keep_file(home: PathBuf, server: String, mut state: watch::Receiver<Sta
         if there != new {
             let (path, bytes) = (daemon_file(&home), serde_json::to_vec(&new).unwrap_or_default());
             let written = tokio::task::spawn_blocking(move || write_atomic(&path, &bytes, 0o600));
-            if let Ok(Err(error)) = written.await {
-                tracing::warn!("{error}");
+            match written.await {
+                Ok(Ok(())) => there = new,
+                Ok(Err(error)) => tracing::warn!("{error}"),
+                Err(_) => {}
             }
-            there = new;
         }
         if state.changed().await.is_err() {
             return;

@@ -7,7 +7,7 @@ use console::style;
 use makima_core::input::Stop;
 use makima_core::policy::counted;
 use makima_core::protocol::SpawnTask;
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::follow::{Manner, View};
 use super::host::{Host, Owner};
@@ -199,6 +199,7 @@ impl<'a> Work<'a> {
         };
         let mut events = Events::new(response, self.last.take());
         let (mut look, mut again, mut until) = (interval(LOOK), interval(AGAIN), None);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rest = host.rest().clone();
         let (mut heard, mut alone) = (false, 0);
         let is_guest = matches!(host, Host::Guest(_));
@@ -254,8 +255,10 @@ impl<'a> Work<'a> {
         let stuck = self.unheard.is_some() && self.asked > 2;
         if let (true, Host::Owner(owner)) = (asked == Asked::Terminate || stuck, host) {
             self.view.note("ending all that runs here: what has been done is committed");
-            owner.stop(if graceful { Stop::Graceful } else { Stop::Forced });
-        } else if graceful {
+            // By this way alone: asked for by another as well, the agent would be killed.
+            return owner.stop(if graceful { Stop::Graceful } else { Stop::Forced });
+        }
+        if graceful {
             self.view.note("interrupting the task; what it has done is committed. Ctrl-C again kills it");
         } else {
             self.view.note("killing the task; what it has done is committed");

@@ -124,6 +124,7 @@ impl Seat {
             // It may have had its orders already, and have begun.
             let _ = blocking(move || tree.end()).await;
             pump.finish();
+            pump.log.closed().await;
             return Err(why);
         }
         let (Self { child, identity, report, .. }, folder) = (self, Folder::of(&hands.home, task));
@@ -146,6 +147,8 @@ impl Started {
         let tree = self.tree;
         let _ = blocking(move || tree.end()).await;
         self.pump.finish();
+        // What it wrote last is in the log before that is measured.
+        self.pump.log.closed().await;
     }
 }
 

@@ -130,6 +130,6 @@ impl Drop for Answer {
 
 /// Whether something failed for want of room: the system's own words, which git hands on. Messages of others are
 /// asked for in English everywhere.
-fn lacks_room(why: &str) -> bool {
+pub(super) fn lacks_room(why: &str) -> bool {
     ["No space left on device", "Disk quota exceeded"].iter().any(|words| why.contains(words))
 }

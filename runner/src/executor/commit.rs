@@ -12,6 +12,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fs_err as fs;
 use makima_core::effect::Commit;
 use makima_core::id::TaskId;
 use makima_core::input::Change;
@@ -57,6 +58,7 @@ pub(super) async fn commit(
     let place = folder.file("git");
     let trusts: &[Trust] = if scene.lends { &[Trust::All, Trust::Objects, Trust::Nothing] } else { &[Trust::Nothing] };
     let lies = format!("; it lies in {}", worktree.display());
+    let left = place.clone();
     let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, place };
     let mut last = String::new();
     for trust in trusts {
@@ -66,9 +68,14 @@ pub(super) async fn commit(
                 tracing::warn!("{}: {why}; it is tried with less of it", job.worktree.display());
                 last = why;
             }
-            Err(Trouble::Plain(why)) => return Err(why + &lies),
+            Err(Trouble::Plain(why)) => {
+                last = why;
+                break;
+            }
         }
     }
+    // What was made for it takes room, of which there may be none, and is of no use to anybody.
+    let _ = blocking(move || fs::remove_dir_all(left)).await;
     Err(last + &lies)
 }
 
@@ -264,7 +271,10 @@ impl Job<'_> {
             wanted.push(format!("+{KEPT}:{OURS}kept/{}", self.task));
         }
         let bare = self.hands.bare(self.bare.clone());
-        let _turn = bare.turn.lock().await;
+        let _turn = tokio::select! {
+            turn = bare.turn.lock() => turn,
+            () = self.cancel.set() => return Err(Trouble::Plain("called off while others used the repository".to_owned())),
+        };
         clear_locks(&bare.path).await;
         let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
         // An agent may have brought history that is cut off, and what it committed need not please anybody.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::answer::lacks_room;
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
 use super::trouble::Trouble;
@@ -121,13 +122,15 @@ impl Stager<'_> {
             return Ok(Staged::default());
         }
         let worktree = self.shop.worktree().to_path_buf();
-        let open = move || {
-            let shown = |path: PathBuf| path.strip_prefix(&worktree).unwrap_or(&path).display().to_string();
-            let left = |path| format!("`{}` is another user's, cannot be read and is left out", shown(path));
-            shut::open_up(&worktree).into_iter().map(left).collect()
+        let shut = blocking(move || shut::open_up(&worktree)).await.map_err(Trouble::Plain)?;
+        let name = |path: &PathBuf| {
+            let inside = path.strip_prefix(self.shop.worktree()).unwrap_or(path).as_os_str().as_bytes();
+            // A rule that ends with a slash is for folders only.
+            [inside, if path.is_dir() { b"/\0" } else { b"\0" }].concat()
         };
-        let left_out = blocking(open).await.map_err(Trouble::Plain)?;
-        Ok(Staged { notes: Vec::new(), left_out })
+        let left = self.not_ignored(shut.iter().flat_map(name).collect()).await?;
+        let say = |name| format!("`{}` cannot be read by this user and is left out", String::from_utf8_lossy(name));
+        Ok(Staged { notes: Vec::new(), left_out: names(&left).map(say).collect() })
     }
 
     /// Puts aside what git would wait for. Returns what a person should know of it.
@@ -158,7 +161,8 @@ impl Stager<'_> {
             match fs::symlink_metadata(&git) {
                 Ok(data) if data.is_dir() && !self.was(base, path).await? => links.repositories.push(path.to_vec()),
                 Ok(_) => {
-                    let now = pipes::repository_of(&git).and_then(|git| refs::at_head(&git));
+                    let look = move || pipes::repository_of(&git).and_then(|git| refs::at_head(&git));
+                    let now = blocking(look).await.map_err(Trouble::Plain)?;
                     let now = now.filter(|now| now.len() == oid.len());
                     links.set.insert(path.to_vec(), now.map_or_else(|| oid.to_vec(), String::into_bytes));
                 }
@@ -223,7 +227,7 @@ impl Stager<'_> {
         match self.hands.git.run(self.cancel, call).await {
             Ok(_) => Ok(()),
             // Everything else was staged.
-            Err(why @ GitError::Refused { code: Some(1), .. }) => {
+            Err(why @ GitError::Refused { code: Some(1), .. }) if !lacks_room(why.said()) => {
                 staged.left_out.push(format!("not everything could be read: {why}"));
                 Ok(())
             }

@@ -1,5 +1,6 @@
 //! What may be mended by another try, and what not.
 
+use super::answer::lacks_room;
 use super::bare::says_damaged;
 use super::git::GitError;
 
@@ -21,6 +22,11 @@ impl Trouble {
 
 impl From<GitError> for Trouble {
     fn from(why: GitError) -> Self {
-        if says_damaged(why.said()) { Self::Damaged(why.to_string()) } else { Self::Plain(why.to_string()) }
+        // A full disk leaves git with the same words as a damaged one.
+        if says_damaged(why.said()) && !lacks_room(why.said()) {
+            Self::Damaged(why.to_string())
+        } else {
+            Self::Plain(why.to_string())
+        }
     }
 }
