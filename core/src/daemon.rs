@@ -49,6 +49,13 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
 }
 
+impl Core {
+    /// The digest of the whole state, given that of the tasks.
+    fn digest_with(&self, tasks: u64) -> u64 {
+        digest::of(&(tasks, digest::of(self)))
+    }
+}
+
 /// The daemon was told to end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Stopping {
@@ -100,7 +107,7 @@ impl Daemon {
     /// [`Daemon::digest`], computed from the state as it stands.
     #[must_use]
     pub fn digest_anew(&self) -> u64 {
-        digest::of(&(index::digest_anew(&self.tasks), digest::of(&self.core)))
+        self.core.digest_with(index::digest_anew(&self.tasks))
     }
 
     /// What must hold between any two steps.
@@ -113,10 +120,10 @@ impl Daemon {
         for task in self.tasks.values() {
             task.check();
         }
-        self.index.check(&self.tasks);
+        let tasks = self.index.check(&self.tasks);
         let busy = self.index.busy;
         assert!(busy <= self.config.max_tasks as usize || self.core.ids.incarnation > 1, "too many tasks run at once");
-        assert!(self.digest == self.digest_anew(), "the digest was not kept up to date");
+        assert!(self.digest == self.core.digest_with(tasks), "the digest was not kept up to date");
         if let Some((due, why)) = self.deadline() {
             assert!(due > self.core.last.mono, "a deadline ({why}) is not in the future");
         }
@@ -161,6 +168,6 @@ impl Daemon {
     }
 
     pub(crate) fn rehash(&mut self) {
-        self.digest = digest::of(&(self.index.digest(&self.tasks), digest::of(&self.core)));
+        self.digest = self.core.digest_with(self.index.digest(&self.tasks));
     }
 }

@@ -90,14 +90,15 @@ impl Index {
         self.digest
     }
 
-    /// What must hold between any two steps.
-    pub(crate) fn check(&self, tasks: &BTreeMap<TaskId, Task>) {
+    /// What must hold between any two steps. Gives the digest of all tasks, computed from each of them.
+    pub(crate) fn check(&self, tasks: &BTreeMap<TaskId, Task>) -> u64 {
         let mut anew = Self { starved: self.starved.clone(), ..Self::default() };
         for (id, task) in tasks {
             anew.update(*id, task);
         }
-        anew.digest(tasks);
+        let digest = anew.digest(tasks);
         assert!(*self == anew, "the index is out of date: {self:?}, and should be {anew:?}");
+        digest
     }
 }
 

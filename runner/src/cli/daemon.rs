@@ -71,14 +71,12 @@ pub(super) async fn choose(
     if let Some(here) = running(home).await {
         return Ok(Chosen { url: here.url, key: key.unwrap_or(here.token) });
     }
-    match service::read_daemon_file(home).filter(|_| is_held(home)) {
-        Some(daemon) => match key {
-            Some(key) => Ok(Chosen { url: daemon.server, key }),
-            None => Err(no_key(&daemon.server)),
-        },
-        None => Err(Failure::unusable("no control server was named")
-            .hint("use --server URL, MAKIMA_SERVER_URL or `server` in config.toml; or start one with `makima serve`")),
-    }
+    let Some(daemon) = service::read_daemon_file(home).filter(|_| is_held(home)) else {
+        return Err(Failure::unusable("no control server was named")
+            .hint("use --server URL, MAKIMA_SERVER_URL or `server` in config.toml; or start one with `makima serve`"));
+    };
+    let key = key.ok_or_else(|| no_key(&daemon.server))?;
+    Ok(Chosen { url: daemon.server, key })
 }
 
 fn no_key(url: &str) -> Failure {

@@ -132,10 +132,9 @@ impl View {
     }
 
     fn step(&mut self, summary: &str) {
-        let summary = print::tame(summary);
         match &self.bar {
-            Some(bar) => bar.set_message(message(&self.status, &summary)),
-            None => self.note(&format!("{} {summary}", self.elapsed())),
+            Some(bar) => bar.set_message(message(&self.status, summary)),
+            None => self.note(&format!("{} {}", self.elapsed(), print::tame(summary))),
         }
     }
 

@@ -290,9 +290,8 @@ impl<'a> Work<'a> {
             }
             if !told && tasks > 0 {
                 told = true;
-                let others =
-                    if tasks == 1 { "1 other task is".to_string() } else { format!("{tasks} other tasks are") };
-                print::note(&format!("{others} still under way here; waiting"));
+                let (others, are) = (counted(tasks as u64, "other task"), if tasks == 1 { "is" } else { "are" });
+                print::note(&format!("{others} {are} still under way here; waiting"));
             }
             tokio::select! {
                 changed = owner.changed() => if !changed { break },
