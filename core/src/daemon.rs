@@ -141,6 +141,12 @@ impl Daemon {
         self.index.not_closed.len()
     }
 
+    /// How many tasks have not ended.
+    #[must_use]
+    pub const fn unended(&self) -> usize {
+        self.index.unended
+    }
+
     /// For people: how the link to the server stands.
     #[must_use]
     pub fn link_state(&self) -> String {

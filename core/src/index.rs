@@ -23,6 +23,8 @@ pub(crate) struct Index {
     pub(crate) talking: BTreeSet<TaskId>,
     /// How many tasks hold a slot.
     pub(crate) busy: usize,
+    /// How many tasks have not ended.
+    pub(crate) unended: usize,
     entries: BTreeMap<TaskId, Entry>,
     /// Tasks whose digest is out of date.
     stale: Vec<TaskId>,
@@ -44,6 +46,7 @@ struct Facts {
     timer: Option<Millis>,
     waiting: Option<(bool, u64)>,
     holds_slot: bool,
+    unended: bool,
     in_flight: bool,
     not_closed: bool,
     talking: bool,
@@ -55,6 +58,7 @@ impl Facts {
             timer: task.deadline(),
             waiting: task.waiting(),
             holds_slot: task.holds_slot(),
+            unended: !task.has_ended(),
             in_flight: task.in_flight(),
             not_closed: !task.is_closed(),
             talking: !(task.is_closed() && task.is_told()),
@@ -76,7 +80,8 @@ impl Index {
         keep(&mut self.in_flight, old.in_flight.then_some(id), new.in_flight.then_some(id));
         keep(&mut self.not_closed, old.not_closed.then_some(id), new.not_closed.then_some(id));
         keep(&mut self.talking, old.talking.then_some(id), new.talking.then_some(id));
-        self.busy = self.busy.saturating_sub(usize::from(old.holds_slot)).saturating_add(usize::from(new.holds_slot));
+        count(&mut self.busy, old.holds_slot, new.holds_slot);
+        count(&mut self.unended, old.unended, new.unended);
     }
 
     /// The digest of all tasks, of which only those are hashed that may have changed.
@@ -109,6 +114,10 @@ pub(crate) fn digest_anew(tasks: &BTreeMap<TaskId, Task>) -> u64 {
 
 fn of_task(id: TaskId, task: &Task) -> u64 {
     digest::of(&(id, task))
+}
+
+fn count(n: &mut usize, old: bool, new: bool) {
+    *n = n.saturating_sub(usize::from(old)).saturating_add(usize::from(new));
 }
 
 fn keep<T: Ord>(set: &mut BTreeSet<T>, old: Option<T>, new: Option<T>) {

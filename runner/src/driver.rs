@@ -30,6 +30,8 @@ pub struct State {
     pub trouble: Option<String>,
     /// Tasks whose end the server is not known to know.
     pub untold: usize,
+    /// Tasks that have not ended.
+    pub unended: usize,
 }
 
 /// Everything that a daemon is made of, before it runs.
@@ -146,11 +148,11 @@ impl Driver {
     }
 
     fn tell_state(&self) {
-        let (link, untold) = (self.core.link_state(), self.core.untold());
+        let (link, untold, unended) = (self.core.link_state(), self.core.untold(), self.core.unended());
         self.state.send_if_modified(|state| {
-            let changed = state.link != link || state.untold != untold;
+            let changed = state.link != link || state.untold != untold || state.unended != unended;
             if changed {
-                (state.link, state.untold) = (link, untold);
+                (state.link, state.untold, state.unended) = (link, untold, unended);
             }
             changed
         });

@@ -144,6 +144,15 @@ impl Owner {
         }
     }
 
+    /// How many tasks have not ended here.
+    pub(super) fn unended(&self) -> usize {
+        match &self.activity {
+            Some(activity) => activity.borrow().unfinished,
+            // An end that is on its way to the server is not under way.
+            None => self.service.state.borrow().unended,
+        }
+    }
+
     /// Waits until that may have changed. False where it cannot any more: our daemon has ended.
     pub(super) async fn changed(&mut self) -> bool {
         match &mut self.activity {

@@ -284,10 +284,10 @@ impl<'a> Work<'a> {
     pub(super) async fn leave(&mut self, mut owner: Owner) {
         let (mut told, mut asked) = (false, 0);
         while !self.lost && !owner.is_free().await {
-            let (tasks, followers) = owner.busy();
-            if (tasks, followers) == (0, 0) {
+            if owner.busy() == (0, 0) {
                 continue;
             }
+            let tasks = owner.unended();
             if !told && tasks > 0 {
                 told = true;
                 let (others, are) = (counted(tasks as u64, "other task"), if tasks == 1 { "is" } else { "are" });
