@@ -67,7 +67,7 @@ impl Step<'_> {
 
     fn message(&mut self, task: TaskId, message: String) {
         if self.daemon.tasks.contains_key(&task) {
-            self.task(task, Event::Message(message));
+            self.on_task(task, |task, s| task.message(message, s));
         } else {
             self.unknown(task, None);
         }

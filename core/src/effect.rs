@@ -118,8 +118,16 @@ pub enum Work {
         /// Where to begin.
         from: u64,
     },
+    /// Find the agent that an earlier life of the daemon started. Answered by `Started`, and then by
+    /// [`Input::Exited`](crate::input::Input::Exited), also where it has ended since; by `NotStarted` where it is
+    /// sure that no agent was ever started for this task and that none will be; else by `Failed`, with what is known
+    /// of its end.
+    Attach,
     /// Write to the agent's standard input. Answered by `Done`.
     Stdin {
+        /// The how manieth message of the task's this is, from 1. What was written under a number before, also by an
+        /// earlier life of the daemon, is not written again.
+        n: u64,
         /// The bytes, as text.
         text: String,
     },
@@ -216,6 +224,8 @@ pub struct Commit {
 pub enum Exit {
     /// It was asked to, and everything is told.
     Stopped,
+    /// It was asked to, and its agents go on: the daemon's next life finds them.
+    Detached,
     /// `--once`: the server closed the session and no task is left.
     SessionOver,
     /// `--once`: the key was refused.

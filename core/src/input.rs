@@ -87,7 +87,7 @@ pub struct Boot {
     pub incarnation: u32,
     /// Where the core's own chance begins.
     pub seed: u64,
-    /// What earlier lives left on the disk.
+    /// What earlier lives left on the disk, oldest first.
     pub leftovers: Vec<Leftover>,
 }
 
@@ -149,6 +149,8 @@ pub enum Outcome {
         /// Its process id, for people.
         pid: u32,
     },
+    /// No agent was ever started for the task, and none will be but by another [`Work::Start`](crate::effect::Work).
+    NotStarted,
     /// Some output.
     Chunk(Chunk),
     /// No process of the task is left.
@@ -243,6 +245,10 @@ pub enum ExitStatus {
 pub enum Stop {
     /// Leave if there is nothing to do and no end to tell; else go on as if this had not been said.
     IfIdle,
+    /// Leave at once; agents go on, and the daemon's next life finds them.
+    Detach,
+    /// Take on nothing more, wait until the agents have ended by themselves, tell the server, leave.
+    Drain,
     /// End the agents gracefully, commit, tell the server, leave.
     Graceful,
     /// The same, but kill the agents at once.

@@ -119,6 +119,9 @@ pub const PREPARE: Millis = Millis::seconds(3_600);
 /// Starting an agent.
 pub const START: Millis = Millis::seconds(30);
 
+/// Finding an agent again after a new start of the daemon.
+pub const ATTACH: Millis = Millis::seconds(30);
+
 /// Emptying a process tree.
 pub const EMPTY: Millis = Millis::seconds(30);
 

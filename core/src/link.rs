@@ -74,8 +74,9 @@ enum State {
 }
 
 impl Link {
-    /// The daemon starts: connect.
+    /// The daemon starts: connect. Of the life before only what is known of the server counts: not the pace.
     pub(crate) fn boot(&mut self, s: &mut Surroundings<'_>) {
+        *self = Self { epoch: self.epoch, silent: self.silent, ..Self::default() };
         self.connect(s);
     }
 

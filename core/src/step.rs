@@ -9,7 +9,7 @@ use core::mem;
 use crate::daemon::{Daemon, Stopping};
 use crate::effect::{Effect, Exit};
 use crate::id::{EffectId, Epoch, TaskId};
-use crate::input::{Boot, ExitStatus, Input, Stop};
+use crate::input::{Boot, ExitStatus, Input, Leftover, Stop};
 use crate::limits;
 use crate::link::{self, Change, Link};
 use crate::notice::{Notice, Party};
@@ -29,7 +29,12 @@ pub(crate) struct Step<'a> {
 
 impl Step<'_> {
     pub(crate) fn run(mut self, input: Input) {
-        self.clock();
+        if matches!(input, Input::Boot(_)) {
+            // The machine may have been started anew: its clocks have nothing to do with those before.
+            self.daemon.core.last = self.now;
+        } else {
+            self.clock();
+        }
         self.input(input);
         self.settle();
     }
@@ -102,20 +107,39 @@ impl Step<'_> {
     }
 
     fn boot(&mut self, boot: Boot) {
-        if self.daemon.core.ids.incarnation != 0 {
+        if boot.incarnation <= self.daemon.core.ids.incarnation {
             self.misbehaved(Party::Executor, "the daemon was started twice".to_string());
             return;
         }
-        self.daemon.core.ids.incarnation = boot.incarnation.max(1);
-        self.daemon.core.rng = Rng::new(boot.seed);
-        for left in boot.leftovers {
+        self.new_life(&boot);
+        let known = |left: &Leftover| self.daemon.tasks.contains_key(&left.spec.id);
+        let (known, found): (Vec<_>, Vec<_>) = boot.leftovers.into_iter().partition(known);
+        let mut known: BTreeMap<TaskId, Leftover> = known.into_iter().map(|left| (left.spec.id, left)).collect();
+        for id in self.daemon.tasks.keys().copied().collect::<Vec<_>>() {
+            let left = known.remove(&id);
+            self.on_task(id, |task, s| task.recover(left, s));
+        }
+        for left in found {
             let id = left.spec.id;
             let arrival = self.next_arrival();
-            let task = self.with_tasks(|_, s| Task::recovered(left, arrival, s));
+            let task = self.with_tasks(|_, s| Task::found(left, arrival, s));
             self.daemon.tasks.insert(id, task);
             self.touched.insert(id);
         }
         self.link(|link, s| link.boot(s));
+    }
+
+    /// What belongs to one life of the daemon begins anew: its effects, its connection, its chance.
+    fn new_life(&mut self, boot: &Boot) {
+        let core = &mut self.daemon.core;
+        core.ids.incarnation = boot.incarnation;
+        core.ids.last = 0;
+        core.ids.owners.clear();
+        core.rng = Rng::new(boot.seed);
+        core.stopping = None;
+        core.session_over = false;
+        core.counters.resent += core.loose.unsend();
+        self.daemon.index.starved.clear();
     }
 
     /// An agent's end belongs to the task that started it.
@@ -135,12 +159,18 @@ impl Step<'_> {
             }
             return;
         }
+        if how == Stop::Detach {
+            return self.exit(Exit::Detached);
+        }
         let graceful = how == Stop::Graceful;
         let sterner = self.daemon.core.stopping.as_ref().is_none_or(|stopping| stopping.how < how);
         if !sterner {
             return;
         }
         self.daemon.core.stopping = Some(Stopping { how, idle_since: None });
+        if how == Stop::Drain {
+            return;
+        }
         let under_way: Vec<TaskId> =
             self.daemon.tasks.iter().filter(|(_, task)| task.is_under_way()).map(|(id, _)| *id).collect();
         for id in under_way {

@@ -179,7 +179,7 @@ impl Bench {
         for _ in 0..2000 {
             tokio::time::sleep(Duration::from_micros(300)).await;
             let began = Instant::now();
-            self.ask(Work::Stdin { text: "hello\n".to_owned() }).await?;
+            self.ask(Work::Stdin { n: 1, text: "hello\n".to_owned() }).await?;
             match self.ask(Work::Read { from }).await? {
                 Outcome::Chunk(chunk) => from = chunk.to,
                 other => return Err(format!("{other:?}").into()),

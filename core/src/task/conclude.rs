@@ -78,6 +78,12 @@ impl Concluding {
         }
     }
 
+    /// The daemon has a new life, and no record of the end was found.
+    pub(super) fn recover(mut self, cx: &mut Cx<'_>) -> Phase {
+        self.tries = 1;
+        self.again(cx)
+    }
+
     fn again(mut self, cx: &mut Cx<'_>) -> Phase {
         self.step = Step::write(&self.end, cx);
         self.into()

@@ -112,9 +112,7 @@ impl Finishing {
                 self.agent = None;
                 Phase::Finishing(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Interrupt { .. } | Event::Message(_) => {
-                Phase::Finishing(self)
-            }
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Interrupt { .. } => Phase::Finishing(self),
         }
     }
 
@@ -134,6 +132,21 @@ impl Finishing {
             self.log_end = cx.log_read;
         }
         self.commit(0, spec, cx)
+    }
+
+    /// The daemon has a new life: the step that was under way is done again.
+    pub(super) fn recover(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        // Whoever started it is gone, and nobody will tell of its end.
+        self.agent = None;
+        match self.step {
+            Step::Emptying(_) => {
+                self.wait = cx.wait(Work::Empty, limits::EMPTY);
+                Phase::Finishing(self)
+            }
+            Step::Committing(tries) => self.commit(tries.saturating_sub(1), spec, cx),
+            Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
+            Step::Delivering => self.act(spec, cx),
+        }
     }
 
     /// Has the work committed, once more.

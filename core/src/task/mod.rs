@@ -1,5 +1,6 @@
 //! One task: from the command that asks for it to the one end that it gets.
 
+mod attach;
 mod conclude;
 mod cx;
 mod finish;
@@ -8,6 +9,7 @@ mod mailbox;
 mod output;
 mod phase;
 mod prepare;
+mod recover;
 mod run;
 mod spec;
 
@@ -20,19 +22,19 @@ use serde::{Deserialize, Serialize};
 
 use self::cx::Cx;
 pub(crate) use self::cx::Ids;
-use self::finish::Finishing;
 pub(crate) use self::lines::Cut;
 use self::mailbox::Mailbox;
 use self::output::Output;
 pub(crate) use self::phase::Event;
-use self::phase::{Phase, Verdict};
+use self::phase::Phase;
 use self::prepare::Pending;
 pub use self::spec::{Action, Completion, End, EndStatus, Spec, Status};
+use crate::agent;
 use crate::counters::Counters;
 use crate::digest;
 use crate::effect::{Effect, Work};
 use crate::id::EffectId;
-use crate::input::{Leftover, Stage};
+use crate::input::Outcome;
 use crate::outbox::{Outbox, Report};
 use crate::protocol::DaemonMessage;
 use crate::time::Millis;
@@ -87,31 +89,6 @@ impl Task {
         task
     }
 
-    /// A task that an earlier life of the daemon left. What has not begun may begin; what had begun ends as
-    /// failed, its work committed; what had ended is told once more.
-    pub(crate) fn recovered(left: Leftover, arrival: u64, s: &mut Surroundings<'_>) -> Self {
-        let mut task = Self::with(left.spec, arrival, Pending::accepted());
-        match left.stage {
-            Stage::Accepted => {}
-            Stage::Started(prepared) => {
-                task.output = Output::resumed(left.delivered, None);
-                let verdict = Verdict::Failed("daemon was killed".into());
-                task.phase = task.within(s, |_, _, cx| Finishing::begin(None, prepared, verdict, cx));
-            }
-            Stage::Ended(end) => {
-                // A server that knows of the end has had all of the output before it.
-                let delivered = if left.closed { end.log_end } else { left.delivered };
-                task.output = Output::resumed(delivered, Some(end.log_end));
-                task.closed = left.closed;
-                if !left.closed {
-                    task.within(s, |_, _, cx| tell_end(&end, Status::Finishing, cx));
-                }
-                task.phase = Phase::Ended(end);
-            }
-        }
-        task
-    }
-
     /// Runs a transition with everything that it may reach.
     fn within<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(Phase, &Spec, &mut Cx<'_>) -> T) -> T {
         let phase = mem::replace(&mut self.phase, Pending::accepted());
@@ -151,6 +128,7 @@ impl Task {
             Event::Done(id, mut outcome) => match self.with_output(s, |output, cx| output.answer(id, &mut outcome, cx))
             {
                 Some(output) => cuts = output,
+                None if self.mailbox.answered(id) => self.told_agent(outcome, s),
                 None => self.advance(Event::Done(id, outcome), s),
             },
             Event::Due => {
@@ -161,7 +139,6 @@ impl Task {
                 }
             }
             Event::Interrupt { graceful } if !self.can_interrupt(graceful) => self.inapplicable(None, s),
-            Event::Message(text) => self.message(text, s),
             event @ (Event::Slot | Event::Exited(..) | Event::Interrupt { .. } | Event::Stop { .. }) => {
                 self.advance(event, s);
             }
@@ -175,15 +152,22 @@ impl Task {
         let old = self.phase.status();
         let was_ended = self.has_ended();
         self.phase = self.within(s, |phase, spec, cx| phase.on(event, spec, cx));
+        self.changed(old, was_ended, s);
+    }
+
+    /// The phase may be another one: tells what there is to tell of that.
+    fn changed(&mut self, old: Status, was_ended: bool, s: &mut Surroundings<'_>) {
         match &self.phase {
-            Phase::Running(_) => self.output.opened(),
+            // It may have been at work all the time.
+            Phase::Running(_) | Phase::Attaching(_) => self.output.opened(),
             Phase::Finishing(state) => {
                 self.output.opened();
                 if let Some(end) = state.log_end() {
                     self.output.ended(end);
                 }
             }
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Concluding(_) | Phase::Ended(_) => {}
+            Phase::Ended(_) => self.output.opened(),
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Concluding(_) => {}
         }
         let new = self.phase.status();
         if let (Phase::Ended(end), false) = (&self.phase, was_ended) {
@@ -228,6 +212,7 @@ impl Task {
             Phase::Pending(_)
             | Phase::Preparing(_)
             | Phase::Starting(_)
+            | Phase::Attaching(_)
             | Phase::Running(_)
             | Phase::Finishing(_)
             | Phase::Concluding(_) => None,
@@ -244,15 +229,18 @@ impl Task {
 
     fn can_interrupt(&self, graceful: bool) -> bool {
         match &self.phase {
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Running(_) => true,
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Attaching(_) | Phase::Running(_) => {
+                true
+            }
             Phase::Finishing(_) => !graceful,
             Phase::Concluding(_) | Phase::Ended(_) => false,
         }
     }
 
-    fn message(&mut self, text: alloc::string::String, s: &mut Surroundings<'_>) {
+    /// The user says something to the agent.
+    pub(crate) fn message(&mut self, text: alloc::string::String, s: &mut Surroundings<'_>) {
         match &self.phase {
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Running(_) => {
+            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Attaching(_) | Phase::Running(_) => {
                 if self.mailbox.push(text) {
                     self.deliver_messages(s);
                 } else {
@@ -268,8 +256,20 @@ impl Task {
     /// What waits for the agent reaches it once it runs, in order.
     fn deliver_messages(&mut self, s: &mut Surroundings<'_>) {
         while matches!(self.phase, Phase::Running(_)) {
-            let Some(text) = self.mailbox.pop() else { return };
-            self.phase = self.within(s, |phase, spec, cx| phase.on(Event::Message(text), spec, cx));
+            let mut mailbox = mem::take(&mut self.mailbox);
+            let sent = self
+                .within_phase(s, |cx| mailbox.send(|n, text| cx.work(Work::Stdin { n, text: agent::message(text) })));
+            self.mailbox = mailbox;
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    /// A message has reached the agent, or it has not: then that is told.
+    fn told_agent(&mut self, outcome: Outcome, s: &mut Surroundings<'_>) {
+        if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
+            self.within_phase(s, |cx| cx.progress(format!("a message did not reach the agent: {why}")));
         }
     }
 
@@ -332,9 +332,12 @@ impl Task {
         match &self.phase {
             Phase::Running(state) => Some(state.agent()),
             Phase::Finishing(state) => state.agent(),
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Concluding(_) | Phase::Ended(_) => {
-                None
-            }
+            Phase::Pending(_)
+            | Phase::Preparing(_)
+            | Phase::Starting(_)
+            | Phase::Attaching(_)
+            | Phase::Concluding(_)
+            | Phase::Ended(_) => None,
         }
     }
 
@@ -353,6 +356,7 @@ impl Task {
             Phase::Pending(_)
             | Phase::Preparing(_)
             | Phase::Starting(_)
+            | Phase::Attaching(_)
             | Phase::Running(_)
             | Phase::Finishing(_)
             | Phase::Concluding(_)

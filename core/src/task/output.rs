@@ -54,7 +54,7 @@ impl Output {
     /// The output of a task that an earlier life of the daemon left.
     pub(crate) fn resumed(delivered: u64, end: Option<u64>) -> Self {
         Self {
-            open: true,
+            open: end.is_some(),
             cursor: delivered,
             delivered,
             pinged: delivered,
@@ -62,6 +62,11 @@ impl Output {
             end: end.map(|end| end.max(delivered)),
             ..Self::default()
         }
+    }
+
+    /// What the server is known to have.
+    pub(crate) const fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// An agent was started: there is a log.

@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::Attaching;
 use super::conclude::Concluding;
 use super::cx::Cx;
 use super::finish::Finishing;
@@ -21,6 +22,7 @@ pub(crate) enum Phase {
     Pending(Pending),
     Preparing(Preparing),
     Starting(Starting),
+    Attaching(Attaching),
     Running(Running),
     Finishing(Finishing),
     Concluding(Concluding),
@@ -46,8 +48,6 @@ pub(crate) enum Event {
         /// Ask first, kill later.
         graceful: bool,
     },
-    /// The user says something to the agent.
-    Message(String),
     /// A deadline of its has come.
     Due,
 }
@@ -85,6 +85,7 @@ impl Phase {
             Self::Pending(state) => state.on(event, spec, cx),
             Self::Preparing(state) => state.on(event, cx),
             Self::Starting(state) => state.on(event, cx),
+            Self::Attaching(state) => state.on(event, cx),
             Self::Running(state) => state.on(event, cx),
             Self::Finishing(state) => state.on(event, spec, cx),
             Self::Concluding(state) => state.on(event, cx),
@@ -97,6 +98,7 @@ impl Phase {
         match self {
             Self::Pending(_) => Status::Pending,
             Self::Preparing(_) | Self::Starting(_) => Status::Preparing,
+            Self::Attaching(state) => state.shown(),
             Self::Running(_) => Status::Running,
             Self::Finishing(_) => Status::Finishing,
             Self::Concluding(state) => state.shown(),
@@ -108,7 +110,7 @@ impl Phase {
     pub(crate) fn holds_slot(&self) -> bool {
         match self {
             Self::Pending(_) | Self::Ended(_) => false,
-            Self::Preparing(_) | Self::Starting(_) | Self::Running(_) | Self::Finishing(_) => true,
+            Self::Preparing(_) | Self::Starting(_) | Self::Attaching(_) | Self::Running(_) | Self::Finishing(_) => true,
             Self::Concluding(state) => state.holds_slot(),
         }
     }
@@ -119,6 +121,7 @@ impl Phase {
             Self::Pending(state) => state.deadline(),
             Self::Preparing(state) => Some(state.deadline()),
             Self::Starting(state) => Some(state.deadline()),
+            Self::Attaching(state) => Some(state.deadline()),
             Self::Running(state) => state.deadline(),
             Self::Finishing(state) => Some(state.deadline()),
             Self::Concluding(state) => state.deadline(),

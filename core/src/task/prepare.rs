@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{Attaching, Found};
 use super::conclude::Concluding;
 use super::cx::{Cx, Wait};
 use super::finish::Finishing;
@@ -31,8 +32,12 @@ pub(crate) struct Pending {
 impl Pending {
     /// A new task: first of all it is written down.
     pub(crate) fn accept(spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        Phase::Pending(Self::accepting(spec, cx))
+    }
+
+    fn accepting(spec: &Spec, cx: &mut Cx<'_>) -> Self {
         let work = Work::Accept { spec: Box::new(spec.clone()) };
-        Phase::Pending(Self { accepting: Some(cx.wait(work, limits::RECORD)), interrupted: false })
+        Self { accepting: Some(cx.wait(work, limits::RECORD)), interrupted: false }
     }
 
     /// A task that is written down already.
@@ -67,9 +72,20 @@ impl Pending {
                 _ => Phase::Pending(self),
             },
             // A task that has not begun is kept for the daemon's next life.
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Message(_) => {
-                Phase::Pending(self)
-            }
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } => Phase::Pending(self),
+        }
+    }
+
+    pub(super) const fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// The daemon has a new life. `written`: the record of it is on the disk.
+    pub(super) fn recover(self, written: bool, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match (&self.accepting, written) {
+            (None, true) => Phase::Pending(self),
+            (Some(_), true) => self.written(Outcome::Done, cx),
+            (_, false) => Phase::Pending(Self { interrupted: self.interrupted, ..Self::accepting(spec, cx) }),
         }
     }
 
@@ -130,9 +146,19 @@ impl Preparing {
                 }
                 Phase::Preparing(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Message(_) => {
-                Phase::Preparing(self)
-            }
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } => Phase::Preparing(self),
+        }
+    }
+
+    pub(super) const fn is_interrupted(&self) -> bool {
+        matches!(self.stop, Some(Halt::Interrupted))
+    }
+
+    /// The daemon has a new life: the worktree is made from whatever is there of it.
+    pub(super) fn recover(self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match self.stop {
+            Some(Halt::Interrupted) => Concluding::begin(Verdict::Interrupted, None, 0, Status::Preparing, cx),
+            Some(Halt::Parked) | None => Self::begin(spec, cx),
         }
     }
 
@@ -165,7 +191,7 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
-    fn begin(prepared: Prepared, cx: &mut Cx<'_>) -> Phase {
+    pub(super) fn begin(prepared: Prepared, cx: &mut Cx<'_>) -> Phase {
         cx.progress(match &prepared.base {
             Some(commit) => format!("worktree ready at {}", short(commit)),
             None => "worktree ready, empty".into(),
@@ -192,8 +218,14 @@ impl Starting {
                 }
                 Phase::Starting(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Message(_) => Phase::Starting(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) => Phase::Starting(self),
         }
+    }
+
+    /// The daemon has a new life: perhaps the agent was started, perhaps not.
+    pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
+        let Self { prepared, interrupt: asked, .. } = self;
+        Attaching::begin(Found { prepared, shown: Status::Preparing, rung: None, asked }, cx)
     }
 
     fn started(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
@@ -226,6 +258,7 @@ pub(super) fn reason(outcome: Outcome) -> String {
         Outcome::Done
         | Outcome::Prepared(_)
         | Outcome::Started { .. }
+        | Outcome::NotStarted
         | Outcome::Chunk(_)
         | Outcome::Emptied { .. }
         | Outcome::Committed(_)

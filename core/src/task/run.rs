@@ -4,9 +4,11 @@ use alloc::format;
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{Attaching, Found};
 use super::cx::Cx;
 use super::finish::Finishing;
 use super::phase::{Event, Phase, Verdict};
+use super::spec::Status;
 use crate::agent;
 use crate::effect::{Signal, Work};
 use crate::id::EffectId;
@@ -25,14 +27,38 @@ pub(crate) struct Running {
 
 /// The steps of a graceful interrupt that are still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum Rung {
+pub(crate) enum Rung {
     Terminate,
     Kill,
+}
+
+impl Rung {
+    /// Asks for what comes before this step, and says when the step is due.
+    fn asked_before(self, cx: &mut Cx<'_>) -> (Self, Millis) {
+        let (signal, after) = match self {
+            Self::Terminate => (Signal::Interrupt, limits::INTERRUPT_TO_TERMINATE),
+            Self::Kill => (Signal::Terminate, limits::TERMINATE_TO_KILL),
+        };
+        cx.work(Work::Signal { signal });
+        (self, cx.now + after)
+    }
 }
 
 impl Running {
     pub(super) const fn new(agent: EffectId, prepared: Prepared) -> Self {
         Self { agent, prepared, interrupt: None }
+    }
+
+    /// The agent is in hand again. What it was asked when the daemon went down it is asked once more.
+    pub(super) fn resume(agent: EffectId, prepared: Prepared, rung: Option<Rung>, cx: &mut Cx<'_>) -> Self {
+        let interrupt = rung.map(|rung| rung.asked_before(cx));
+        Self { agent, prepared, interrupt }
+    }
+
+    /// The daemon has a new life.
+    pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
+        let rung = self.interrupt.map(|(rung, _)| rung);
+        Attaching::begin(Found { prepared: self.prepared, shown: Status::Running, rung, asked: None }, cx)
     }
 
     pub(super) const fn agent(&self) -> EffectId {
@@ -58,11 +84,7 @@ impl Running {
             Event::Stop { graceful: true } if self.interrupt.is_some() => Phase::Running(self),
             Event::Stop { graceful } => self.interrupt(graceful, cx),
             Event::Due => self.climb(cx),
-            Event::Message(text) => {
-                cx.work(Work::Stdin { text: agent::message(&text) });
-                Phase::Running(self)
-            }
-            // Signals and messages are not waited for, but where one did not get there it is told.
+            // Signals are not waited for, but where one did not get there it is told.
             Event::Done(_, Outcome::Failed(why) | Outcome::NoRoom(why)) => {
                 cx.progress(format!("the agent was not reached: {why}"));
                 Phase::Running(self)
@@ -78,16 +100,14 @@ impl Running {
             return self.kill(cx);
         }
         cx.progress("interrupting the agent");
-        cx.work(Work::Signal { signal: Signal::Interrupt });
-        self.interrupt = Some((Rung::Terminate, cx.now + limits::INTERRUPT_TO_TERMINATE));
+        self.interrupt = Some(Rung::Terminate.asked_before(cx));
         Phase::Running(self)
     }
 
     fn climb(mut self, cx: &mut Cx<'_>) -> Phase {
         match self.interrupt {
             Some((Rung::Terminate, due)) if due <= cx.now => {
-                cx.work(Work::Signal { signal: Signal::Terminate });
-                self.interrupt = Some((Rung::Kill, cx.now + limits::TERMINATE_TO_KILL));
+                self.interrupt = Some(Rung::Kill.asked_before(cx));
                 Phase::Running(self)
             }
             Some((Rung::Kill, due)) if due <= cx.now => {

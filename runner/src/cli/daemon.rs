@@ -36,7 +36,7 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
         }
     };
     match exit {
-        Exit::Stopped | Exit::SessionOver => Ok(()),
+        Exit::Stopped | Exit::Detached | Exit::SessionOver => Ok(()),
         Exit::KeyRefused => {
             Err(Failure::failed("with --once a key that is refused is not shown again").with_code(KEY_REFUSED))
         }

@@ -57,6 +57,7 @@ impl Desk {
             | Outcome::Committed(None)
             | Outcome::Prepared(_)
             | Outcome::Started { .. }
+            | Outcome::NotStarted
             | Outcome::Chunk(_)
             | Outcome::Emptied { .. } => outcome,
         };

@@ -152,7 +152,9 @@ impl Executor {
         let hands = Arc::clone(&self.hands);
         match work {
             Work::Read { from } => entry.read(&hands, answer, from),
-            Work::Stdin { text } => entry.write(answer, text),
+            Work::Stdin { text, .. } => entry.write(answer, text),
+            // Until agents have supervisors, none outlives the daemon.
+            Work::Attach => answer.give(Outcome::Failed("daemon was killed".to_owned())),
             Work::Signal { signal } => entry.signal(&hands, answer, number(signal)),
             // Neither waits for what was asked before.
             Work::Delivered { .. } => drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await })),

@@ -146,7 +146,7 @@ impl Task {
                 answer.done(written, "it cannot be written down how far its output was handed over");
             }
             // These have ways of their own and never come here.
-            Work::Read { .. } | Work::Stdin { .. } | Work::Signal { .. } => {}
+            Work::Read { .. } | Work::Stdin { .. } | Work::Signal { .. } | Work::Attach => {}
         }
     }
 

@@ -27,13 +27,13 @@ async fn a_line_is_there_as_soon_as_it_is_written() {
     let first = chunk(&mut world, id, 0).await;
     assert_eq!(first.parts, [Part { stream: Stream::Stdout, text: "one\n".to_owned(), line_end: Some(13) }]);
     let waiting = world.ask(id, Work::Read { from: first.to });
-    world.run(id, Work::Stdin { text: "\n".to_owned() }).await;
+    world.run(id, Work::Stdin { n: 1, text: "\n".to_owned() }).await;
     let second = match world.answer(waiting).await {
         Outcome::Chunk(chunk) => chunk,
         other => panic!("{other:?}"),
     };
     assert_eq!(second.parts, [Part { stream: Stream::Stderr, text: "two\n".to_owned(), line_end: Some(26) }]);
-    world.run(id, Work::Stdin { text: "\n".to_owned() }).await;
+    world.run(id, Work::Stdin { n: 2, text: "\n".to_owned() }).await;
     let third = chunk(&mut world, id, second.to).await;
     assert_eq!(third.parts, [Part { stream: Stream::Stdout, text: "three".to_owned(), line_end: None }]);
     // Nothing more: one that waits is answered when it is cancelled.

@@ -28,7 +28,7 @@ async fn an_agent_runs_in_its_worktree_with_what_it_may_know() {
         other => panic!("{other:?}"),
     };
     // `cat` ends with its input: the agent's end closes it.
-    assert_eq!(world.run(id, Work::Stdin { text: "hello\n".to_owned() }).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Stdin { n: 1, text: "hello\n".to_owned() }).await, Outcome::Done);
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     assert_eq!(world.run(id, Work::Signal { signal: Signal::Terminate }).await, Outcome::Done);
     assert_eq!(world.exit(effect).await, ExitStatus::Signal(15));
@@ -220,7 +220,7 @@ async fn a_task_that_was_never_started_is_empty() {
     let (mut world, id) = ready(Options::default()).await;
     assert_eq!(world.empty(id).await, (0, 0));
     assert_eq!(world.run(id, Work::Signal { signal: Signal::Interrupt }).await, Outcome::Done);
-    let why = world.refused(id, Work::Stdin { text: "x".to_owned() }).await;
+    let why = world.refused(id, Work::Stdin { n: 2, text: "x".to_owned() }).await;
     assert!(why.contains("no agent"), "{why}");
 }
 
@@ -228,8 +228,8 @@ async fn a_task_that_was_never_started_is_empty() {
 async fn what_an_agent_does_not_read_can_be_given_up() {
     let (mut world, id) = ready(Options::default()).await;
     world.start(id, "sleep 1000").await;
-    let effect = world.ask(id, Work::Stdin { text: "x".repeat(1 << 20) });
-    let next = world.ask(id, Work::Stdin { text: "y".to_owned() });
+    let effect = world.ask(id, Work::Stdin { n: 3, text: "x".repeat(1 << 20) });
+    let next = world.ask(id, Work::Stdin { n: 4, text: "y".to_owned() });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     world.executor.cancel(effect);
     assert!(matches!(world.answer(effect).await, Outcome::Failed(why) if why.contains("cancelled")));

@@ -36,6 +36,17 @@ impl Folder {
         }
     }
 
+    /// A message for the agent. What has been taken under a number is not taken again.
+    fn message(&mut self, task: TaskId, n: u64, text: &str) {
+        let text = text.trim_end().parse().expect("a message of the world's");
+        let (taken, before) = self.message;
+        assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
+        if n > taken {
+            assert!(text > before, "message {text} reaches {task} behind {before}");
+            self.message = (n, text);
+        }
+    }
+
     fn signal(&mut self, signal: Signal) {
         if let Some(process) = &mut self.process {
             process.ending |= match signal {
@@ -75,8 +86,10 @@ pub(super) struct Folder {
     pub(super) unkillable: bool,
     /// The daemon wants its end to be written down: how it ends is settled.
     pub(super) concluding: bool,
-    /// The newest message that its agent got.
-    message: Option<u64>,
+    /// How the agent ended, as its supervisor wrote it down.
+    exit: Option<ExitStatus>,
+    /// The number of the newest message that its agent got, and what it said: texts are numbers that grow.
+    message: (u64, u64),
     /// Times that its output could not be read.
     pub(super) failed_reads: u8,
     /// A part of its output was lost in an outage.
@@ -85,7 +98,8 @@ pub(super) struct Folder {
 
 #[derive(Clone, Debug)]
 struct Process {
-    started_by: EffectId,
+    /// The effect that the daemon knows it by.
+    told: EffectId,
     temper: Temper,
     /// It was asked to end, and will.
     ending: bool,
@@ -140,12 +154,6 @@ impl Machine {
     /// The daemon wants something done.
     pub fn take(&mut self, id: EffectId, task: TaskId, work: Work) {
         assert!(!self.pending.contains_key(&id), "the effect {id} was given twice");
-        if let Work::Stdin { text } = &work {
-            let folder = self.tasks.entry(task).or_default();
-            let number = text.trim_end().parse().expect("a message of the world's");
-            assert!(folder.message < Some(number), "message {number} reaches {task} behind {:?}", folder.message);
-            folder.message = Some(number);
-        }
         // An executor that is given up on has not done what it was to do.
         let pending = |is: fn(&Work) -> bool| self.pending.values().any(|(of, work)| *of == task && is(work));
         let given_up = pending(|work| matches!(work, Work::Empty));
@@ -185,6 +193,7 @@ impl Machine {
             Work::Accept { .. }
             | Work::Prepare(_)
             | Work::Start(_)
+            | Work::Attach
             | Work::Stdin { .. }
             | Work::Signal { .. }
             | Work::Empty
@@ -246,9 +255,10 @@ impl Machine {
                 folder.started = true;
                 folder.starts += 1;
                 folder.dirty = kind.changes;
-                folder.process = Some(Process { started_by: id, temper: kind.temper, ending: false });
+                folder.process = Some(Process { told: id, temper: kind.temper, ending: false });
                 return Outcome::Started { pid: 4321 };
             }
+            Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 return Outcome::Chunk(if cancelled {
                     Chunk { from, to: from, parts: Vec::new() }
@@ -257,7 +267,7 @@ impl Machine {
                 });
             }
             Work::Stdin { .. } if folder.process.is_none() => return Outcome::Failed("broken pipe".to_string()),
-            Work::Stdin { .. } => {}
+            Work::Stdin { n, text } => self.message(task, n, &text),
             Work::Signal { signal } => folder.signal(signal),
             Work::Empty => {
                 let process = folder.process.take();
@@ -265,7 +275,8 @@ impl Machine {
                 let log_end = folder.log.end();
                 let killed = u32::from(process.is_some());
                 if let Some(process) = process {
-                    self.exits.push((process.started_by, ExitStatus::Signal(9)));
+                    let status = *folder.exit.insert(ExitStatus::Signal(9));
+                    self.exits.push((process.told, status));
                 }
                 return Outcome::Emptied { killed, log_end };
             }
@@ -301,8 +312,34 @@ impl Machine {
         else {
             return false;
         };
-        self.exits.push((process.started_by, ExitStatus::Code(i32::from(code))));
+        let status = *folder.exit.insert(ExitStatus::Code(i32::from(code)));
+        self.exits.push((process.told, status));
         true
+    }
+
+    /// Messages are written in order, whichever is answered first.
+    fn message(&mut self, task: TaskId, n: u64, text: &str) {
+        let folder = self.tasks.entry(task).or_default();
+        for (of, work) in self.pending.values() {
+            if let (true, Work::Stdin { n: before, text }) = (*of == task, work)
+                && *before < n
+            {
+                folder.message(task, *before, text);
+            }
+        }
+        folder.message(task, n, text);
+    }
+
+    /// The agent that was started before is found again, or how it ended.
+    fn attach(&mut self, id: EffectId, task: TaskId) -> Outcome {
+        let folder = self.tasks.entry(task).or_default();
+        match (&mut folder.process, folder.exit) {
+            (Some(process), _) => process.told = id,
+            (None, Some(status)) => self.exits.push((id, status)),
+            (None, None) if folder.started => return Outcome::Failed("the machine was restarted".to_string()),
+            (None, None) => return Outcome::NotStarted,
+        }
+        Outcome::Started { pid: 4321 }
     }
 
     /// Agents that were asked to end, and those that would end by themselves some time.
@@ -401,6 +438,6 @@ fn may_fail(work: &Work) -> bool {
         | Work::Delivered { .. }
         | Work::Read { .. }
         | Work::Close => true,
-        Work::Stdin { .. } | Work::Signal { .. } => false,
+        Work::Stdin { .. } | Work::Signal { .. } | Work::Attach => false,
     }
 }

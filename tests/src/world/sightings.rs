@@ -52,6 +52,7 @@ pub(super) const fn work_kind(work: &Work) -> &'static str {
         Work::Prepare(_) => "prepare",
         Work::Start(_) => "start",
         Work::Read { .. } => "read",
+        Work::Attach => "attach",
         Work::Stdin { .. } => "stdin",
         Work::Signal { .. } => "signal",
         Work::Empty => "empty",
@@ -122,6 +123,7 @@ impl World {
                 "exit",
                 match exit {
                     Exit::Stopped => "stopped",
+                    Exit::Detached => "detached",
                     Exit::SessionOver => "session over",
                     Exit::KeyRefused => "key refused",
                     Exit::NotReached => "not reached",
@@ -142,7 +144,9 @@ impl World {
                     Notice::Task { what, .. } if what.contains("left behind") => "processes left behind",
                     Notice::Task { what, .. } if what.contains("too late") => "messages came too late",
                     Notice::Task { what, .. } if what.contains("in line") => "a place in line",
-                    Notice::Task { what, .. } if what.contains("not reached") => "an agent not reached",
+                    Notice::Task { what, .. } if what.contains("not reached") || what.contains("did not reach") => {
+                        "an agent not reached"
+                    }
                     Notice::Task { .. } => "a step",
                 },
             ),

@@ -332,12 +332,33 @@ fn killed_and_started_again() {
     ];
     let mut script = Script::with(2, leftovers);
     script.open();
+    script.answer("attach", "fails", Outcome::Failed("the supervisor was killed".to_string()));
     script.finish(0);
     script.answer("put branch", "ok", Outcome::Delivered { message: "the branch is in /repo".to_string() });
     script.done("conclude");
     script.read(0, &[(Stream::Stdout, "end\n")]);
     script.pong();
     script.pong();
+    assert_snapshot!(script.text());
+}
+
+/// The agent went on under its supervisor: it is in hand again, with a message that was on its way, and its own end
+/// decides.
+#[test]
+fn killed_and_started_again_under_an_agent() {
+    let mut script = Script::running();
+    script.tell(makima_core::protocol::SendMessage { task_id: task(1), message: "go on".to_string() });
+    script.restart(vec![Leftover {
+        spec: spec(1),
+        stage: Stage::Started(Prepared::default()),
+        delivered: 0,
+        closed: false,
+    }]);
+    script.attach();
+    script.open();
+    script.done("stdin");
+    script.exited(ExitStatus::Code(0));
+    script.finish(0);
     assert_snapshot!(script.text());
 }
 

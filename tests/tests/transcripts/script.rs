@@ -216,6 +216,19 @@ impl Script {
         self.answer("start", "ok", Outcome::Started { pid: 77 });
     }
 
+    /// The daemon is killed, and started again with all that it knew.
+    pub(crate) fn restart(&mut self, leftovers: Vec<Leftover>) {
+        self.pending.clear();
+        let boot = Boot { incarnation: 9, seed: 7, leftovers };
+        self.step("killed, and started again", Input::Boot(boot));
+    }
+
+    /// The agent of before is found.
+    pub(crate) fn attach(&mut self) {
+        self.agent = self.pending.iter().find(|(_, kind)| *kind == "attach").map(|(id, _)| *id);
+        self.answer("attach", "ok", Outcome::Started { pid: 77 });
+    }
+
     pub(crate) fn exited(&mut self, status: ExitStatus) {
         let id = self.agent.expect("an agent runs");
         self.step(&format!("the agent ends: {status:?}"), Input::Exited { id, status });
@@ -292,7 +305,8 @@ fn describe(work: &Work) -> (&'static str, String) {
         Work::Prepare(prepare) => ("prepare", prepare.branch.to_string()),
         Work::Start(launch) => ("start", format!("{:?}", launch.argv)),
         Work::Read { from } => ("read", format!("from {from}")),
-        Work::Stdin { text } => ("stdin", format!("{text:?}")),
+        Work::Attach => ("attach", String::new()),
+        Work::Stdin { n, text } => ("stdin", format!("{n} {text:?}")),
         Work::Signal { signal } => ("signal", format!("{signal:?}")),
         Work::Empty => ("empty", String::new()),
         Work::Commit(commit) => ("commit", commit.text.subject.clone()),

@@ -1,0 +1,111 @@
+//! After a new start of the daemon: the agent of before is found again, or what has become of it.
+
+use alloc::format;
+use alloc::string::ToString;
+
+use serde::{Deserialize, Serialize};
+
+use super::conclude::Concluding;
+use super::cx::{Cx, Wait};
+use super::finish::Finishing;
+use super::phase::{Event, Phase, Verdict};
+use super::prepare::{Starting, given_up, reason};
+use super::run::{Rung, Running};
+use super::spec::Status;
+use crate::effect::Work;
+use crate::input::{Outcome, Prepared};
+use crate::limits;
+use crate::time::Millis;
+
+/// Its agent is looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Attaching {
+    wait: Wait,
+    found: Found,
+}
+
+/// What is known of a task whose agent is to be found again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) prepared: Prepared,
+    /// What the server was told last. A task that was running is never started again.
+    pub(crate) shown: Status,
+    /// How far an interrupt had come.
+    pub(crate) rung: Option<Rung>,
+    /// Somebody wants it to end, and the agent has not been told: whether gracefully.
+    pub(crate) asked: Option<bool>,
+}
+
+impl Attaching {
+    pub(super) fn begin(found: Found, cx: &mut Cx<'_>) -> Phase {
+        Phase::Attaching(Self { wait: cx.wait(Work::Attach, limits::ATTACH), found })
+    }
+
+    pub(super) const fn deadline(&self) -> Millis {
+        self.wait.due
+    }
+
+    pub(super) const fn shown(&self) -> Status {
+        self.found.shown
+    }
+
+    /// The daemon has yet another life.
+    pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
+        Self::begin(self.found, cx)
+    }
+
+    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+        match event {
+            Event::Done(id, outcome) if id == self.wait.id => self.attached(outcome, cx),
+            // The daemon's own stop is said once; a person's second word is a sterner one.
+            Event::Stop { graceful: true } if self.is_asked() => Phase::Attaching(self),
+            Event::Interrupt { graceful } | Event::Stop { graceful } => {
+                self.found.asked = Some(graceful && !self.is_asked());
+                Phase::Attaching(self)
+            }
+            Event::Due => {
+                if self.wait.overdue(cx) {
+                    let id = self.wait.id;
+                    return self.on(Event::Done(id, given_up()), cx);
+                }
+                Phase::Attaching(self)
+            }
+            Event::Slot | Event::Done(..) | Event::Exited(..) => Phase::Attaching(self),
+        }
+    }
+
+    const fn is_asked(&self) -> bool {
+        self.found.asked.is_some() || self.found.rung.is_some()
+    }
+
+    fn attached(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+        let interrupted = self.is_asked();
+        let Found { prepared, shown, rung, asked } = self.found;
+        if let Outcome::Started { pid } = outcome {
+            cx.progress(format!("the agent is in hand again (process {pid})"));
+            let running = Running::resume(self.wait.id, prepared, rung, cx);
+            return match asked {
+                Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
+                None => Phase::Running(running),
+            };
+        }
+        if outcome == Outcome::NotStarted && shown != Status::Running {
+            return if interrupted {
+                Concluding::begin(Verdict::Interrupted, None, 0, shown, cx)
+            } else {
+                Starting::begin(prepared, cx)
+            };
+        }
+        // Nothing is started twice, whatever became of the first.
+        let why = if outcome == Outcome::NotStarted {
+            "the agent is gone, and so is every trace of it".to_string()
+        } else {
+            reason(outcome)
+        };
+        if interrupted {
+            cx.progress(why);
+            return Finishing::begin(None, prepared, Verdict::Interrupted, cx);
+        }
+        Finishing::begin(None, prepared, Verdict::Failed(why), cx)
+    }
+}

@@ -1,0 +1,68 @@
+//! A new life of the daemon: what is known of a task, from the journal and from its folder, becomes a task that goes
+//! on. Effects of the life before are void; what was under way is asked for again, as each may be done twice.
+
+use super::attach::{Attaching, Found};
+use super::cx::Cx;
+use super::output::Output;
+use super::phase::Phase;
+use super::prepare::Pending;
+use super::spec::{Spec, Status};
+use super::{Surroundings, Task};
+use crate::input::{Leftover, Stage};
+
+impl Task {
+    /// A task that only its folder tells of.
+    pub(crate) fn found(left: Leftover, arrival: u64, s: &mut Surroundings<'_>) -> Self {
+        let mut task = Self::with(left.spec.clone(), arrival, Pending::accepted());
+        task.recover(Some(left), s);
+        task
+    }
+
+    /// A task that is known goes on. Its folder, if there is one, may know more of it.
+    pub(crate) fn recover(&mut self, left: Option<Leftover>, s: &mut Surroundings<'_>) {
+        s.counters.resent += self.outbox.unsend();
+        self.mailbox.unsend();
+        let (stage, delivered, closed) = match left {
+            Some(Leftover { stage, delivered, closed, .. }) => (Some(stage), delivered, closed),
+            None => (None, 0, false),
+        };
+        let (old, was_ended) = (self.phase.status(), self.has_ended());
+        self.output = Output::resumed(self.output.delivered().max(delivered), None);
+        self.phase = self.within(s, |phase, spec, cx| phase.recover(stage, spec, cx));
+        if let Phase::Ended(end) = &self.phase {
+            // A server that knows of the end has had all of the output before it.
+            self.closed |= closed;
+            let delivered = if self.closed { end.log_end } else { self.output.delivered() };
+            self.output = Output::resumed(delivered, Some(end.log_end));
+            if self.closed {
+                self.outbox.forget(self.spec.id);
+                return;
+            }
+        }
+        self.changed(old, was_ended, s);
+    }
+}
+
+impl Phase {
+    /// What has become of it: `stage` is what its folder says, none where there is no folder.
+    fn recover(self, stage: Option<Stage>, spec: &Spec, cx: &mut Cx<'_>) -> Self {
+        match (self, stage) {
+            (Self::Ended(end), _) | (_, Some(Stage::Ended(end))) => Self::Ended(end),
+            (Self::Running(state), _) => state.recover(cx),
+            (Self::Attaching(state), _) => state.recover(cx),
+            (Self::Starting(state), _) => state.recover(cx),
+            (Self::Finishing(state), _) => state.recover(spec, cx),
+            (Self::Concluding(state), _) => state.recover(cx),
+            (Self::Pending(state), Some(Stage::Started(prepared))) => {
+                let asked = state.is_interrupted().then_some(true);
+                Attaching::begin(Found { prepared, shown: Status::Preparing, rung: None, asked }, cx)
+            }
+            (Self::Preparing(state), Some(Stage::Started(prepared))) => {
+                let asked = state.is_interrupted().then_some(true);
+                Attaching::begin(Found { prepared, shown: Status::Preparing, rung: None, asked }, cx)
+            }
+            (Self::Pending(state), stage) => state.recover(stage.is_some(), spec, cx),
+            (Self::Preparing(state), _) => state.recover(spec, cx),
+        }
+    }
+}
