@@ -4,6 +4,7 @@
 //! speak it. Writing never fails; reading says what could not be read without repeating what stood there.
 
 mod command;
+mod frame;
 mod message;
 mod read;
 
@@ -12,6 +13,7 @@ pub use command::{
     InterruptTask, ListBranches, MergeAbort, MergeCommit, MergeResolve, MergeSkip, MergeStart, MergeStatus, PauseTask,
     ResumeTask, RetryCompletionAction, SendMessage, ServerError, SpawnTask,
 };
+pub use frame::{Frame, Hello, Meta, Place, WIRE_HEADER, WIRE_VERSION, envelope};
 pub use message::{
     Authenticate, BranchInfo, BranchList, CheckTargetExistsResult, CloneWorktreeResult, CompletionActionResult,
     DaemonDirectories, DaemonMessage, Heartbeat, MergeCompleteCheck, MergeResult, MergeStatusResponse, RegisterToolKey,

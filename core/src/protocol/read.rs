@@ -55,8 +55,7 @@ struct Head<'a> {
 pub(crate) fn kind(text: &str) -> Result<Cow<'_, str>, Unreadable> {
     let not_a_message =
         |reason: String, column| Unreadable { kind: UnreadableKind::NotAMessage, message_type: None, reason, column };
-    // serde also takes a list for a struct; the wire has objects only.
-    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+    if !is_object(text) {
         return Err(not_a_message("not a JSON object".to_string(), 0));
     }
     serde_json::from_str::<Head<'_>>(text)
@@ -72,6 +71,20 @@ pub(crate) fn body<'a, T: Deserialize<'a>>(text: &'a str, kind: &str) -> Result<
         reason: without_values(&error),
         column: place(text, &error),
     })
+}
+
+/// A JSON object that has no `type`.
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Unreadable> {
+    let failed = |reason, column| Unreadable { kind: UnreadableKind::NotAMessage, message_type: None, reason, column };
+    if !is_object(text) {
+        return Err(failed("not a JSON object".to_string(), 0));
+    }
+    serde_json::from_str(text).map_err(|error| failed(without_values(&error), place(text, &error)))
+}
+
+/// serde also takes a list for a struct; the wire has objects only.
+fn is_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
 }
 
 /// Where in all of `text` it went wrong: serde counts anew in every line, and a message may have several.
