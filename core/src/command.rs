@@ -28,9 +28,14 @@ impl Step<'_> {
         if !open && !opens {
             return self.misbehaved(Party::Server, format!("`{}` came before `authenticated`", command.kind()));
         }
+        self.apply(command, credentials);
+    }
+
+    /// What each command asks for.
+    pub(crate) fn apply(&mut self, command: DaemonCommand, credentials: Option<SecretId>) {
         match command {
             DaemonCommand::Authenticated(_) => self.authenticated(),
-            DaemonCommand::ServerError(error) if open => {
+            DaemonCommand::ServerError(error) if self.daemon.core.link.is_live() => {
                 self.daemon.core.counters.server_errors += 1;
                 self.out.push(Effect::Tell(Notice::ServerError { code: error.code, message: error.message }));
             }

@@ -53,4 +53,6 @@ counters! {
     server_errors,
     /// Waits that were given up.
     timeouts,
+    /// Commands taken from a journal of which nothing else could be trusted.
+    salvaged,
 }

@@ -8,12 +8,13 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::digest;
 use crate::effect::Effect;
-use crate::id::TaskId;
+use crate::id::{EffectId, SecretId, TaskId};
 use crate::index::{self, Index};
 use crate::input::{Input, Stop};
 use crate::limits;
 use crate::link::Link;
 use crate::outbox::Outbox;
+use crate::protocol::DaemonCommand;
 use crate::rng::Rng;
 use crate::step::Step;
 use crate::task::{Ids, Status, Task};
@@ -76,9 +77,9 @@ impl Daemon {
     }
 
     /// Takes one input and pushes everything that is to be done about it to `out`. Total: any input in any
-    /// state; complete on return.
+    /// state; complete on return. After [`Effect::Exit`] only a new life counts.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
-        if self.core.exited {
+        if self.core.exited && !matches!(input, Input::Boot(_)) {
             return;
         }
         Step { daemon: self, now, out, touched: BTreeSet::new() }.run(input);
@@ -151,6 +152,26 @@ impl Daemon {
     #[must_use]
     pub fn link_state(&self) -> String {
         self.core.link.describe()
+    }
+
+    /// Whose effect this is, while it is under way.
+    #[must_use]
+    pub fn owner(&self, id: EffectId) -> Option<TaskId> {
+        self.core.ids.owners.get(&id).copied()
+    }
+
+    /// The daemon's settings are others from now on. To be said between two lives, before
+    /// [`Input::Boot`](crate::input::Input::Boot).
+    pub fn reconfigure(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// Takes a command of the server's from a record of which nothing else can be trusted: outside of any session,
+    /// in the state that is known, before [`Input::Boot`](crate::input::Input::Boot). What it would have done about
+    /// it is not to be done: the boot sees to that.
+    pub fn salvage(&mut self, now: Now, command: DaemonCommand, credentials: Option<SecretId>) {
+        let mut out = Vec::new();
+        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new() }.salvage(command, credentials);
     }
 
     /// The status of each task that is known here.

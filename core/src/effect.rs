@@ -37,6 +37,33 @@ pub enum Effect {
     Exit(Exit),
 }
 
+impl Effect {
+    /// Whether it may be carried out only once the step that asked for it, and all before, is written down for good:
+    /// what a daemon has done to processes, to repositories and with messages it must know after any crash.
+    #[must_use]
+    pub const fn waits_for_the_journal(&self) -> bool {
+        match self {
+            Self::Work { work, .. } => match work {
+                Work::Prepare(_)
+                | Work::Start(_)
+                | Work::Stdin { .. }
+                | Work::Signal { .. }
+                | Work::Empty
+                | Work::Commit(_)
+                | Work::PutBranch { .. } => true,
+                // Records of their own, or nothing that lasts.
+                Work::Accept { .. }
+                | Work::Attach
+                | Work::Read { .. }
+                | Work::Conclude { .. }
+                | Work::Delivered { .. }
+                | Work::Close => false,
+            },
+            Self::Link(_) | Self::Cancel { .. } | Self::Tell(_) | Self::Exit(_) => false,
+        }
+    }
+}
+
 /// For the transport. Not answered one by one: what becomes of a connection is told by
 /// [`Input::LinkUp`](crate::input::Input::LinkUp), `LinkDown`, `Flushed` and `Pong`. What names a connection
 /// that is gone is dropped without a word.
@@ -86,7 +113,7 @@ pub enum LinkEffect {
 }
 
 /// One `taskOutput`, as a range of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Piece {
     /// Where it begins, in bytes.
     pub start: u32,
@@ -98,7 +125,7 @@ pub struct Piece {
 
 /// For the executor. A sequence of I/O steps is one effect: done twice it is as if done once, so that it may
 /// be asked for again after a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Write down that this task was taken on. An end that stands there, and the mark that the server knows of
     /// it, belong to an attempt that was never taken on: they go first. Answered by [`Outcome::Done`](crate::input::Outcome::Done).
@@ -167,7 +194,7 @@ pub enum Work {
 }
 
 /// A worktree to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Prepare {
     /// Whence; none for an empty repository.
     pub repository: Option<RepositoryUrl>,
@@ -182,7 +209,7 @@ pub struct Prepare {
 }
 
 /// An agent to be started in its worktree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Launch {
     /// The command line; never empty.
     pub argv: Vec<Arg>,
@@ -191,7 +218,7 @@ pub struct Launch {
 }
 
 /// A word of a command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Arg {
     /// As it stands.
     Text(String),
@@ -200,7 +227,7 @@ pub enum Arg {
 }
 
 /// A signal to an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// SIGINT.
     Interrupt,
@@ -209,7 +236,7 @@ pub enum Signal {
 }
 
 /// A commit to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Commit {
     /// The branch of the work.
     pub branch: BranchName,

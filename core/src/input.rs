@@ -11,7 +11,8 @@ use crate::protocol::{DaemonCommand, Unreadable};
 use crate::task::{End, Spec};
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Input {
     /// The daemon starts. Always the first input, and never again.
     Boot(Boot),
@@ -81,7 +82,7 @@ pub enum Input {
 }
 
 /// What the driver knows when the daemon starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     /// Which life of this daemon: larger than any before.
     pub incarnation: u32,
@@ -92,7 +93,7 @@ pub struct Boot {
 }
 
 /// A task that an earlier life of the daemon left on the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftover {
     /// What was asked for.
     pub spec: Spec,
@@ -105,7 +106,8 @@ pub struct Leftover {
 }
 
 /// How far a task had come when the daemon was killed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Stage {
     /// Taken on; no process of it was ever started.
     Accepted,
@@ -138,7 +140,8 @@ pub enum LinkCause {
 
 /// How an effect went. Each [`Work`](crate::effect::Work) names the one that answers it; [`Outcome::Failed`]
 /// answers any.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// It is done, and there is nothing more to say.
     Done,
@@ -199,18 +202,20 @@ pub struct Change {
 }
 
 /// A stretch of a task's output log, masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// Where it begins, in bytes of the log.
     pub from: u64,
     /// Where it ends: where the next one begins.
     pub to: u64,
-    /// What stands there, in the order in which it was read.
+    /// What stands there, in the order in which it was read. Not written down with the rest: it stands in the log, and
+    /// a record bears its hash.
+    #[serde(skip)]
     pub parts: Vec<Part>,
 }
 
 /// What one stream wrote in one go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Part {
     /// Which stream.
     pub stream: Stream,

@@ -33,6 +33,7 @@ pub mod notice;
 mod outbox;
 pub mod policy;
 pub mod protocol;
+pub mod record;
 pub mod rng;
 mod session;
 pub mod snapshot;

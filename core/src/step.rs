@@ -8,12 +8,12 @@ use core::mem;
 
 use crate::daemon::{Daemon, Stopping};
 use crate::effect::{Effect, Exit};
-use crate::id::{EffectId, Epoch, TaskId};
+use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::input::{Boot, ExitStatus, Input, Leftover, Stop};
 use crate::limits;
 use crate::link::{self, Change, Link};
 use crate::notice::{Notice, Party};
-use crate::protocol::{DaemonDirectories, Heartbeat};
+use crate::protocol::{DaemonCommand, DaemonDirectories, Heartbeat};
 use crate::rng::Rng;
 use crate::task::{self, Cut, Event, Task};
 use crate::time::Now;
@@ -37,6 +37,19 @@ impl Step<'_> {
         }
         self.input(input);
         self.settle();
+    }
+
+    /// A command that an earlier life of the daemon took, of which nothing more is known.
+    pub(crate) fn salvage(mut self, command: DaemonCommand, credentials: Option<SecretId>) {
+        if !matches!(command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_)) {
+            self.daemon.core.counters.salvaged += 1;
+            // It was taken, so that life was not about to end, whatever is known of the one before.
+            self.daemon.core.stopping = None;
+            self.daemon.core.exited = false;
+            self.apply(command, credentials);
+        }
+        self.reindex();
+        self.daemon.rehash();
     }
 
     /// Time never goes back; and a machine that slept has lost its connections.
@@ -121,6 +134,8 @@ impl Step<'_> {
         }
         for left in found {
             let id = left.spec.id;
+            // As when it is taken on: that it is not known must not be told once it is.
+            self.daemon.core.loose.forget(id);
             let arrival = self.next_arrival();
             let task = self.with_tasks(|_, s| Task::found(left, arrival, s));
             self.daemon.tasks.insert(id, task);
@@ -138,6 +153,7 @@ impl Step<'_> {
         core.rng = Rng::new(boot.seed);
         core.stopping = None;
         core.session_over = false;
+        core.exited = false;
         core.counters.resent += core.loose.unsend();
         self.daemon.index.starved.clear();
     }

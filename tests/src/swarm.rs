@@ -120,6 +120,8 @@ enum Choice {
     Pass,
     Sleep,
     Stop,
+    Sync,
+    Rotate,
     Kill,
     Outage,
 }
@@ -136,6 +138,7 @@ impl Weights {
             (150, Choice::Perform),
             (12, Choice::Exit),
             (8, Choice::Advance),
+            (100, Choice::Sync),
         ];
         let sometimes = [
             (8, Choice::Interrupt),
@@ -152,7 +155,8 @@ impl Weights {
             (30, Choice::Pass),
             (1, Choice::Sleep),
             (1, Choice::Stop),
-            (2, Choice::Kill),
+            (2, Choice::Rotate),
+            (3, Choice::Kill),
             (1, Choice::Outage),
         ];
         let mut of: Vec<(u64, Choice)> = Vec::new();
@@ -211,8 +215,10 @@ impl Weights {
             Choice::Pass => Act::Pass(byte),
             Choice::Sleep => Act::Sleep,
             Choice::Stop => Act::Stop { forced: coin },
-            Choice::Kill => Act::Kill { done: byte },
-            Choice::Outage => Act::Outage { done: byte, kept: rng.up_to(255) as u8 },
+            Choice::Sync => Act::Sync,
+            Choice::Rotate => Act::Rotate,
+            Choice::Kill => Act::Kill { done: byte, journal: rng.up_to(255) as u8, other: rng.up_to(4) == 0 },
+            Choice::Outage => Act::Outage { done: byte, kept: rng.up_to(255) as u8, journal: rng.up_to(255) as u8 },
         }
     }
 }

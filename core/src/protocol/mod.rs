@@ -62,6 +62,14 @@ macro_rules! wire {
             )*
         }
 
+        impl<'de> serde::Deserialize<'de> for $name {
+            /// As it was written. For records; what comes over the wire is read by `read`, which says what is wrong.
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <&serde_json::value::RawValue>::deserialize(from)?;
+                Self::read(text.get()).map_err(serde::de::Error::custom)
+            }
+        }
+
         impl $name {
             /// The `type` of every member of this direction, in the tables' order.
             pub const TYPES: &'static [&'static str] = &[$($tag),*];

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::limits;
 
 /// A line that could not be read. It holds no value of that line, so it may be logged.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub struct Unreadable {
     /// What kind of trouble it was.
     pub kind: UnreadableKind,
@@ -23,7 +23,7 @@ pub struct Unreadable {
 }
 
 /// What kind of trouble a line gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum UnreadableKind {
     /// Not one JSON object with a `type`.
     NotAMessage,

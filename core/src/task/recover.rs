@@ -52,6 +52,10 @@ impl Phase {
             (Self::Attaching(state), _) => state.recover(cx),
             (Self::Starting(state), _) => state.recover(cx),
             (Self::Finishing(state), _) => state.recover(spec, cx),
+            // It was to end before it began, as far as is known here; but it had begun.
+            (Self::Concluding(state), Some(Stage::Started(prepared))) if state.shown() != Status::Finishing => {
+                Attaching::begin(Found { prepared, shown: state.shown(), rung: None, asked: Some(true) }, cx)
+            }
             (Self::Concluding(state), _) => state.recover(cx),
             (Self::Pending(state), Some(Stage::Started(prepared))) => {
                 let asked = state.is_interrupted().then_some(true);

@@ -91,10 +91,20 @@ pub enum Act {
         /// Without asking the agents first.
         forced: bool,
     },
+    /// What the daemon wrote to its journal so far is there for good.
+    Sync,
+    /// The journal is begun anew with the state as it is.
+    Rotate,
     /// The daemon is killed and started again. Of the effects under way, those whose bit is set were done.
     Kill {
         /// A bit for each effect.
         done: u8,
+        /// So many 255ths of what was written to the journal and is not there for good.
+        #[serde(default)]
+        journal: u8,
+        /// The next life is of another version, which does not trust the journal's steps.
+        #[serde(default)]
+        other: bool,
     },
     /// The power fails, and the daemon is started again: no agent is left, and of every output log only a
     /// beginning, whatever was written down about it.
@@ -103,6 +113,9 @@ pub enum Act {
         done: u8,
         /// So many 255ths of each log.
         kept: u8,
+        /// The same, of what was written to the journal and is not there for good.
+        #[serde(default)]
+        journal: u8,
     },
 }
 

@@ -39,6 +39,8 @@ impl World {
             | Act::Pass(_)
             | Act::Sleep
             | Act::Stop { .. }
+            | Act::Sync
+            | Act::Rotate
             | Act::Kill { .. }
             | Act::Outage { .. } => return false,
         }

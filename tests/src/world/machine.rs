@@ -132,10 +132,14 @@ impl Log {
 
     /// At most three records, so that reads end in odd places.
     fn read(&self, from: u64) -> Chunk {
+        self.read_to(from, from + 3 * RECORD)
+    }
+
+    fn read_to(&self, from: u64, end: u64) -> Chunk {
         let first = (from / RECORD) as usize;
         let mut parts: Vec<Part> = Vec::new();
         let mut to = from;
-        for (stream, text) in self.writes.iter().skip(first).take(3) {
+        for (stream, text) in self.writes.iter().skip(first).take(((end - from) / RECORD) as usize) {
             to += RECORD;
             let line_end = text.ends_with('\n').then_some(to);
             match parts.last_mut() {
@@ -158,9 +162,11 @@ impl Machine {
         let pending = |is: fn(&Work) -> bool| self.pending.values().any(|(of, work)| *of == task && is(work));
         let given_up = pending(|work| matches!(work, Work::Empty));
         let not_committed = pending(|work| matches!(work, Work::Commit(_)));
+        let not_delivered = pending(|work| matches!(work, Work::PutBranch { .. }));
         let folder = self.tasks.entry(task).or_default();
         folder.concluding |= matches!(work, Work::Conclude { .. });
         folder.commit_failed |= not_committed && matches!(work, Work::Conclude { .. });
+        folder.action_failed |= not_delivered && matches!(work, Work::Conclude { .. });
         folder.unkillable |= given_up && matches!(work, Work::Commit(_));
         self.pending.insert(id, (task, work));
     }
@@ -379,6 +385,13 @@ impl Machine {
             folder.torn |= kept < folder.log.writes.len();
             folder.log.writes.truncate(kept);
         }
+    }
+
+    /// The text of a stretch of output that was read before, if the log still has it.
+    #[must_use]
+    pub fn reread(&self, task: TaskId, from: u64, to: u64) -> Option<Vec<Part>> {
+        let chunk = self.tasks.get(&task)?.log.read_to(from, to);
+        (chunk.to == to).then_some(chunk.parts)
     }
 
     /// Whether nothing is under way: what waits for output that will not come does not count.

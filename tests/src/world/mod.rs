@@ -2,13 +2,14 @@
 
 mod act;
 mod commands;
+mod journal;
 mod machine;
 mod net;
 mod server;
 mod settle;
 mod sightings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Effect, Exit};
 use makima_core::id::{EffectId, TaskId};
@@ -19,6 +20,7 @@ use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
 
 pub use self::act::{Act, Refusal, TaskKind, Temper};
+use self::journal::Journal;
 pub use self::machine::Machine;
 use self::net::Net;
 pub use self::server::{Manner, Reply, Server};
@@ -34,12 +36,14 @@ pub struct World {
     /// The server that it talks to.
     pub server: Server,
     net: Net,
+    journal: Journal,
     now: Now,
     incarnation: u32,
     kinds: Vec<Option<TaskKind>>,
     /// The daemon's last word.
     pub exit: Option<Exit>,
-    newest: Option<EffectId>,
+    /// Every effect so far.
+    given: BTreeSet<EffectId>,
     /// Tasks that were interrupted in time, and in which life of the daemon.
     interrupted: BTreeMap<TaskId, u32>,
     /// Messages to agents so far: their texts are numbers.
@@ -90,11 +94,12 @@ impl World {
             machine: Machine::default(),
             server: Server::new(manner),
             net: Net::default(),
+            journal: Journal::begin(&Daemon::new(config())),
             now: Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) },
             incarnation: 0,
             kinds: vec![None; usize::from(TASKS)],
             exit: None,
-            newest: None,
+            given: BTreeSet::new(),
             interrupted: BTreeMap::new(),
             messages: 0,
             steps: 0,
@@ -108,8 +113,8 @@ impl World {
 
     fn boot(&mut self, seed: u64) {
         self.incarnation += 1;
-        self.daemon = Daemon::new(config());
         self.exit = None;
+        self.journal = Journal::begin(&self.daemon);
         let leftovers = self.machine.leftovers();
         self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, leftovers }));
     }
@@ -153,8 +158,14 @@ impl World {
                 self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
                 true
             }
-            Act::Kill { done } => self.kill(done, None),
-            Act::Outage { done, kept } => self.kill(done, Some(kept)),
+            Act::Sync => self.sync(),
+            Act::Rotate => {
+                self.sync();
+                self.journal = Journal::begin(&self.daemon);
+                true
+            }
+            Act::Kill { done, journal, other } => self.kill(done, None, journal, other),
+            Act::Outage { done, kept, journal } => self.kill(done, Some(kept), journal, false),
         }
     }
 
@@ -293,7 +304,7 @@ impl World {
     }
 
     /// In an outage the agents go with the daemon, and of their output only a part is kept.
-    fn kill(&mut self, done: u8, outage: Option<u8>) -> bool {
+    pub(super) fn kill(&mut self, done: u8, outage: Option<u8>, journal: u8, other: bool) -> bool {
         self.see_kill(outage.is_some());
         let kinds = self.clone_kinds();
         self.machine.kill_daemon(done, kinds);
@@ -303,6 +314,10 @@ impl World {
         self.server.disconnected();
         self.server.daemon_killed();
         self.net = Net::default();
+        let written = std::mem::replace(&mut self.journal, Journal::begin(&Daemon::new(config())));
+        let (daemon, trusted) = written.recover(journal, other, |task, from, to| self.machine.reread(task, from, to));
+        self.seen.see("recovered", if trusted { "by replay" } else { "by salvage" });
+        self.daemon = daemon;
         self.boot(u64::from(done));
         true
     }
@@ -324,9 +339,10 @@ impl World {
         }
         self.steps += 1;
         let mut effects = Vec::new();
+        let record = self.record(self.now, &input);
         self.daemon.step(self.now, input, &mut effects);
         self.daemon.check();
-        for effect in effects {
+        for effect in self.journal.write(record, effects, self.daemon.digest()) {
             self.take(effect);
         }
         self.check();
@@ -341,8 +357,7 @@ impl World {
                 }
             }
             Effect::Work { id, task, work } => {
-                assert!(self.newest < Some(id), "the effect {id} is not a new one");
-                self.newest = Some(id);
+                assert!(self.given.insert(id), "the effect {id} is not a new one");
                 self.note(|| format!("   {id} {work:?}"));
                 self.machine.take(id, task, work);
             }

@@ -76,6 +76,7 @@ impl Entry {
         if !self.accepted {
             self.accepted = true;
             self.complete = None;
+            self.ended_in = None;
         }
     }
 }

@@ -18,9 +18,10 @@ impl World {
             }
             // A daemon that was told to stop is started again some day.
             if self.exit.is_some() {
-                self.kill(u8::MAX, None);
+                self.kill(u8::MAX, None, u8::MAX, false);
             }
-            let progress = self.apply(Act::Accept)
+            let progress = self.apply(Act::Sync)
+                || self.apply(Act::Accept)
                 || self.apply(Act::Flush)
                 || self.apply(Act::Deliver)
                 || self.apply(Act::Answer)

@@ -1,0 +1,183 @@
+//! Steps in a form that can be written down, read back and taken again: the journal's, and a recording's.
+//!
+//! A record holds what came in, when, and what went out as a list of words: enough to take the step again and to see
+//! whether the same comes of it. Output text is not in it: a record of a stretch of output has the text's hash, and
+//! whoever replays gets the text from the task's log, or from the record where it is an exported one.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::Daemon;
+use crate::digest;
+use crate::effect::{Effect, LinkEffect, Work};
+use crate::id::TaskId;
+use crate::input::{Chunk, Input, Outcome, Part};
+use crate::time::Now;
+
+/// One step, as it was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in this journal, from 1, without a gap.
+    pub n: u64,
+    /// The clocks.
+    pub now: Now,
+    /// What came in. The text of output is left out.
+    pub input: Input,
+    /// The hash of that text, where there was some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<u64>,
+    /// That text, in an exported record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Vec<Part>>,
+    /// What went out, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
+    /// The state's digest after the step, now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<u64>,
+}
+
+/// A step that was taken again and did not go as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {n}: {what}: recorded {recorded}, and now {now}")]
+pub struct Difference {
+    /// The record.
+    pub n: u64,
+    /// What differs.
+    pub what: &'static str,
+    /// As it is written down.
+    pub recorded: String,
+    /// As it came now.
+    pub now: String,
+}
+
+impl Record {
+    /// The record of a step that is about to be taken: its effects and its digest come afterwards.
+    #[must_use]
+    pub fn of(n: u64, now: Now, input: &Input) -> Self {
+        let hash = chunk(input).map(|chunk| digest::of(&chunk.parts));
+        Self { n, now, input: without_text(input), hash, text: None, effects: Vec::new(), digest: None }
+    }
+
+    /// The output text that was taken in, given the task whose it is: to be had from the record itself, else from
+    /// `log` (a task, from where, to where). None where it is not what was taken in, or cannot be had.
+    pub fn whole(
+        mut self,
+        daemon: &Daemon,
+        log: impl FnOnce(TaskId, u64, u64) -> Option<Vec<Part>>,
+    ) -> Option<(Now, Input)> {
+        if let (Some(hash), Input::Done { id, outcome: Outcome::Chunk(chunk) }) = (self.hash, &mut self.input) {
+            let empty = chunk.from == chunk.to;
+            let parts = match self.text.take() {
+                Some(text) => text,
+                None if empty => Vec::new(),
+                // An effect that nobody waits for is not looked at.
+                None => match daemon.owner(*id) {
+                    Some(task) => log(task, chunk.from, chunk.to)?,
+                    None => return Some((self.now, self.input)),
+                },
+            };
+            if digest::of(&parts) != hash {
+                return None;
+            }
+            chunk.parts = parts;
+        }
+        Some((self.now, self.input))
+    }
+
+    /// Compares what came of the step with what is written down.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn compare(&self, effects: &[Effect], digest: u64) -> Result<(), Difference> {
+        let effects: Vec<String> = effects.iter().map(ToString::to_string).collect();
+        let differs = |what, recorded: String, now: String| Difference { n: self.n, what, recorded, now };
+        for at in 0..self.effects.len().max(effects.len()) {
+            let (recorded, now) = (self.effects.get(at), effects.get(at));
+            if recorded != now {
+                let shown =
+                    |line: Option<&String>| line.map_or_else(|| "nothing".to_string(), |line| format!("`{line}`"));
+                return Err(differs("what was done", shown(recorded), shown(now)));
+            }
+        }
+        match self.digest {
+            Some(recorded) if recorded != digest => {
+                Err(differs("the digest of the state", format!("{recorded:016x}"), format!("{digest:016x}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const fn chunk(input: &Input) -> Option<&Chunk> {
+    if let Input::Done { outcome: Outcome::Chunk(chunk), .. } = input { Some(chunk) } else { None }
+}
+
+/// A copy that does not hold the text of output, which can be long.
+fn without_text(input: &Input) -> Input {
+    match (input, chunk(input)) {
+        (Input::Done { id, .. }, Some(chunk)) => {
+            let outcome = Outcome::Chunk(Chunk { from: chunk.from, to: chunk.to, parts: Vec::new() });
+            Input::Done { id: *id, outcome }
+        }
+        _ => input.clone(),
+    }
+}
+
+/// One line: what was asked for, of whom, and enough to see that it was the same.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(effect) => effect.fmt(f),
+            Self::Work { id, task, work } => {
+                write!(f, "{} {id} of {task} {:08x}", work.kind(), digest::of(work) as u32)
+            }
+            Self::Cancel { id } => write!(f, "cancel {id}"),
+            Self::Tell(notice) => write!(f, "tell {:08x}", digest::of(&notice.to_string()) as u32),
+            Self::Exit(exit) => write!(f, "exit {exit:?}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect { epoch } => write!(f, "connect {}", epoch.0),
+            Self::Send { epoch, n, message, .. } => {
+                write!(f, "send {}.{n} {} {:08x}", epoch.0, message.kind(), digest::of(message) as u32)
+            }
+            Self::Output { epoch, n, task, text, pieces } => {
+                let hash = digest::of(&(text, pieces)) as u32;
+                write!(f, "output {}.{n} of {task} {} pieces {hash:08x}", epoch.0, pieces.len())
+            }
+            Self::Ping { epoch, n } => write!(f, "ping {}.{n}", epoch.0),
+            Self::Close { epoch } => write!(f, "close {}", epoch.0),
+        }
+    }
+}
+
+impl Work {
+    /// What kind of work it is.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Accept { .. } => "accept",
+            Self::Prepare(_) => "prepare",
+            Self::Start(_) => "start",
+            Self::Attach => "attach",
+            Self::Read { .. } => "read",
+            Self::Stdin { .. } => "stdin",
+            Self::Signal { .. } => "signal",
+            Self::Empty => "empty",
+            Self::Commit(_) => "commit",
+            Self::PutBranch { .. } => "put branch",
+            Self::Conclude { .. } => "conclude",
+            Self::Delivered { .. } => "delivered",
+            Self::Close => "close",
+        }
+    }
+}
