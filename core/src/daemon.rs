@@ -154,6 +154,12 @@ impl Daemon {
         self.core.link.describe()
     }
 
+    /// Which life of the daemon this is: the next one's number must be larger.
+    #[must_use]
+    pub const fn incarnation(&self) -> u32 {
+        self.core.ids.incarnation
+    }
+
     /// Whose effect this is, while it is under way.
     #[must_use]
     pub fn owner(&self, id: EffectId) -> Option<TaskId> {

@@ -208,6 +208,10 @@ pub struct Chunk {
     pub from: u64,
     /// Where it ends: where the next one begins.
     pub to: u64,
+    /// How far the log reached when it was read.
+    pub log: u64,
+    /// Whether nobody could write to it any more then.
+    pub closed: bool,
     /// What stands there, in the order in which it was read. Not written down with the rest: it stands in the log, and
     /// a record bears its hash.
     #[serde(skip)]

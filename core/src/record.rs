@@ -64,11 +64,11 @@ impl Record {
     }
 
     /// The output text that was taken in, given the task whose it is: to be had from the record itself, else from
-    /// `log` (a task, from where, to where). None where it is not what was taken in, or cannot be had.
+    /// `log` (a task, and what was read of it). None where it is not what was taken in, or cannot be had.
     pub fn whole(
         mut self,
         daemon: &Daemon,
-        log: impl FnOnce(TaskId, u64, u64) -> Option<Vec<Part>>,
+        log: impl FnOnce(TaskId, &Chunk) -> Option<Vec<Part>>,
     ) -> Option<(Now, Input)> {
         if let (Some(hash), Input::Done { id, outcome: Outcome::Chunk(chunk) }) = (self.hash, &mut self.input) {
             let empty = chunk.from == chunk.to;
@@ -77,7 +77,7 @@ impl Record {
                 None if empty => Vec::new(),
                 // An effect that nobody waits for is not looked at.
                 None => match daemon.owner(*id) {
-                    Some(task) => log(task, chunk.from, chunk.to)?,
+                    Some(task) => log(task, chunk)?,
                     None => return Some((self.now, self.input)),
                 },
             };
@@ -121,7 +121,7 @@ const fn chunk(input: &Input) -> Option<&Chunk> {
 fn without_text(input: &Input) -> Input {
     match (input, chunk(input)) {
         (Input::Done { id, .. }, Some(chunk)) => {
-            let outcome = Outcome::Chunk(Chunk { from: chunk.from, to: chunk.to, parts: Vec::new() });
+            let outcome = Outcome::Chunk(Chunk { parts: Vec::new(), ..*chunk });
             Input::Done { id: *id, outcome }
         }
         _ => input.clone(),

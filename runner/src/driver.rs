@@ -1,5 +1,7 @@
 //! The one loop: inputs into the core, its effects to the transport and the executor.
 
+use std::collections::VecDeque;
+
 use makima_core::Daemon;
 use makima_core::effect::{Effect, Exit, LinkEffect};
 use makima_core::id::Epoch;
@@ -10,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, timeout};
 
 use crate::executor::{Executor, Secrets};
+use crate::journal::Journal;
 use crate::{clock, edge};
 
 /// Events of a connection that may wait to be looked at; beyond it the socket is not read.
@@ -37,6 +40,9 @@ pub struct State {
 /// Everything that a daemon is made of, before it runs.
 pub struct Driver {
     core: Daemon,
+    journal: Journal,
+    /// Effects in their order that wait until the record of that number is flushed.
+    held: VecDeque<(u64, Effect)>,
     executor: Executor,
     endpoint: Endpoint,
     secrets: Secrets,
@@ -46,6 +52,8 @@ pub struct Driver {
     stops: mpsc::Receiver<Stop>,
     state: watch::Sender<State>,
     exit: Option<Exit>,
+    /// What was last said about the journal, if it cannot be written.
+    journal_trouble: Option<String>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -59,7 +67,7 @@ impl Driver {
     /// to end.
     #[must_use]
     pub fn new(
-        core: Daemon,
+        (core, journal): (Daemon, Journal),
         (executor, executor_events): (Executor, mpsc::UnboundedReceiver<Input>),
         endpoint: Endpoint,
         secrets: Secrets,
@@ -67,7 +75,21 @@ impl Driver {
         state: watch::Sender<State>,
     ) -> Self {
         let link_events = mpsc::channel(EVENTS);
-        Self { core, executor, endpoint, secrets, link: None, link_events, executor_events, stops, state, exit: None }
+        Self {
+            core,
+            journal,
+            held: VecDeque::new(),
+            executor,
+            endpoint,
+            secrets,
+            link: None,
+            link_events,
+            executor_events,
+            stops,
+            state,
+            exit: None,
+            journal_trouble: None,
+        }
     }
 
     /// Runs until the core says that its work is done.
@@ -75,10 +97,7 @@ impl Driver {
         let mut effects = Vec::new();
         let mut input = Input::Boot(boot);
         loop {
-            self.core.step(clock::now(), input, &mut effects);
-            for effect in effects.drain(..) {
-                self.carry_out(effect);
-            }
+            self.step(input, &mut effects);
             if let Some(exit) = self.exit {
                 self.last_words().await;
                 return exit;
@@ -88,10 +107,47 @@ impl Driver {
         }
     }
 
+    /// One step: written down, and done, or held until it is written down for good.
+    fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        let record = self.journal.record(now, &input);
+        self.core.step(now, input, effects);
+        let n = self.journal.write(record, effects, &self.core);
+        for effect in effects.drain(..) {
+            // What calls an effect off comes behind it.
+            let behind = matches!(effect, Effect::Cancel { .. }) && !self.held.is_empty();
+            if behind || effect.waits_for_the_journal() {
+                self.held.push_back((n, effect));
+            } else {
+                self.carry_out(effect);
+            }
+        }
+        self.let_go();
+    }
+
+    /// Does what waited for the journal, as far as that is now.
+    fn let_go(&mut self) {
+        while let Some((_, effect)) = self.held.pop_front_if(|(n, _)| self.journal.lets_go(*n)) {
+            self.carry_out(effect);
+        }
+    }
+
     /// Waits for whatever happens next.
     async fn next(&mut self) -> Input {
+        loop {
+            if let Some(input) = self.input().await {
+                return input;
+            }
+            self.let_go();
+            self.tell_journal();
+        }
+    }
+
+    /// The same; none where only the journal has moved.
+    async fn input(&mut self) -> Option<Input> {
         let wait = clock::until(self.core.deadline().map(|(due, _)| due), clock::now());
-        tokio::select! {
+        Some(tokio::select! {
+            () = self.journal.moved() => return None,
             Some((epoch, event)) = self.link_events.1.recv() => {
                 if matches!(event, LinkEvent::Down(_)) {
                     // Nothing more comes of it: nobody has to wait for its end.
@@ -102,7 +158,20 @@ impl Driver {
             Some(input) = self.executor_events.recv() => input,
             Some(how) = self.stops.recv() => Input::Stop { how },
             () = tokio::time::sleep(wait) => Input::Tick,
+        })
+    }
+
+    /// Says when the journal cannot be written, and when it can again.
+    fn tell_journal(&mut self) {
+        let trouble = self.journal.standing().trouble;
+        match (&self.journal_trouble, &trouble) {
+            (None, Some(why)) => {
+                tracing::error!("the journal cannot be written: {why}; agents go on, and it is tried again");
+            }
+            (Some(_), None) => tracing::info!("the journal is written again"),
+            _ => return,
         }
+        self.journal_trouble = trouble;
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -160,6 +229,7 @@ impl Driver {
 
     /// Lets the connection hand over what it was given before.
     async fn last_words(mut self) {
+        self.journal.end(&self.core, LAST_WORDS).await;
         let Some((last, link)) = self.link.take() else { return };
         drop(link);
         let gone = async {

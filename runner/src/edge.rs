@@ -2,7 +2,7 @@
 
 use makima_core::effect::LinkEffect;
 use makima_core::id::{Epoch, SecretId, TaskId};
-use makima_core::input::Input;
+use makima_core::input::{Input, LinkCause};
 use makima_core::policy::split_credentials;
 use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable, UnreadableKind};
 use makima_transports::{LinkEvent, Outgoing};
@@ -14,17 +14,37 @@ use crate::executor::Secrets;
 pub fn input(epoch: Epoch, event: LinkEvent, secrets: &Secrets) -> Input {
     match event {
         LinkEvent::Up => Input::LinkUp { epoch },
-        LinkEvent::Down(cause) => Input::LinkDown { epoch, cause },
+        LinkEvent::Down(cause) => Input::LinkDown { epoch, cause: masked(cause, secrets) },
         LinkEvent::Flushed(n) => Input::Flushed { epoch, n },
         LinkEvent::Pong(n) => Input::Pong { epoch, n },
         LinkEvent::Binary(length) => Input::Unreadable { epoch, what: binary(length) },
         LinkEvent::Frame(text) => match DaemonCommand::read(&text) {
             Ok(mut command) => {
+                // What a server says of our key may hold it.
+                if let DaemonCommand::ServerError(error) = &mut command {
+                    error.code = secrets.masked(&error.code);
+                    error.message = secrets.masked(&error.message);
+                }
                 let credentials = take_credentials(&mut command, secrets);
                 Input::Command { epoch, command: Box::new(command), credentials }
             }
-            Err(what) => Input::Unreadable { epoch, what },
+            Err(mut what) => {
+                what.message_type = what.message_type.map(|kind| secrets.masked(&kind));
+                Input::Unreadable { epoch, what }
+            }
         },
+    }
+}
+
+/// What the far side said about a connection may hold what it was shown.
+fn masked(cause: LinkCause, secrets: &Secrets) -> LinkCause {
+    match cause {
+        LinkCause::Unreachable(why) => LinkCause::Unreachable(secrets.masked(&why)),
+        LinkCause::Refused { status, by_server, detail } => {
+            LinkCause::Refused { status, by_server, detail: secrets.masked(&detail) }
+        }
+        LinkCause::Closed(why) => LinkCause::Closed(secrets.masked(&why)),
+        LinkCause::Broken(why) => LinkCause::Broken(secrets.masked(&why)),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod edge;
 pub mod events;
 pub mod executor;
 pub mod home;
+pub mod journal;
 pub mod launcher;
 pub mod report;
 pub mod rest;

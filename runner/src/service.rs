@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::ConfigFile;
 use crate::driver::{Driver, State};
-use crate::executor::{Executor, Settings, leftovers};
+use crate::executor::{Again, Executor, Secrets, Settings, leftovers};
 use crate::home::{Home, daemon_file, write_atomic};
+use crate::journal::{self, Bounds, Journal};
 use crate::report::Failure;
 
 /// What a daemon is started with.
@@ -61,7 +62,7 @@ pub struct DaemonFile {
 }
 
 /// This program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = crate::journal::BUILD;
 
 /// Tasks that run at once, where nobody says otherwise.
 pub const MAX_TASKS: u32 = 4;
@@ -94,15 +95,16 @@ pub fn start(options: Options) -> Result<Service, Failure> {
             None => Compat::default(),
         },
     };
+    let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();
-    let boot = Boot { incarnation: home.incarnation(), seed: seed(), leftovers: left.tasks };
+    let incarnation = home.incarnation().max(core.incarnation().saturating_add(1));
+    let boot = Boot { incarnation, seed: seed(), leftovers: left.tasks };
     let executor =
         Executor::new(home.clone(), settings, events).map_err(|unfit| Failure::unusable(unfit.to_string()))?;
     let (stop, stops) = mpsc::channel(4);
     let (state_in, state) = watch::channel(State::default());
     let keeper = tokio::spawn(keep_file(home.root().to_path_buf(), server.to_string(), state.clone()));
-    let core = Daemon::new(config);
-    let driver = Driver::new(core, (executor, executor_events), server, secrets, stops, state_in);
+    let driver = Driver::new((core, journal), (executor, executor_events), server, secrets, stops, state_in);
     let task = tokio::spawn(async move {
         let exit = driver.run(boot).await;
         let _ = keeper.await;
@@ -112,6 +114,22 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         exit
     });
     Ok(Service { stop, state, task, exit: None })
+}
+
+/// The daemon as its journal knows it, and the journal that goes on from there.
+fn take_up(home: &Home, config: &Config, secrets: &Secrets) -> Result<(Daemon, Journal), Failure> {
+    let folder = home.journal();
+    let mut again = Again::new(home.clone(), secrets.clone());
+    let unusable = |what: String| Failure::unusable(format!("{}: {what}", folder.display()));
+    let recovered = journal::recover(&folder, config, |task, chunk| again.parts(task, chunk));
+    let recovered = recovered.map_err(|error| unusable(format!("the journal cannot be taken up: {error}")))?;
+    for note in &recovered.notes {
+        tracing::warn!("{note}");
+    }
+    tracing::debug!("{} steps taken again from the journal", recovered.replayed);
+    let begun = Journal::begin(&folder, Bounds::default(), &recovered.daemon, recovered.next, recovered.segment);
+    let journal = begun.map_err(|error| unusable(format!("the journal cannot be written: {error}")))?;
+    Ok((recovered.daemon, journal))
 }
 
 impl Service {

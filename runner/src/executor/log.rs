@@ -263,6 +263,13 @@ impl Reader {
         chunk
     }
 
+    /// The text of a chunk that was read before, as it was read then; none where the log gives another one now.
+    pub(super) fn again(&mut self, was: &Chunk) -> io::Result<Option<Vec<Part>>> {
+        self.open()?;
+        let chunk = self.chunk(was.from, was.log, was.closed)?;
+        Ok(chunk.filter(|chunk| chunk.to == was.to).map(|chunk| chunk.parts))
+    }
+
     /// Lets go of the file until the next chunk is read.
     pub(super) fn rest(&mut self) {
         self.file = None;
@@ -303,7 +310,7 @@ impl Reader {
         if nothing && !(closed && from >= length) {
             return Ok(None);
         }
-        Ok(Some(Chunk { from, to: self.at.at, parts }))
+        Ok(Some(Chunk { from, to: self.at.at, log: length, closed, parts }))
     }
 
     /// Shows as much of adjacent bytes of one stream as can be shown, and goes behind that.

@@ -5,6 +5,7 @@
 //! Architecture invariant: processes are started and files are written here, in `home` and in `launcher`,
 //! and nowhere else in this crate.
 
+mod again;
 mod agent;
 mod answer;
 mod bare;
@@ -44,6 +45,7 @@ use makima_core::id::{EffectId, SecretId, TaskId};
 use makima_core::input::{Input, Outcome};
 use tokio::sync::mpsc;
 
+pub use again::Again;
 pub use mask::Secrets;
 pub use record::{Leftovers, RecordError, leftovers};
 pub use settings::Settings;

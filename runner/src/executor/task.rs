@@ -320,7 +320,7 @@ impl Task {
 
 impl Log {
     async fn wait(self: &Arc<Self>, from: u64, cancel: &Cancel) -> Result<Chunk, String> {
-        let nothing = Chunk { from, to: from, parts: Vec::new() };
+        let nothing = Chunk { from, to: from, ..Chunk::default() };
         loop {
             let grown = self.shared.grown();
             tokio::pin!(grown);

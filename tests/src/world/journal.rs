@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use makima_core::Daemon;
 use makima_core::effect::Effect;
-use makima_core::input::{Input, Part};
+use makima_core::input::{Chunk, Input, Part};
 use makima_core::record::Record;
 use makima_core::snapshot::Snapshot;
 use makima_core::time::Now;
@@ -74,7 +74,7 @@ impl Journal {
         self,
         kept: u8,
         doubt: bool,
-        log: impl Fn(TaskId, u64, u64) -> Option<Vec<Part>>,
+        log: impl Fn(TaskId, &Chunk) -> Option<Vec<Part>>,
     ) -> (Daemon, bool) {
         let snapshot: Snapshot = serde_json::from_str(&self.snapshot).expect("a snapshot can be read");
         let mut daemon = Daemon::restore(snapshot).expect("a whole snapshot");

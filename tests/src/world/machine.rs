@@ -150,7 +150,7 @@ impl Log {
                 _ => parts.push(Part { stream: *stream, text: text.clone(), line_end }),
             }
         }
-        Chunk { from, to, parts }
+        Chunk { from, to, log: self.end(), closed: self.closed, parts }
     }
 }
 
@@ -267,7 +267,7 @@ impl Machine {
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 return Outcome::Chunk(if cancelled {
-                    Chunk { from, to: from, parts: Vec::new() }
+                    Chunk { from, to: from, ..Chunk::default() }
                 } else {
                     folder.log.read(from)
                 });
@@ -389,9 +389,9 @@ impl Machine {
 
     /// The text of a stretch of output that was read before, if the log still has it.
     #[must_use]
-    pub fn reread(&self, task: TaskId, from: u64, to: u64) -> Option<Vec<Part>> {
-        let chunk = self.tasks.get(&task)?.log.read_to(from, to);
-        (chunk.to == to).then_some(chunk.parts)
+    pub fn reread(&self, task: TaskId, was: &Chunk) -> Option<Vec<Part>> {
+        let chunk = self.tasks.get(&task)?.log.read_to(was.from, was.to);
+        (chunk.to == was.to).then_some(chunk.parts)
     }
 
     /// Whether nothing is under way: what waits for output that will not come does not count.

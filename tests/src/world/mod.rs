@@ -315,7 +315,7 @@ impl World {
         self.server.daemon_killed();
         self.net = Net::default();
         let written = std::mem::replace(&mut self.journal, Journal::begin(&Daemon::new(config())));
-        let (daemon, trusted) = written.recover(journal, other, |task, from, to| self.machine.reread(task, from, to));
+        let (daemon, trusted) = written.recover(journal, other, |task, chunk| self.machine.reread(task, chunk));
         self.seen.see("recovered", if trusted { "by replay" } else { "by salvage" });
         self.daemon = daemon;
         self.boot(u64::from(done));

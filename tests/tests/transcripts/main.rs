@@ -253,7 +253,7 @@ fn what_was_in_doubt_is_sent_again() {
     script.answer(
         "read",
         "cancelled",
-        Outcome::Chunk(makima_core::input::Chunk { from: 11, to: 11, parts: Vec::new() }),
+        Outcome::Chunk(makima_core::input::Chunk { from: 11, to: 11, ..Default::default() }),
     );
     script.tick();
     script.open();

@@ -243,7 +243,7 @@ impl Script {
             Part { stream: *stream, text: (*text).to_string(), line_end }
         };
         let parts = parts.iter().map(part).collect();
-        self.answer("read", "ok", Outcome::Chunk(Chunk { from, to, parts }));
+        self.answer("read", "ok", Outcome::Chunk(Chunk { from, to, log: to, closed: false, parts }));
     }
 
     /// From the end of the agent to the end of the task.
