@@ -166,12 +166,6 @@ impl Daemon {
         self.core.ids.owners.get(&id).copied()
     }
 
-    /// The daemon's settings are others from now on. To be said between two lives, before
-    /// [`Input::Boot`](crate::input::Input::Boot).
-    pub fn reconfigure(&mut self, config: Config) {
-        self.config = config;
-    }
-
     /// Takes a command of the server's from a record of which nothing else can be trusted: outside of any session,
     /// in the state that is known, before [`Input::Boot`](crate::input::Input::Boot). What it would have done about
     /// it is not to be done: the boot sees to that.

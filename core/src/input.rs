@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::id::{EffectId, Epoch, SecretId};
 use crate::protocol::{DaemonCommand, Unreadable};
 use crate::task::{End, Spec};
@@ -88,6 +89,9 @@ pub struct Boot {
     pub incarnation: u32,
     /// Where the core's own chance begins.
     pub seed: u64,
+    /// The settings, where they may be others than before.
+    #[serde(default)]
+    pub config: Option<Config>,
     /// What earlier lives left on the disk, oldest first.
     pub leftovers: Vec<Leftover>,
 }

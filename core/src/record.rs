@@ -89,6 +89,11 @@ impl Record {
         Some((self.now, self.input))
     }
 
+    /// Puts the text of output into the record itself, from the input that was made of it.
+    pub fn keep_text(&mut self, input: &Input) {
+        self.text = chunk(input).filter(|chunk| !chunk.parts.is_empty()).map(|chunk| chunk.parts.clone());
+    }
+
     /// Compares what came of the step with what is written down.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl Away {
             compat: Compat::default(),
         };
         let mut away = Self { daemon: Daemon::new(config), now: Now::default(), epoch: Epoch(0) };
-        away.step(Input::Boot(Boot { incarnation: 1, seed, leftovers: Vec::new() }));
+        away.step(Input::Boot(Boot { incarnation: 1, seed, ..Boot::default() }));
         away
     }
 

@@ -183,6 +183,15 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// How a file is opened that only its owner may read.
+#[must_use]
+pub fn private_file() -> std::fs::OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+}
+
 /// Writes a file so that its old content or its new one is there, whole, at any time and after any crash.
 ///
 /// # Errors

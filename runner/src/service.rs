@@ -73,8 +73,7 @@ pub const MAX_TASKS: u32 = 4;
 /// This machine has no git that is new enough, or the home cannot be read.
 pub fn start(options: Options) -> Result<Service, Failure> {
     let Options { home, server, key, max_tasks, once, file } = options;
-    let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
-    settings.agent_env = file.agent_env();
+    let mut settings = settings(&file)?;
     settings.allowed_roots = file.allowed_roots();
     let secrets = settings.secrets.clone();
     secrets.set(SecretId::DaemonKey, key);
@@ -98,7 +97,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();
     let incarnation = home.incarnation().max(core.incarnation().saturating_add(1));
-    let boot = Boot { incarnation, seed: seed(), leftovers: left.tasks };
+    let boot = Boot { incarnation, seed: seed(), config: Some(config), leftovers: left.tasks };
     let executor =
         Executor::new(home.clone(), settings, events).map_err(|unfit| Failure::unusable(unfit.to_string()))?;
     let (stop, stops) = mpsc::channel(4);
@@ -116,10 +115,26 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     Ok(Service { stop, state, task, exit: None })
 }
 
+/// The settings of this process and of the configuration, with what is secret in them known as such.
+fn settings(file: &ConfigFile) -> Result<Settings, Failure> {
+    let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
+    settings.agent_env = file.agent_env();
+    settings.know_secrets();
+    Ok(settings)
+}
+
+/// What a daemon that was started here would mask, beside its key.
+///
+/// # Errors
+/// This program's own file cannot be found.
+pub fn known_secrets(file: &ConfigFile) -> Result<Secrets, Failure> {
+    settings(file).map(|settings| settings.secrets)
+}
+
 /// The daemon as its journal knows it, and the journal that goes on from there.
 fn take_up(home: &Home, config: &Config, secrets: &Secrets) -> Result<(Daemon, Journal), Failure> {
     let folder = home.journal();
-    let mut again = Again::new(home.clone(), secrets.clone());
+    let mut again = Again::new(home.tasks(), secrets.clone());
     let unusable = |what: String| Failure::unusable(format!("{}: {what}", folder.display()));
     let recovered = journal::recover(&folder, config, |task, chunk| again.parts(task, chunk));
     let recovered = recovered.map_err(|error| unusable(format!("the journal cannot be taken up: {error}")))?;
@@ -127,7 +142,7 @@ fn take_up(home: &Home, config: &Config, secrets: &Secrets) -> Result<(Daemon, J
         tracing::warn!("{note}");
     }
     tracing::debug!("{} steps taken again from the journal", recovered.replayed);
-    let begun = Journal::begin(&folder, Bounds::default(), &recovered.daemon, recovered.next, recovered.segment);
+    let begun = Journal::begin(&folder, Bounds::default(), &recovered);
     let journal = begun.map_err(|error| unusable(format!("the journal cannot be written: {error}")))?;
     Ok((recovered.daemon, journal))
 }

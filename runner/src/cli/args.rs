@@ -43,6 +43,10 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Read and write the wire by hand
     Protocol(ProtocolArgs),
+    /// Look at the daemon's journal, check it, make a recording of it
+    Journal(JournalArgs),
+    /// Take the steps of a journal or a recording again
+    Replay(ReplayArgs),
     /// Tell the version
     Version(VersionArgs),
 }
@@ -318,4 +322,79 @@ pub(super) enum Direction {
     Commands,
     /// Daemon to server
     Messages,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JournalArgs {
+    #[command(subcommand)]
+    pub(super) command: JournalCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JournalCommand {
+    /// Check every byte of it
+    #[command(after_help = "\
+Examples:
+  makima journal verify
+  makima journal verify ~/recording
+
+Exit codes: 0 whole, 1 damaged, 2 there is none.")]
+    Verify {
+        /// A file, or a folder with a journal [default: that of this home]
+        file: Option<PathBuf>,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print its steps
+    #[command(after_help = "\
+Examples:
+  makima journal show --last 50
+  makima journal show --task 0190b3f0-7d4c-7000-8000-000000000001
+  makima journal show --json | jq .input
+
+Output is not in it: `makima task output ID` shows that.")]
+    Show {
+        /// A file, or a folder with a journal [default: that of this home]
+        file: Option<PathBuf>,
+        /// Only so many of the newest
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+        /// Only steps that name this task
+        #[arg(long, value_name = "ID")]
+        task: Option<Uuid>,
+        /// Print each as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a recording of it: with the masked output in it, to be taken along and taken again elsewhere
+    #[command(after_help = "\
+Examples:
+  makima journal export --out report.recording
+  makima replay report.recording
+
+Plans, messages and what agents wrote are in it; secrets are not.")]
+    Export {
+        /// A file, or a folder with a journal [default: that of this home]
+        file: Option<PathBuf>,
+        /// Where it is written to; `-` is stdout
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima replay report.recording
+  makima replay ~/.makima/journal
+
+Each step is taken again, and what comes of it is compared with what is written down.
+Exit codes: 0 it is the same, 1 the first difference is told, 2 there is nothing to take again.")]
+pub(super) struct ReplayArgs {
+    /// A recording, a segment of a journal, or a folder with a journal [default: that of this home]
+    pub(super) file: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }

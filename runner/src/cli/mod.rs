@@ -4,6 +4,7 @@ mod args;
 mod daemon;
 mod follow;
 mod host;
+mod journal;
 mod print;
 mod protocol;
 mod repo;
@@ -53,6 +54,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Task(args) => task::task(args).await,
             Command::Status(args) => status::status(&args).await,
             Command::Protocol(args) => protocol::protocol(&args),
+            Command::Journal(args) => journal::journal(args.command),
+            Command::Replay(args) => journal::replay(args),
             Command::Version(args) => status::version(&args),
         }
     });

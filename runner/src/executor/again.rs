@@ -1,14 +1,14 @@
 //! Reads once more what was read of the tasks' logs before: the journal holds no output, only what was read of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use makima_core::id::TaskId;
 use makima_core::input::{Chunk, Part};
 
 use super::log::Reader;
 use super::mask::Secrets;
-use super::record::Folder;
-use crate::home::Home;
+use super::record::LOG;
 
 /// Logs that may be open at once.
 const OPEN: usize = 32;
@@ -16,16 +16,16 @@ const OPEN: usize = 32;
 /// The logs of the tasks in a home, to be read as they were read before.
 #[derive(Debug)]
 pub struct Again {
-    home: Home,
+    tasks: PathBuf,
     secrets: Secrets,
     readers: BTreeMap<TaskId, Reader>,
 }
 
 impl Again {
-    /// Those of this home. What is a secret must be known already.
+    /// Those in this folder, which has one for each task. What is a secret must be known already.
     #[must_use]
-    pub const fn new(home: Home, secrets: Secrets) -> Self {
-        Self { home, secrets, readers: BTreeMap::new() }
+    pub const fn new(tasks: PathBuf, secrets: Secrets) -> Self {
+        Self { tasks, secrets, readers: BTreeMap::new() }
     }
 
     /// The text of a chunk. None where the log does not hold it any more, or it would be another one.
@@ -33,7 +33,7 @@ impl Again {
         if self.readers.len() > OPEN {
             self.readers.clear();
         }
-        let path = Folder::of(&self.home, task).log();
+        let path = self.tasks.join(task.to_string()).join(LOG);
         let reader = self.readers.entry(task).or_insert_with(|| Reader::new(path, self.secrets.clone()));
         reader.again(chunk).ok().flatten()
     }

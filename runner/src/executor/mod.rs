@@ -133,13 +133,7 @@ impl Executor {
         // On a thread of its own, so that it may be called inside a runtime too.
         let met = std::thread::scope(|scope| scope.spawn(|| user::meet(&settings)).join());
         let (git, user) = met.unwrap_or_else(|_| Err(Unfit::NoGit("asking for its version failed".to_owned())))?;
-        for (name, value) in &settings.environment {
-            settings.secrets.add_variable(name, value);
-        }
-        // What was written down for agents alone is a secret by that.
-        for (_, value) in &settings.agent_env {
-            settings.secrets.add(value);
-        }
+        settings.know_secrets();
         let desk = Arc::new(Desk::new(events, settings.secrets.clone()));
         let descriptors = descriptors::raise();
         let hands = Arc::new(Hands { home, settings, git, user, descriptors, turns: Mutex::default() });

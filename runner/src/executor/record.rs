@@ -94,6 +94,9 @@ pub enum RecordError {
     },
 }
 
+/// The name of a task's output log.
+pub(super) const LOG: &str = "output.log";
+
 /// The records of one task.
 #[derive(Clone, Debug)]
 pub(super) struct Folder(PathBuf);
@@ -112,7 +115,7 @@ impl Folder {
     }
 
     pub(super) fn log(&self) -> PathBuf {
-        self.file("output.log")
+        self.file(LOG)
     }
 
     /// Its TMPDIR, made if it is not there.

@@ -43,6 +43,17 @@ impl Settings {
         })
     }
 
+    /// Masks from now on what the environment and the configuration say is secret.
+    pub fn know_secrets(&self) {
+        for (name, value) in &self.environment {
+            self.secrets.add_variable(name, value);
+        }
+        // What was written down for agents alone is a secret by that.
+        for (_, value) in &self.agent_env {
+            self.secrets.add(value);
+        }
+    }
+
     /// A variable of the daemon's environment.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())

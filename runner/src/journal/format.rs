@@ -1,7 +1,7 @@
 //! How a journal is written: lines of text, each with a checksum.
 //!
 //! ```text
-//! 1f0a44c2 {"journal":1,"build":"0.1.0","first":1,"snapshot":{…}}
+//! 1f0a44c2 {"journal":1,"build":"0.1.0","first":1,"goes_on":false,"snapshot":{…}}
 //! 93bb01e7 {"n":1,"now":{…},"input":…,"effects":[…]}
 //! ```
 //! A line is the CRC-32 of what follows in eight hexadecimal digits, a space, one JSON object, a newline. The first line
@@ -30,6 +30,8 @@ pub struct Header {
     pub build: String,
     /// The number of its first record.
     pub first: u64,
+    /// Whether the state is what the steps of the segment before lead to.
+    pub goes_on: bool,
     /// The state before that.
     pub snapshot: Snapshot,
 }

@@ -22,6 +22,8 @@ pub struct Recovered {
     pub next: u64,
     /// The number of the next segment.
     pub segment: u64,
+    /// Whether the state is what the steps in the journal lead to, all of them.
+    pub goes_on: bool,
     /// Steps that were taken again.
     pub replayed: u64,
     /// What people should know: what was damaged, and what could not be trusted.
@@ -57,7 +59,7 @@ pub fn recover(
     let files = segments(folder)?;
     let segment = files.last().map_or(1, |newest| read::number_of(newest).saturating_add(1));
     let fresh = || Daemon::new(config.clone());
-    let mut recovered = Recovered { daemon: fresh(), next: 1, segment, replayed: 0, notes: Vec::new() };
+    let mut recovered = Recovered { daemon: fresh(), next: 1, segment, goes_on: false, replayed: 0, notes: Vec::new() };
     // Newest first, until one holds a state; what lies behind that is the tail.
     let mut tail: Vec<Segment> = Vec::new();
     for path in files.iter().rev() {
@@ -76,7 +78,7 @@ pub fn recover(
     for segment in tail.into_iter().rev() {
         recovered.take(segment, &mut trusted, &mut log);
     }
-    recovered.daemon.reconfigure(config.clone());
+    recovered.goes_on = trusted && !files.is_empty();
     Ok(recovered)
 }
 
@@ -103,6 +105,9 @@ impl Recovered {
         log: &mut impl FnMut(TaskId, &Chunk) -> Option<Vec<Part>>,
     ) {
         let torn = segment.is_torn();
+        if let Ok(header) = &segment.header {
+            self.next = self.next.max(header.first);
+        }
         let Segment { path, header, records, damage, beyond } = segment;
         match header {
             Ok(header) if header.build != BUILD && *trusted => {

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,9 @@ use makima_core::time::Now;
 use tokio::sync::watch;
 
 use super::format::{self, Header, VERSION};
+use super::recover::Recovered;
 use super::{BUILD, read};
+use crate::home::private_file;
 
 /// The digest of the state is written down with every so manieth record.
 const DIGEST_EVERY: u64 = 64;
@@ -89,11 +90,13 @@ impl Journal {
     ///
     /// # Errors
     /// As writing does.
-    pub fn begin(folder: &Path, bounds: Bounds, daemon: &Daemon, next: u64, segment: u64) -> io::Result<Self> {
+    pub fn begin(folder: &Path, bounds: Bounds, recovered: &Recovered) -> io::Result<Self> {
+        let Recovered { daemon, next, segment, goes_on, .. } = recovered;
+        let (next, segment) = (*next, *segment);
         let (to, entries) = mpsc::channel();
         let (tell, standing) = watch::channel(Standing::default());
         let mut writer = Writer { folder: folder.to_path_buf(), bounds, number: segment, file: None, tell };
-        writer.segment(&header(daemon, next)?)?;
+        writer.segment(&header(daemon, next, *goes_on)?)?;
         writer.tell.send_modify(|standing| standing.flushed = next.saturating_sub(1));
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&entries))?;
         Ok(Self { to, standing, bounds, next, segment: Fill::default(), tried: None })
@@ -131,7 +134,9 @@ impl Journal {
     pub fn rotate(&mut self, daemon: &Daemon) {
         self.tried = Some(Instant::now());
         self.segment = Fill::default();
-        if let Ok(header) = header(daemon, self.next) {
+        // Behind a gap it does not.
+        let goes_on = self.standing.borrow().trouble.is_none();
+        if let Ok(header) = header(daemon, self.next, goes_on) {
             let _ = self.to.send(Entry::Segment { n: self.next.saturating_sub(1), header });
         }
     }
@@ -180,8 +185,8 @@ impl Journal {
     }
 }
 
-fn header(daemon: &Daemon, first: u64) -> io::Result<Vec<u8>> {
-    format::line(&Header { journal: VERSION, build: BUILD.to_owned(), first, snapshot: daemon.snapshot() })
+fn header(daemon: &Daemon, first: u64, goes_on: bool) -> io::Result<Vec<u8>> {
+    format::line(&Header { journal: VERSION, build: BUILD.to_owned(), first, goes_on, snapshot: daemon.snapshot() })
 }
 
 /// The thread that writes.
@@ -243,8 +248,7 @@ impl Writer {
     fn segment(&mut self, header: &[u8]) -> io::Result<()> {
         let path = read::segment_file(&self.folder, self.number);
         let temporary = self.folder.join("begun");
-        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
-        let mut file = options.open(&temporary)?;
+        let mut file = private_file().open(&temporary)?;
         file.write_all(header)?;
         // Only a convenience: where it cannot be had, the disk is full when it is full.
         let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, header.len() as u64, RESERVE);

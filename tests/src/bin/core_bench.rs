@@ -40,7 +40,7 @@ fn record(seed: u64) -> Vec<(Now, Input)> {
     let (run, _) = Run::of(seed);
     let mut world = run.world();
     let first = Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) };
-    world.recording = Some(vec![(first, Input::Boot(Boot { incarnation: 1, seed, leftovers: Vec::new() }))]);
+    world.recording = Some(vec![(first, Input::Boot(Boot { incarnation: 1, seed, ..Boot::default() }))]);
     for act in &run.acts {
         if !matches!(act, Act::Kill { .. } | Act::Outage { .. } | Act::Stop { .. }) {
             world.apply(*act);

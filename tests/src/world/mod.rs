@@ -116,7 +116,7 @@ impl World {
         self.exit = None;
         self.journal = Journal::begin(&self.daemon);
         let leftovers = self.machine.leftovers();
-        self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, leftovers }));
+        self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, config: None, leftovers }));
     }
 
     fn kind(&self, task: TaskId) -> TaskKind {

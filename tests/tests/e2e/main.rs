@@ -9,6 +9,7 @@ mod bad_repos;
 mod bad_servers;
 mod commands;
 mod daemon;
+mod journal;
 mod kills;
 mod protocol;
 mod run;

@@ -79,7 +79,7 @@ impl Script {
             lines: Vec::new(),
             checked: true,
         };
-        script.step("boot", Input::Boot(Boot { incarnation, seed: 7, leftovers }));
+        script.step("boot", Input::Boot(Boot { incarnation, seed: 7, config: None, leftovers }));
         script
     }
 
@@ -219,7 +219,7 @@ impl Script {
     /// The daemon is killed, and started again with all that it knew.
     pub(crate) fn restart(&mut self, leftovers: Vec<Leftover>) {
         self.pending.clear();
-        let boot = Boot { incarnation: 9, seed: 7, leftovers };
+        let boot = Boot { incarnation: 9, seed: 7, config: None, leftovers };
         self.step("killed, and started again", Input::Boot(boot));
     }
 
