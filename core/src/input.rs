@@ -251,6 +251,8 @@ pub enum ExitStatus {
     Signal(i32),
     /// It cannot be known any more.
     Unknown,
+    /// Whoever supervised it was killed, and nobody saw it end.
+    Lost,
 }
 
 /// How the daemon is asked to end.

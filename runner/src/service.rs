@@ -81,6 +81,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     for unreadable in &left.unreadable {
         tracing::error!("{unreadable}; it is left as it is");
     }
+    left.know_credentials(&home, &secrets);
     let config = Config {
         machine_id: home.machine_id().to_string(),
         hostname: hostname(),

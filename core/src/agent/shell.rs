@@ -25,6 +25,7 @@ pub(super) fn result(status: ExitStatus) -> Result {
         ExitStatus::Code(code) => Result::Failure(format!("the script ended with exit code {code}")),
         ExitStatus::Signal(signal) => Result::Failure(format!("the script was ended by signal {signal}")),
         ExitStatus::Unknown => Result::Failure("the script ended, and its exit code is not known".to_string()),
+        ExitStatus::Lost => Result::Failure("the supervisor was killed".to_string()),
     }
 }
 
@@ -40,7 +41,9 @@ mod tests {
     #[test]
     fn only_exit_code_zero_is_success() {
         assert_eq!(result(ExitStatus::Code(0)), Result::Success);
-        for status in [ExitStatus::Code(1), ExitStatus::Code(-1), ExitStatus::Signal(9), ExitStatus::Unknown] {
+        let bad =
+            [ExitStatus::Code(1), ExitStatus::Code(-1), ExitStatus::Signal(9), ExitStatus::Unknown, ExitStatus::Lost];
+        for status in bad {
             assert!(matches!(result(status), Result::Failure(_)), "{status:?}");
         }
     }

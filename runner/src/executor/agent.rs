@@ -1,5 +1,5 @@
-//! Starting an agent: a process takes its seat while the worktree is made; then the intent is on disk, then
-//! the process becomes the agent.
+//! Starting an agent: its supervisor takes its seat while the worktree is made; then the intent is on disk, then the
+//! supervisor gets its orders.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,35 +8,32 @@ use std::sync::Arc;
 
 use makima_core::effect::{Arg, Launch};
 use makima_core::id::TaskId;
-use makima_core::input::ExitStatus;
 use makima_core::policy;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::answer::CANCELLED;
 use super::cancel::Cancel;
-use super::pump::Pump;
-use super::record::{Folder, Identity, Intent, now};
+use super::record::{Folder, Intent, now};
 use super::report::Report;
+use super::supervisor::Found;
 use super::tree::{MARK, Tree};
-use super::{Hands, blocking, group, log, proc};
-use crate::launcher::{NO_GROUP, Orders, WORD};
+use super::{Hands, blocking, group, log, proc, supervisor};
+use crate::supervise::orders::Orders;
+use crate::supervise::{NO_GROUP, WORD};
 
-/// An agent that runs.
+/// An agent that runs, under a supervisor of its own.
 pub(super) struct Started {
+    /// The supervisor.
     pub(super) child: Child,
-    pub(super) pid: u32,
-    pub(super) stdin: ChildStdin,
-    pub(super) pump: Pump,
+    pub(super) found: Found,
     pub(super) tree: Tree,
 }
 
-/// A process in its own session and group that waits for what it is to become. Dropped, it ends; if the daemon
-/// goes down, it ends too.
+/// A supervisor in its own session that waits for orders. Dropped, it ends; if the daemon goes down, it ends too.
 pub(super) struct Seat {
     child: Child,
-    identity: Identity,
-    pipes: Option<Pipes>,
+    stdin: Option<ChildStdin>,
     report: Report,
     nonce: String,
     group: Option<PathBuf>,
@@ -57,21 +54,18 @@ impl Seat {
         let nonce = nonce()?;
         let group = hands.settings.groups.then(|| group::make(task)).flatten();
         let mut command = Command::new(&hands.settings.launcher);
-        command.arg(WORD).arg(&report.path);
+        command.arg(WORD).arg(&report.path).arg(Folder::of(&hands.home, task).path());
         match &group {
             Some(group) => command.arg(group),
             None => command.arg(NO_GROUP),
         };
         command.args(hands.descriptors.map(|limit| limit.to_string()));
         command.env_clear().env(MARK, &nonce).current_dir("/");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(failed)?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let identity = pid.and_then(proc::identity).ok_or("the process that was started is gone")?;
         // Before anything waits for it: waiting closes its standard input.
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else { return Err("a pipe is missing".to_owned()) };
-        Ok(Self { child, identity, pipes: Some((stdin, stdout, stderr)), report, nonce, group })
+        let stdin = child.stdin.take();
+        Ok(Self { child, stdin, report, nonce, group })
     }
 
     /// Lets it go: it has become nothing.
@@ -86,7 +80,7 @@ impl Seat {
         let _ = blocking(tidy).await;
     }
 
-    /// Makes it the agent of `task`. Cancelled, it becomes nothing, or what it has become is ended.
+    /// Has it start the agent of `task`. Cancelled, it starts none, or what it has started is ended.
     pub(super) async fn start(
         mut self,
         hands: &Arc<Hands>,
@@ -95,23 +89,25 @@ impl Seat {
         cancel: &Cancel,
     ) -> Result<Started, String> {
         let intent = Intent { nonce: self.nonce.clone(), at: now(), boot: proc::boot(), group: self.group.clone() };
-        let tree = Tree::started(&intent, self.identity);
-        let Some(pipes) = self.pipes.take() else { return Err("a pipe is missing".to_owned()) };
+        let Some(mut stdin) = self.stdin.take() else { return Err("a pipe is missing".to_owned()) };
+        let folder = Folder::of(&hands.home, task);
         let ready = {
-            let hands = Arc::clone(hands);
-            blocking(move || Ready::make(&hands, task, &launch, &intent, pipes)).await.flatten()
+            let (hands, folder, intent) = (Arc::clone(hands), folder.clone(), intent.clone());
+            blocking(move || ready(&hands, task, &launch, &folder, &intent)).await.flatten()
         };
-        let Ready { mut stdin, pump, orders } = match ready {
-            Ok(ready) => ready,
+        let orders = match ready {
+            Ok(orders) => orders,
             Err(why) => {
                 self.leave().await;
                 return Err(why);
             }
         };
         let begun = async {
-            // If the launcher has gone, its report says why.
+            // If the supervisor has gone, its report says why.
             let _ = stdin.write_all(&orders).await;
-            self.report.wait(&mut self.child).await
+            self.report.wait(&mut self.child).await?;
+            // It may have ended already, and its supervisor with it.
+            supervisor::find(&folder, proc::boot()).await
         };
         let begun = tokio::select! {
             biased;
@@ -119,69 +115,43 @@ impl Seat {
             () = cancel.set() => Err(CANCELLED.to_owned()),
             begun = begun => begun,
         };
-        if let Err(why) = begun {
-            self.leave().await;
-            // It may have had its orders already, and have begun.
-            let _ = blocking(move || tree.end()).await;
-            pump.finish();
-            pump.log.closed().await;
-            return Err(why);
-        }
-        let (Self { child, identity, report, .. }, folder) = (self, Folder::of(&hands.home, task));
-        let noted = move || {
-            drop(report);
-            folder.runs(identity)
+        let held = blocking(move || folder.held()).await?.ok().flatten();
+        let tree = Tree::of(&intent, held.as_ref());
+        let found = match begun {
+            Ok(begun) => begun,
+            Err(why) => {
+                // It may have had its orders already, and have begun. Its agent first, so that it can say how.
+                let _ = blocking(move || tree.end()).await;
+                self.leave().await;
+                return Err(why);
+            }
         };
-        if let Err(failure) = blocking(noted).await.map_err(std::io::Error::other).flatten() {
-            // Only the next life of the daemon would use it, and it has other marks.
-            tracing::warn!("an agent's process cannot be written down: {failure}");
-        }
-        Ok(Started { pid: identity.pid.unsigned_abs(), child, stdin, pump, tree })
+        let Self { child, report, .. } = self;
+        blocking(move || drop(report)).await?;
+        Ok(Started { child, found, tree })
     }
 }
 
 impl Started {
     /// Ends it, with all that it has started.
     pub(super) async fn end(mut self) {
-        let _ = self.child.kill().await;
         let tree = self.tree;
         let _ = blocking(move || tree.end()).await;
-        self.pump.finish();
-        // What it wrote last is in the log before that is measured.
-        self.pump.log.closed().await;
+        let _ = self.child.wait().await;
     }
 }
 
-/// Everything there for a process to become the agent, and on disk that it is about to.
-struct Ready {
-    stdin: ChildStdin,
-    pump: Pump,
-    orders: Vec<u8>,
-}
-
-impl Ready {
-    /// Blocks.
-    fn make(hands: &Hands, task: TaskId, launch: &Launch, intent: &Intent, pipes: Pipes) -> Result<Self, String> {
-        let folder = Folder::of(&hands.home, task);
-        let orders = orders(hands, task, launch, &folder, intent)?.bytes()?;
+/// Everything there for an agent to be started, and on disk that it is about to. Blocks.
+fn ready(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Vec<u8>, String> {
+    // Nothing is started twice.
+    if folder.held().is_ok_and(|held| held.is_none()) {
+        let orders = orders(hands, task, launch, folder, intent)?.bytes()?;
         log::settle(&folder.log()).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
         let wrote = folder.start(intent);
         wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
-        let (stdin, pump) =
-            attach(pipes, &folder).map_err(|failure| format!("its output cannot be read: {failure}"))?;
-        Ok(Self { stdin, pump, orders })
+        return Ok(orders);
     }
-}
-
-type Pipes = (ChildStdin, ChildStdout, ChildStderr);
-
-fn attach((stdin, out, err): Pipes, folder: &Folder) -> std::io::Result<(ChildStdin, Pump)> {
-    let (out, err) = (out.into_owned_fd()?, err.into_owned_fd()?);
-    // They were made for waiting on a runtime; the pump waits by itself.
-    for pipe in [&out, &err] {
-        rustix::io::ioctl_fionbio(pipe, false)?;
-    }
-    Ok((stdin, Pump::begin(&folder.log(), out.into(), err.into())?))
+    Err("an agent was started for it before".to_owned())
 }
 
 fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Orders, String> {
@@ -205,7 +175,7 @@ fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent:
     env.extend(texts.map(|(name, value)| (name.into(), value.into())));
     env.push(("MAKIMA_TASK_ID".into(), task.to_string().into()));
     env.push((MARK.into(), intent.nonce.clone().into()));
-    Ok(Orders { folder: worktree, argv: argv.collect(), env })
+    Ok(Orders { nonce: intent.nonce.clone(), folder: worktree, argv: argv.collect(), env })
 }
 
 /// A name that no other tree has.
@@ -213,29 +183,4 @@ fn nonce() -> Result<String, String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|failure| format!("the machine gives no random bytes: {failure}"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// How a process ended, as the core knows it.
-pub(super) fn exit_status(status: std::io::Result<std::process::ExitStatus>) -> ExitStatus {
-    use std::os::unix::process::ExitStatusExt as _;
-    match status {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => ExitStatus::Code(code),
-            (None, Some(signal)) => ExitStatus::Signal(signal),
-            (None, None) => ExitStatus::Unknown,
-        },
-        Err(_) => ExitStatus::Unknown,
-    }
-}
-
-/// Writes to an agent's standard input.
-pub(super) async fn write(stdin: &mut ChildStdin, text: &str) -> Result<(), String> {
-    let written = stdin.write_all(text.as_bytes()).await;
-    written.map_err(|failure| {
-        if failure.kind() == std::io::ErrorKind::BrokenPipe {
-            "its standard input is closed".to_owned()
-        } else {
-            format!("its standard input cannot be written to: {failure}")
-        }
-    })
 }

@@ -66,8 +66,8 @@ fn below(group: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-/// The folder of the daemon's own group.
-fn own() -> Option<PathBuf> {
+/// The folder of this process's own group.
+pub(crate) fn own() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (root, point) = mounts.lines().find_map(mount)?;
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;

@@ -28,14 +28,14 @@ use tokio::sync::Notify;
 use super::mask::{Ending, Masker, Secrets, cut_character};
 
 /// The length of a record's head.
-pub(super) const HEAD: usize = 9;
+pub(crate) const HEAD: usize = 9;
 /// The most that a record holds, and about the most that a chunk does.
-pub(super) const RECORD_MAX: usize = 64 * 1024;
+pub(crate) const RECORD_MAX: usize = 64 * 1024;
 /// How much of what was written last is sure to be in memory.
 const AT_HAND: u64 = 1024 * 1024;
 
 /// The head of a record.
-pub(super) fn head(stream: Stream, time: u32, length: u32) -> [u8; HEAD] {
+pub(crate) fn head(stream: Stream, time: u32, length: u32) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     let (kind, rest) = head.split_at_mut(1);
     kind.fill(match stream {

@@ -21,7 +21,6 @@ mod mask;
 mod pipes;
 mod prepare;
 mod proc;
-mod pump;
 mod record;
 mod refs;
 mod report;
@@ -30,6 +29,7 @@ mod settings;
 mod shut;
 mod source;
 mod stage;
+mod supervisor;
 mod task;
 mod tree;
 mod trouble;
@@ -40,20 +40,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use makima_core::effect::{Signal, Work};
+use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
 use makima_core::input::{Input, Outcome};
 use tokio::sync::mpsc;
 
 pub use again::Again;
+pub(crate) use group::own as own_group;
+pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use mask::Secrets;
+pub(crate) use proc::identity;
+pub(crate) use record::{Ending, Folder, Held};
 pub use record::{Leftovers, RecordError, leftovers};
 pub use settings::Settings;
 
 use answer::{Answer, CANCELLED, Desk};
 use bare::Bare;
 use git::Git;
-use record::Folder;
 use task::Task;
 use user::User;
 
@@ -148,10 +151,9 @@ impl Executor {
         let hands = Arc::clone(&self.hands);
         match work {
             Work::Read { from } => entry.read(&hands, answer, from),
-            Work::Stdin { text, .. } => entry.write(answer, text),
-            // Until agents have supervisors, none outlives the daemon.
-            Work::Attach => answer.give(Outcome::Failed("daemon was killed".to_owned())),
-            Work::Signal { signal } => entry.signal(&hands, answer, number(signal)),
+            Work::Stdin { n, text } => entry.write(answer, n, text),
+            Work::Attach => drop(tokio::spawn(async move { entry.attach(&hands, answer).await })),
+            Work::Signal { signal } => entry.signal(&hands, answer, signal),
             // Neither waits for what was asked before.
             Work::Delivered { .. } => drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await })),
             Work::Empty => {
@@ -192,13 +194,6 @@ fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work) {
         task.perform(&hands, answer, work).await;
         drop(turn);
     });
-}
-
-fn number(signal: Signal) -> rustix::process::Signal {
-    match signal {
-        Signal::Interrupt => rustix::process::Signal::INT,
-        Signal::Terminate => rustix::process::Signal::TERM,
-    }
 }
 
 /// Runs what blocks where it may.

@@ -33,7 +33,7 @@ pub(super) fn look(pid: i32) -> Option<Process> {
 }
 
 /// The identity of a process that is there now.
-pub(super) fn identity(pid: i32) -> Option<Identity> {
+pub(crate) fn identity(pid: i32) -> Option<Identity> {
     look(pid).map(|process| process.id)
 }
 

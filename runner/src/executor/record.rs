@@ -3,10 +3,13 @@
 //! ```text
 //! spec.json      taken on: what was asked for
 //! plan           what the agent is to do
-//! credentials    what stood in its URL; gone at the end
+//! credentials    what stood in its URL; gone once the server knows the end
 //! prepared.json  its worktree stands
 //! started.json   its agent was started, or was about to be
-//! agent          which process that became
+//! agent          which processes that became: its supervisor writes this
+//! exit           how the agent ended: its supervisor writes this
+//! socket         where the supervisor is spoken to, while it lives
+//! supervisor.lock  held by it
 //! output.log     what it wrote: see `log`
 //! delivered      how far that was handed over: eight bytes, little-endian
 //! end.json       how it ended
@@ -22,12 +25,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
 use makima_core::id::TaskId;
-use makima_core::input::{Leftover, Prepared, Stage};
+use makima_core::input::{ExitStatus, Leftover, Prepared, Stage};
 use makima_core::task::{End, Spec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::mask::Secrets;
 use crate::home::{Home, make_private, write_atomic, write_whole};
 
 const VERSION: u32 = 1;
@@ -72,10 +76,30 @@ pub(super) struct Intent {
 
 /// A process that cannot be taken for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Identity {
-    pub(super) pid: i32,
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
     /// When it began, in the kernel's ticks since the machine started.
-    pub(super) start: u64,
+    pub(crate) start: u64,
+}
+
+/// What a supervisor has in hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// The start that it belongs to.
+    pub(crate) nonce: String,
+    /// The supervisor itself.
+    pub(crate) supervisor: Identity,
+    /// Its agent; none while it is about to start that.
+    pub(crate) agent: Option<Identity>,
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    /// The start that it belongs to.
+    pub(crate) nonce: String,
+    /// How.
+    pub(crate) status: ExitStatus,
 }
 
 /// Why a record is no use.
@@ -99,11 +123,20 @@ pub(super) const LOG: &str = "output.log";
 
 /// The records of one task.
 #[derive(Clone, Debug)]
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(super) fn of(home: &Home, task: TaskId) -> Self {
         Self(home.task(task))
+    }
+
+    /// The records in this folder.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_path_buf())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
@@ -114,7 +147,7 @@ impl Folder {
         self.file("plan")
     }
 
-    pub(super) fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.file(LOG)
     }
 
@@ -160,7 +193,6 @@ impl Folder {
     }
 
     pub(super) fn start(&self, intent: &Intent) -> io::Result<()> {
-        let _ = fs::remove_file(self.file("agent"));
         self.keep("started.json", intent)
     }
 
@@ -168,13 +200,27 @@ impl Folder {
         read(&self.file("started.json"))
     }
 
-    /// Not flushed: it means nothing after the machine went down.
-    pub(super) fn runs(&self, agent: Identity) -> io::Result<()> {
-        write_whole(&self.file("agent"), &bytes(&agent)?, 0o600)
+    /// By the supervisor: it is about to start the agent, or has.
+    pub(crate) fn holds(&self, held: &Held) -> io::Result<()> {
+        self.keep("agent", held)
     }
 
-    pub(super) fn agent(&self) -> Result<Option<Identity>, RecordError> {
+    /// By the supervisor: it could not start it.
+    pub(crate) fn holds_nothing(&self) {
+        let _ = fs::remove_file(self.file("agent"));
+    }
+
+    pub(super) fn held(&self) -> Result<Option<Held>, RecordError> {
         read(&self.file("agent"))
+    }
+
+    /// By the supervisor: the agent has ended.
+    pub(crate) fn ends(&self, ending: &Ending) -> io::Result<()> {
+        self.keep("exit", ending)
+    }
+
+    pub(super) fn ending(&self) -> Result<Option<Ending>, RecordError> {
+        read(&self.file("exit"))
     }
 
     pub(super) fn conclude(&self, end: End) -> io::Result<()> {
@@ -185,8 +231,7 @@ impl Folder {
             Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
             Err(failure) => return Err(failure),
         }
-        self.keep("end.json", &Ended { end })?;
-        forgiving(fs::remove_file(self.file("credentials")))
+        self.keep("end.json", &Ended { end })
     }
 
     /// A plain overwrite: what is torn or lost of it is only sent once more.
@@ -198,7 +243,9 @@ impl Folder {
 
     pub(super) fn close(&self) -> io::Result<()> {
         make_private(&self.0)?;
-        write_atomic(&self.file("closed"), b"", 0o600)
+        write_atomic(&self.file("closed"), b"", 0o600)?;
+        // Until here its output was still read now and then, and they had to be known to be masked.
+        forgiving(fs::remove_file(self.file("credentials")))
     }
 
     fn keep(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
@@ -283,6 +330,17 @@ pub fn leftovers(home: &Home) -> io::Result<Leftovers> {
     }
     found.tasks.sort_by_key(|leftover| leftover.spec.id);
     Ok(found)
+}
+
+impl Leftovers {
+    /// Has everything masked from now on that stood in the URLs of tasks whose output may still be read.
+    pub fn know_credentials(&self, home: &Home, secrets: &Secrets) {
+        for left in self.tasks.iter().filter(|left| !left.closed) {
+            if let (Some(id), Some(value)) = (left.spec.credentials, Folder::of(home, left.spec.id).credentials()) {
+                secrets.set(id, value);
+            }
+        }
+    }
 }
 
 /// Milliseconds since 1970, for people.

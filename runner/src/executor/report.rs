@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use tokio::net::unix::pipe;
 use tokio::process::Child;
 
-use crate::launcher::MISUSED;
+use crate::supervise::MISUSED;
 
 /// The longest that an agent's program may take to be found and begun.
 const BEGIN: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ impl Report {
                 said.extend(buffer.iter().take(count));
             }
             if said.is_empty() && status.is_ok_and(|status| status.code() == Some(MISUSED)) && !self.was_opened() {
-                return Err("the launcher could not do its work".to_owned());
+                return Err("the supervisor could not do its work".to_owned());
             }
         }
         if said.is_empty() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }

@@ -5,22 +5,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use makima_core::effect::{Launch, Prepare, Work};
+use makima_core::effect::{Launch, Prepare, Signal, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{Chunk, ExitStatus, Outcome, Prepared};
 use makima_core::task::End;
-use tokio::process::{Child, ChildStdin};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::agent::{Seat, Started};
 use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
 use super::log::{Reader, Shared};
 use super::mask::Secrets;
-use super::pump::Pump;
 use super::record::Folder;
+use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree};
-use super::{Hands, agent, blocking, branch, commit, group, log, outcome, prepare};
+use super::{Hands, blocking, branch, commit, group, log, outcome, prepare, proc, supervisor};
+use crate::supervise::protocol::Sign;
 
 /// One task.
 pub(super) struct Task {
@@ -47,11 +47,10 @@ struct Log {
     reader: Mutex<Reader>,
 }
 
-/// An agent that was started in this life of the daemon.
+/// An agent that is in hand.
 struct Running {
     tree: Tree,
-    pump: Arc<Pump>,
-    stdin: mpsc::UnboundedSender<(Answer, String)>,
+    link: Arc<Link>,
 }
 
 impl Log {
@@ -185,15 +184,47 @@ impl Task {
     }
 
     fn started(&self, hands: &Hands, answer: Answer, started: Started) {
+        let Started { mut child, found, tree } = started;
+        // So that it leaves no entry behind in the table of processes.
+        tokio::spawn(async move { child.wait().await });
+        self.found(hands, answer, found, Ok(Some(tree)));
+    }
+
+    /// What became of an agent is known.
+    fn found(&self, hands: &Hands, answer: Answer, found: Found, tree: Result<Option<Tree>, String>) {
+        match (found, tree) {
+            (Found::Runs(link, ended), Ok(Some(tree))) => self.in_hand(hands, answer, (link, ended), tree),
+            (Found::Runs(..), Ok(None)) | (Found::Nothing, _) => answer.give(Outcome::NotStarted),
+            (Found::Runs(..), Err(why)) => answer.give(Outcome::Failed(why)),
+            (Found::Ended(pid, status), _) => answer.started(pid)(status),
+            (Found::Lost(why), _) => answer.give(Outcome::Failed(why.to_owned())),
+        }
+    }
+
+    /// An agent runs, and its supervisor is spoken to.
+    fn in_hand(&self, hands: &Hands, answer: Answer, (link, ended): (Link, oneshot::Receiver<ExitStatus>), tree: Tree) {
         let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let log = Log::new(path, secrets, Arc::clone(&started.pump.log));
+        let log = Log::new(path, secrets, Arc::clone(&link.log));
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(log));
-        let (stdin, texts) = mpsc::unbounded_channel();
-        let running = Running { tree: started.tree, pump: Arc::new(started.pump), stdin };
+        let pid = link.pid.unsigned_abs();
+        let running = Running { tree, link: Arc::new(link) };
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
-        tokio::spawn(feed(started.stdin, texts));
-        let tell = answer.started(started.pid);
-        tokio::spawn(watch(started.child, tell));
+        let tell = answer.started(pid);
+        // Its sender tells before it goes.
+        tokio::spawn(async move { tell(ended.await.unwrap_or(ExitStatus::Unknown)) });
+    }
+
+    /// Finds the agent that an earlier life of the daemon started.
+    pub(super) async fn attach(&self, hands: &Arc<Hands>, answer: Answer) {
+        let folder = Folder::of(&hands.home, self.id);
+        let found = tokio::select! {
+            found = supervisor::find(&folder, proc::boot()) => found,
+            () = answer.cancel.set() => Err(CANCELLED.to_owned()),
+        };
+        match found {
+            Ok(found) => self.found(hands, answer, found, left(&folder)),
+            Err(why) => answer.give(Outcome::Failed(why)),
+        }
     }
 
     /// Makes the worktree, and lets a process take its seat meanwhile.
@@ -226,33 +257,43 @@ impl Task {
         }
     }
 
-    /// Hands a text to the agent, behind those before it.
-    pub(super) fn write(&self, answer: Answer, text: String) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = match running.as_ref() {
-            Some(running) => running.stdin.send((answer, text)).err().map(|refused| refused.0.0),
-            None => Some(answer),
+    /// Hands a message to the agent, behind those before it.
+    pub(super) fn write(&self, answer: Answer, n: u64, text: String) {
+        let Some(link) = self.link() else {
+            return answer.give(Outcome::Failed("no agent of this task is there to be written to".to_owned()));
         };
-        if let Some(answer) = refused {
-            answer.give(Outcome::Failed("no agent of this task is there to be written to".to_owned()));
-        }
+        let taken = link.write(n, text);
+        tokio::spawn(async move {
+            let taken = tokio::select! {
+                taken = taken => taken.unwrap_or_else(|_| Err("the agent has ended".to_owned())),
+                () = answer.cancel.set() => Err("it was cancelled; a part of it may have been written".to_owned()),
+            };
+            answer.give(outcome(taken, |()| Outcome::Done));
+        });
     }
 
     /// Signals the agent's process group.
-    pub(super) fn signal(&self, hands: &Hands, answer: Answer, signal: rustix::process::Signal) {
-        let running = self.running_tree();
-        if running.as_ref().is_some_and(|tree| tree.signal_group(signal)) {
+    pub(super) fn signal(&self, hands: &Hands, answer: Answer, signal: Signal) {
+        let (sign, number) = match signal {
+            Signal::Interrupt => (Sign::Interrupt, rustix::process::Signal::INT),
+            Signal::Terminate => (Sign::Terminate, rustix::process::Signal::TERM),
+        };
+        if self.link().is_some_and(|link| link.signal(sign)) {
             return answer.give(Outcome::Done);
         }
         let folder = Folder::of(&hands.home, self.id);
         tokio::task::spawn_blocking(move || {
-            let signalled = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree))).map(|tree| {
-                if let Some(tree) = tree.filter(|tree| !tree.signal_group(signal)) {
-                    tree.signal_members(signal);
+            let signalled = left(&folder).map(|tree| {
+                if let Some(tree) = tree {
+                    tree.signal_members(number);
                 }
             });
             answer.give(outcome(signalled, |()| Outcome::Done));
         });
+    }
+
+    fn link(&self) -> Option<Arc<Link>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|running| Arc::clone(&running.link))
     }
 
     fn running_tree(&self) -> Option<Tree> {
@@ -274,20 +315,16 @@ impl Task {
             Ended::Empty(killed) => killed,
             Ended::Left(pids) => return Err(survivors(&pids)),
         };
-        let pump = {
-            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.as_ref().map(|running| Arc::clone(&running.pump))
-        };
-        let Some(pump) = pump else {
-            return Ok((killed, self.log(hands).await?.shared.length()));
-        };
-        pump.finish();
-        pump.log.closed().await;
         // Nothing of it is needed any more, and what it holds open might be needed for others.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            // Its supervisor has left: where its log ends is about to be known.
+            running.link.log.closed().await;
+        }
         let log = self.log(hands).await?;
+        let length = log.shared.length();
         blocking(move || log.rest()).await?;
-        Ok((killed, pump.log.length()))
+        Ok((killed, length))
     }
 
     /// Answers with the next chunk: at once if it is there, else as soon as it is.
@@ -352,24 +389,8 @@ impl Log {
 fn left(folder: &Folder) -> Result<Option<Tree>, String> {
     let intent = folder.intent().map_err(|why| format!("its processes cannot be known: {why}"))?;
     // Without it they are found by their other marks.
-    let agent = folder.agent().ok().flatten();
-    Ok(intent.and_then(|intent| Tree::left(&intent, agent)))
-}
-
-/// Writes texts to an agent, in order.
-async fn feed(mut stdin: ChildStdin, mut texts: mpsc::UnboundedReceiver<(Answer, String)>) {
-    while let Some((answer, text)) = texts.recv().await {
-        let cancel = Arc::clone(&answer.cancel);
-        let written = tokio::select! {
-            written = agent::write(&mut stdin, &text) => written,
-            () = cancel.set() => Err("it was cancelled; a part of it may have been written".to_owned()),
-        };
-        answer.give(outcome(written, |()| Outcome::Done));
-    }
-}
-
-async fn watch(mut child: Child, tell: impl FnOnce(ExitStatus)) {
-    tell(agent::exit_status(child.wait().await));
+    let held = folder.held().ok().flatten();
+    Ok(intent.and_then(|intent| Tree::left(&intent, held.as_ref())))
 }
 
 async fn write_down(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

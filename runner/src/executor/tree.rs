@@ -1,22 +1,25 @@
 //! Which processes belong to a task, and how they are ended.
 //!
 //! A process belongs to a task if it is in the task's control group; or was started with the task's nonce in
-//! its environment; or is in the session or the process group that the agent leads; or descends from one
-//! that does. Each mark alone can be shaken off (a cleared environment, a session of its own, a parent that
+//! its environment; or is in the session that its supervisor leads, or the process group that the agent leads; or
+//! descends from one that does, or from the supervisor. Each mark alone can be shaken off (a cleared environment, a session of its own, a parent that
 //! ends), all of them only where there are no control groups.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 
 use super::group;
 use super::proc::{self, Process};
-use super::record::{Identity, Intent};
+use super::record::{Held, Identity, Intent};
 
 /// The environment variable that bears a task's nonce.
 pub(super) const MARK: &str = "MAKIMA_TREE";
+
+/// The longest that a supervisor may take to leave.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// The longest that a tree may take to die.
 const BOUND: Duration = Duration::from_secs(10);
@@ -26,10 +29,8 @@ const BOUND: Duration = Duration::from_secs(10);
 pub(super) struct Tree {
     nonce: String,
     group: Option<PathBuf>,
+    supervisor: Option<Identity>,
     agent: Option<Identity>,
-    /// Whether the agent's number cannot have been given to another process while its session had members:
-    /// true in the life of the daemon that started it.
-    ours: bool,
 }
 
 /// How the end of a tree went.
@@ -42,22 +43,21 @@ pub(super) enum Ended {
 }
 
 impl Tree {
-    /// The tree of an agent that this life of the daemon started.
-    pub(super) fn started(intent: &Intent, agent: Identity) -> Self {
-        Self { nonce: intent.nonce.clone(), group: intent.group.clone(), agent: Some(agent), ours: true }
+    /// The tree of a start: what is known of it is what the supervisor wrote down.
+    pub(super) fn of(intent: &Intent, held: Option<&Held>) -> Self {
+        let held = held.filter(|held| held.nonce == intent.nonce);
+        Self {
+            nonce: intent.nonce.clone(),
+            group: intent.group.clone(),
+            supervisor: held.map(|held| held.supervisor),
+            agent: held.and_then(|held| held.agent),
+        }
     }
 
-    /// The tree that an earlier life of the daemon left. None if the machine was started since.
-    pub(super) fn left(intent: &Intent, agent: Option<Identity>) -> Option<Self> {
+    /// The same; none if the machine was started since.
+    pub(super) fn left(intent: &Intent, held: Option<&Held>) -> Option<Self> {
         let same = !intent.boot.is_empty() && intent.boot == proc::boot();
-        same.then(|| Self { nonce: intent.nonce.clone(), group: intent.group.clone(), agent, ours: false })
-    }
-
-    /// Signals the agent's process group, if the agent is there. To be called where the agent is waited for,
-    /// so that its number stays its own in between.
-    pub(super) fn signal_group(&self, signal: Signal) -> bool {
-        let leader = self.agent.filter(|agent| proc::is_alive(*agent));
-        leader.and_then(|agent| Pid::from_raw(agent.pid)).is_some_and(|pid| kill_process_group(pid, signal).is_ok())
+        same.then(|| Self::of(intent, held))
     }
 
     /// Signals whoever is left of the tree. Blocks.
@@ -67,7 +67,8 @@ impl Tree {
         }
     }
 
-    /// Kills all of it and looks until two looks in a row find nobody. Blocks.
+    /// Kills all of it but the supervisor, and looks until two looks in a row find nobody; then sees the supervisor
+    /// off, which has the end to write down. Blocks.
     pub(super) fn end(&self) -> Ended {
         let until = Instant::now() + BOUND;
         let mut met: BTreeSet<Identity> = BTreeSet::new();
@@ -90,14 +91,35 @@ impl Tree {
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
         }
+        self.see_off();
         self.remove_group(until);
         let others = met.into_iter().filter(|id| Some(*id) != self.agent).count();
         Ended::Empty(u32::try_from(others).unwrap_or(u32::MAX))
     }
 
+    /// A supervisor whose agent has ended, and with it all who could write to its pipes, leaves by itself.
+    fn see_off(&self) {
+        let Some(supervisor) = self.supervisor else { return };
+        let until = Instant::now() + LEAVE;
+        let mut pause = Duration::from_micros(200);
+        while proc::is_alive(supervisor) {
+            if Instant::now() > until {
+                tracing::warn!("a supervisor does not leave: it is killed");
+                proc::signal(supervisor, Signal::KILL);
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
     fn kill(&self, members: &[Process]) {
         if let Some(group) = &self.group {
-            group::kill(group);
+            // It is in there for a moment only, unless it may not leave.
+            let spared = self.supervisor.is_some_and(|supervisor| group::members(group).contains(&supervisor.pid));
+            if !spared {
+                group::kill(group);
+            }
         }
         for process in members {
             proc::signal(process.id, Signal::KILL);
@@ -116,24 +138,27 @@ impl Tree {
         }
     }
 
-    /// Everybody alive who belongs to it.
+    /// Everybody alive who belongs to it, but the supervisor.
     fn members(&self) -> Vec<Process> {
         let all = proc::all();
         let grouped: BTreeSet<i32> =
             self.group.as_deref().map(group::members).unwrap_or_default().into_iter().collect();
-        let session = self.session(&all);
+        let session = leads(self.supervisor, &all);
+        let group = leads(self.agent, &all);
         let mark = format!("{MARK}={}", self.nonce);
-        let born = self.agent.map_or(0, |agent| agent.start);
+        let born = self.supervisor.map_or(0, |supervisor| supervisor.start);
         let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let other = |process: &Process| process.id.pid != own && Some(process.id) != self.supervisor;
         let belongs = |process: &Process| {
-            let by_agent = session.is_some_and(|agent| process.session == agent || process.group == agent);
-            grouped.contains(&process.id.pid) || by_agent || proc::bears(process.id.pid, mark.as_bytes())
+            let by_number = session.is_some_and(|leader| process.session == leader) || group == Some(process.group);
+            grouped.contains(&process.id.pid) || by_number || proc::bears(process.id.pid, mark.as_bytes())
         };
-        // Nobody older than the agent can belong to it; that spares looking into most processes.
-        let (mut members, mut rest): (Vec<_>, Vec<_>) =
-            all.into_iter().filter(|process| process.id.start >= born && process.id.pid != own).partition(belongs);
-        // Descendants that have shaken off every mark.
+        // Nobody older than the supervisor can belong to it; that spares looking into most processes.
+        let young = all.into_iter().filter(|process| process.id.start >= born && other(process));
+        let (mut members, mut rest): (Vec<_>, Vec<_>) = young.partition(belongs);
+        // Descendants that have shaken off every mark; what has lost its parent is the supervisor's child.
         let mut pids: BTreeSet<i32> = members.iter().map(|process| process.id.pid).collect();
+        pids.extend(session);
         loop {
             let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|process| pids.contains(&process.parent));
             rest = others;
@@ -146,14 +171,10 @@ impl Tree {
         members.retain(|process| process.alive);
         members
     }
+}
 
-    /// The number of the agent's session, if it is sure to be the agent's.
-    fn session(&self, all: &[Process]) -> Option<i32> {
-        let agent = self.agent?;
-        match all.iter().find(|process| process.id.pid == agent.pid) {
-            Some(process) => (process.id == agent).then_some(agent.pid),
-            // A number is not given away again while a session bears it.
-            None => self.ours.then_some(agent.pid),
-        }
-    }
+/// The number that a session or a group is known by, if it is sure to be this process's.
+fn leads(leader: Option<Identity>, all: &[Process]) -> Option<i32> {
+    let leader = leader?;
+    all.iter().any(|process| process.id == leader).then_some(leader.pid)
 }

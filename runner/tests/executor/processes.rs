@@ -58,7 +58,7 @@ async fn an_agent_runs_in_its_worktree_with_what_it_may_know() {
 }
 
 #[tokio::test]
-async fn an_agent_leads_a_session_of_its_own_and_has_no_descriptor_of_ours() {
+async fn an_agent_leads_a_group_in_a_session_of_its_own_and_has_no_descriptor_of_ours() {
     let (mut world, id) = ready(Options::default()).await;
     let (effect, pid) = world.start(id, "ps -o pid=,sid=,pgid= -p $$; ls /proc/$$/fd | tr '\\n' ' '; exit 7").await;
     assert_eq!(world.exit(effect).await, ExitStatus::Code(7));
@@ -67,7 +67,10 @@ async fn an_agent_leads_a_session_of_its_own_and_has_no_descriptor_of_ours() {
     let text = text_of(&parts, Stream::Stdout);
     let words: Vec<&str> = text.split_whitespace().collect();
     let pid = pid.to_string();
-    assert_eq!(words.get(..3), Some([pid.as_str(); 3].as_slice()), "{text}");
+    let (session, group) = (words[1], words[2]);
+    let own = rustix::process::getsid(None).unwrap().as_raw_nonzero().to_string();
+    assert_eq!((words[0], group), (pid.as_str(), pid.as_str()), "{text}");
+    assert!(session != pid && session != own, "its supervisor's: {text}");
     // What whoever runs these tests left open is open in any child.
     let mut plain = std::process::Command::new("sh");
     let plain = plain.args(["-c", "ls /proc/$$/fd; exit"]).output().unwrap();
@@ -88,6 +91,8 @@ async fn what_cannot_be_run_is_told_and_is_no_exit() {
     assert!(why.contains("is not a program"), "{why}");
     // An exit with the launcher's own status is an exit.
     for code in [127, 2, 0] {
+        let id = task();
+        world.prepare(id, None).await;
         let (effect, _) = world.start(id, &format!("exit {code}")).await;
         assert_eq!(world.exit(effect).await, ExitStatus::Code(code));
         world.empty(id).await;
@@ -234,5 +239,5 @@ async fn what_an_agent_does_not_read_can_be_given_up() {
     world.executor.cancel(effect);
     assert!(matches!(world.answer(effect).await, Outcome::Failed(why) if why.contains("cancelled")));
     world.empty(id).await;
-    assert!(matches!(world.answer(next).await, Outcome::Failed(why) if why.contains("closed")));
+    assert!(matches!(world.answer(next).await, Outcome::Failed(why) if why.contains("has ended")));
 }

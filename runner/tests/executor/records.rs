@@ -21,11 +21,11 @@ async fn a_task_is_remembered_as_far_as_it_came() {
     let (accepted, prepared, started, ended, closed) = (task(), task(), task(), task(), task());
     for id in [accepted, prepared, started, ended, closed] {
         let mut spec = spec(id);
-        spec.credentials = (id == ended).then_some(SecretId::Credentials(id));
-        world.secrets.set(SecretId::Credentials(ended), "ada:password");
+        spec.credentials = (id == closed).then_some(SecretId::Credentials(id));
+        world.secrets.set(SecretId::Credentials(closed), "ada:password");
         assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec) }).await, Outcome::Done);
     }
-    let credentials = world.home.task(ended).join("credentials");
+    let credentials = world.home.task(closed).join("credentials");
     assert_eq!(std::fs::metadata(&credentials).unwrap().permissions().mode() & 0o777, 0o600);
     let repository = world.repository("upstream");
     world.prepare(prepared, Some(&repository)).await;
@@ -36,8 +36,10 @@ async fn a_task_is_remembered_as_far_as_it_came() {
         assert_eq!(world.run(id, Work::Delivered { to: 1 << 40 }).await, Outcome::Done);
         assert_eq!(world.run(id, Work::Delivered { to: 5 }).await, Outcome::Done);
     }
-    assert!(!credentials.exists());
+    // Its output may still be read, and masked.
+    assert!(credentials.exists());
     assert_eq!(world.run(closed, Work::Close).await, Outcome::Done);
+    assert!(!credentials.exists());
     // Others' folders are none of ours, and what cannot be read stays.
     let broken = world.home.task(task());
     std::fs::create_dir(&broken).unwrap();

@@ -1,0 +1,85 @@
+//! What a supervisor is to run: told on its standard input, as secrets may be in it.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+/// More than any system takes as arguments and environment.
+const ORDERS_MAX: u32 = 16 << 20;
+
+/// What is to be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// The name of this start of the task, which every process of its tree bears.
+    pub(crate) nonce: String,
+    pub(crate) folder: PathBuf,
+    /// Never empty.
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+impl Orders {
+    /// As bytes: their length, then fields that end with a zero byte, as none can hold one.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>, String> {
+        let count = self.argv.len().to_string();
+        let mut fields = vec![OsStr::new(&self.nonce), self.folder.as_os_str(), OsStr::new(&count)];
+        fields.extend(self.argv.iter().map(OsString::as_os_str));
+        fields.extend(self.env.iter().flat_map(|(name, value)| [name.as_os_str(), value.as_os_str()]));
+        if fields.iter().any(|field| field.as_bytes().contains(&0)) {
+            return Err("a zero byte stands in its command line or its environment".to_owned());
+        }
+        let text: Vec<u8> = fields.iter().flat_map(|field| [field.as_bytes(), b"\0"]).flatten().copied().collect();
+        let length = u32::try_from(text.len()).ok().filter(|length| *length <= ORDERS_MAX);
+        let length = length.ok_or("its command line and its environment are too long")?;
+        Ok([&length.to_le_bytes()[..], &text].concat())
+    }
+
+    pub(super) fn read(from: &mut impl io::Read) -> io::Result<Option<Self>> {
+        let mut length = [0; 4];
+        match from.read_exact(&mut length) {
+            Err(failure) if failure.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        let length = u32::from_le_bytes(length);
+        if length > ORDERS_MAX {
+            return Err(io::Error::other("it is too long"));
+        }
+        let mut text = vec![0; usize::try_from(length).unwrap_or_default()];
+        from.by_ref().read_exact(&mut text)?;
+        Self::parse(&text).map(Some).ok_or_else(|| io::Error::other("a part is missing"))
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = text.strip_suffix(b"\0")?;
+        let mut fields = text.split(|byte| *byte == 0).map(|field| OsStr::from_bytes(field).to_owned());
+        let nonce = fields.next()?.into_string().ok()?;
+        let folder = PathBuf::from(fields.next()?);
+        let count = fields.next()?.to_str()?.parse().ok()?;
+        let argv: Vec<OsString> = fields.by_ref().take(count).collect();
+        let mut env = Vec::new();
+        while let Some(name) = fields.next() {
+            env.push((name, fields.next()?));
+        }
+        (argv.len() == count && count > 0).then_some(Self { nonce, folder, argv, env })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_as_they_were_written() {
+        let env = vec![("A".into(), String::new().into()), ("B".into(), "x=y".into())];
+        let orders = Orders { nonce: "n".to_owned(), folder: "/tmp".into(), argv: vec!["sh".into(), "".into()], env };
+        let mut bytes = orders.bytes().expect("bytes");
+        bytes.extend_from_slice(b"for the agent");
+        let mut from = bytes.as_slice();
+        assert_eq!(Orders::read(&mut from).expect("orders"), Some(orders));
+        assert_eq!(from, b"for the agent");
+        assert_eq!(Orders::read(&mut &b""[..]).expect("an end"), None);
+        assert!(Orders::read(&mut &b"\x05\0\0\0abc"[..]).is_err());
+        assert!(Orders { argv: vec!["a\0b".into()], ..Orders::default() }.bytes().is_err());
+    }
+}

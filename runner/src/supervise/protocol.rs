@@ -1,0 +1,84 @@
+//! What a daemon and a supervisor say to each other: a line of JSON each.
+//!
+//! Both begin with `hello`, which bears the name of this start of the task: whoever cannot say it is no part of this.
+//! A line that is not understood is passed over, so that either side may be the older one; what stands here keeps its
+//! meaning for good, and a greater version may only add to it.
+
+use makima_core::input::ExitStatus;
+use serde::{Deserialize, Serialize};
+
+/// The version that is spoken here.
+pub(crate) const VERSION: u32 = 1;
+
+/// The longest line: a message to an agent, with everything in it escaped.
+pub(crate) const LINE: usize = 8 << 20;
+
+/// From the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Told {
+    /// Always first.
+    Hello {
+        /// What the daemon speaks.
+        version: u32,
+        /// The name of this start.
+        nonce: String,
+    },
+    /// Hand this to the agent, unless it was handed to it before.
+    Stdin {
+        /// The how manieth message it is.
+        n: u64,
+        /// The bytes, as text.
+        text: String,
+    },
+    /// Signal the agent's process group.
+    Signal(Sign),
+}
+
+/// A signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Sign {
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+/// From the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Said {
+    /// Always first.
+    Hello {
+        /// What the supervisor speaks.
+        version: u32,
+        /// The name of this start.
+        nonce: String,
+        /// The agent's process.
+        pid: i32,
+        /// How far the output log is written.
+        log: u64,
+    },
+    /// The log is written up to here.
+    Log(u64),
+    /// The agent has been handed the message of this number.
+    Took(u64),
+    /// It cannot be handed to it.
+    Refused {
+        /// The message.
+        n: u64,
+        /// Why.
+        why: String,
+    },
+    /// The agent has ended. Told last, but for what descendants of its may still write.
+    Exit(ExitStatus),
+}
+
+/// One line.
+pub(crate) fn line(message: &impl Serialize) -> Vec<u8> {
+    // Numbers and text: it can always be written.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
