@@ -158,8 +158,7 @@ impl Task {
     /// The phase may be another one: tells what there is to tell of that.
     fn changed(&mut self, old: Status, was_ended: bool, s: &mut Surroundings<'_>) {
         match &self.phase {
-            // It may have been at work all the time.
-            Phase::Running(_) | Phase::Attaching(_) => self.output.opened(),
+            Phase::Running(_) => self.output.opened(),
             Phase::Finishing(state) => {
                 self.output.opened();
                 if let Some(end) = state.log_end() {
@@ -167,7 +166,12 @@ impl Task {
                 }
             }
             Phase::Ended(_) => self.output.opened(),
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Concluding(_) => {}
+            // Whether somebody writes to the log is known once its agent is in hand.
+            Phase::Pending(_)
+            | Phase::Preparing(_)
+            | Phase::Starting(_)
+            | Phase::Attaching(_)
+            | Phase::Concluding(_) => {}
         }
         let new = self.phase.status();
         if let (Phase::Ended(end), false) = (&self.phase, was_ended) {

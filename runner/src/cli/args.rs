@@ -137,6 +137,8 @@ Examples:
   MAKIMA_API_KEY=secret makima daemon --server http://127.0.0.1:7600 --agent shell --once
 
 What is not given here is taken from the environment, then from config.toml in the home folder.
+SIGTERM ends the daemon at once: agents go on, and the next daemon finds them. The first Ctrl-C does the same after
+3 seconds; a second one interrupts the agents and commits their work, a third kills them.
 Exit codes with --once: 0 the server closed the session and no task is left, 3 the key was refused,
 4 the server was not reached.")]
 pub(super) struct DaemonArgs {
@@ -155,6 +157,9 @@ pub(super) struct DaemonArgs {
     /// End after one session
     #[arg(long)]
     pub(super) once: bool,
+    /// When asked to end, take on nothing more and wait until the agents have ended
+    #[arg(long)]
+    pub(super) drain: bool,
     /// Let the key go over the network unencrypted
     #[arg(long)]
     pub(super) insecure: bool,

@@ -1,13 +1,15 @@
 //! `makima daemon`: the tasks of a control server, run on this machine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use makima_core::effect::Exit;
 use makima_core::input::Stop;
+use tokio::time::Instant;
 
 use super::args::DaemonArgs;
 use super::host::running;
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use crate::config::{self, ConfigFile};
 use crate::home::{Home, is_held};
 use crate::report::{Failure, KEY_REFUSED, NOT_REACHED};
@@ -24,14 +26,24 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     tracing::info!("makima {} in {} for {server}", service::VERSION, home.root().display());
     let max_tasks = args.max_tasks.or(file.max_tasks).unwrap_or(MAX_TASKS);
     let mut service = service::start(Options { home, server, key: chosen.key, max_tasks, once: args.once, file })?;
-    let mut asked = 0_u32;
+    let mut end = End { drain: args.drain, asked: 0, detach_at: None };
     let exit = loop {
+        let detach_at = end.detach_at;
+        let patience = async {
+            tokio::time::sleep_until(detach_at?).await;
+            Some(())
+        };
         tokio::select! {
             exit = service.ended() => break exit,
-            _ = signals.next() => {
-                asked = asked.saturating_add(1);
-                tracing::info!("ending: running tasks are interrupted, their work is committed; once more kills them");
-                service.stop(if asked == 1 { Stop::Graceful } else { Stop::Forced });
+            asked = signals.next() => {
+                let agents = service.state.borrow().unended;
+                if let Some(how) = end.asked(asked, agents) {
+                    service.stop(how);
+                }
+            }
+            Some(()) = patience => {
+                end.detach_at = None;
+                service.stop(Stop::Detach);
             }
         }
     };
@@ -41,6 +53,51 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
             Err(Failure::failed("with --once a key that is refused is not shown again").with_code(KEY_REFUSED))
         }
         Exit::NotReached => Err(Failure::failed("with --once a server is tried once").with_code(NOT_REACHED)),
+    }
+}
+
+/// How long a person has to say that the agents are to end as well.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How this daemon is asked to end.
+struct End {
+    /// It is to wait for its agents.
+    drain: bool,
+    /// How often a person has asked.
+    asked: u32,
+    /// When it leaves its agents to themselves, if nobody asks once more.
+    detach_at: Option<Instant>,
+}
+
+impl End {
+    /// What is to be done about one more request, while there are so many tasks.
+    fn asked(&mut self, by: Asked, tasks: usize) -> Option<Stop> {
+        if self.drain {
+            self.drain = false;
+            tracing::info!("taking on nothing more, and waiting for the agents to end; once more leaves them running");
+            return Some(Stop::Drain);
+        }
+        if by == Asked::Terminate || tasks == 0 {
+            tracing::info!("leaving; agents go on, and the next daemon finds them");
+            return Some(Stop::Detach);
+        }
+        self.asked = self.asked.saturating_add(1);
+        match self.asked {
+            1 => {
+                let seconds = PATIENCE.as_secs();
+                tracing::info!(
+                    "leaving in {seconds} s; agents go on, and the next daemon finds them. Ctrl-C again ends them"
+                );
+                self.detach_at = Some(Instant::now() + PATIENCE);
+                None
+            }
+            2 => {
+                self.detach_at = None;
+                tracing::info!("ending: running tasks are interrupted, their work is committed; once more kills them");
+                Some(Stop::Graceful)
+            }
+            _ => Some(Stop::Forced),
+        }
     }
 }
 

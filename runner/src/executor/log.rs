@@ -106,6 +106,17 @@ impl Shared {
     }
 }
 
+/// A log that somebody may still write to, as far as it is written.
+pub(super) fn measure(path: &Path) -> io::Result<Shared> {
+    let shared = Shared::default();
+    match fs::metadata(path) {
+        Ok(data) => shared.grow(data.len()),
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
+        Err(failure) => return Err(failure),
+    }
+    Ok(shared)
+}
+
 /// A log that nobody writes to any more: what a crash has torn off its end is cut.
 pub(super) fn settle(path: &Path) -> io::Result<Shared> {
     let shared = Shared::default();
@@ -266,8 +277,13 @@ impl Reader {
     /// The text of a chunk that was read before, as it was read then; none where the log gives another one now.
     pub(super) fn again(&mut self, was: &Chunk) -> io::Result<Option<Vec<Part>>> {
         self.open()?;
-        let chunk = self.chunk(was.from, was.log, was.closed)?;
-        Ok(chunk.filter(|chunk| chunk.to == was.to).map(|chunk| chunk.parts))
+        let same = |chunk: &Chunk| chunk.to == was.to;
+        let mut chunk = self.chunk(was.from, was.log, was.closed)?.filter(same);
+        if chunk.is_none() {
+            // What is held back at its end depends on what is known to be secret, and that may be less here.
+            chunk = self.chunk(was.from, was.to, true)?.filter(same);
+        }
+        Ok(chunk.map(|chunk| chunk.parts))
     }
 
     /// Lets go of the file until the next chunk is read.

@@ -20,6 +20,7 @@ use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree};
 use super::{Hands, blocking, branch, commit, group, log, outcome, prepare, proc, supervisor};
+use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
 /// One task.
@@ -317,9 +318,11 @@ impl Task {
         };
         // Nothing of it is needed any more, and what it holds open might be needed for others.
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(running) = running {
+        match running {
             // Its supervisor has left: where its log ends is about to be known.
-            running.link.log.closed().await;
+            Some(running) => running.link.log.closed().await,
+            // What was measured before may have been written to since.
+            None => drop(self.log.lock().unwrap_or_else(PoisonError::into_inner).take()),
         }
         let log = self.log(hands).await?;
         let length = log.shared.length();
@@ -348,7 +351,12 @@ impl Task {
             return Ok(Arc::clone(log));
         }
         let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let settle = move || log::settle(&path).map(|shared| Log::new(path, secrets, Arc::new(shared)));
+        let folder = Folder::of(&hands.home, self.id);
+        let settle = move || {
+            // What is being written is not to be cut.
+            let shared = if is_held(folder.path()) { log::measure(&path)? } else { log::settle(&path)? };
+            io::Result::Ok(Log::new(path, secrets, Arc::new(shared)))
+        };
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))

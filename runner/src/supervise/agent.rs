@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use makima_core::input::ExitStatus;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, wait};
@@ -38,7 +38,7 @@ impl Agent {
         let mut command = Command::new(program);
         command.args(args).current_dir(folder).env_clear().envs(env).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = match command.spawn() {
+        let child = match command.spawn() {
             Ok(child) => child,
             Err(failure) => {
                 // Nothing was started: another attempt may be made.
@@ -51,10 +51,17 @@ impl Agent {
         held.agent = identity(super::raw(pid));
         // The agent runs by now. If this cannot be written, its parent still knows it.
         let _ = records.holds(&held);
+        Self::in_hand(pid, child, &records.log()).inspect_err(|_| {
+            // Nobody would see to it.
+            let _ = kill_process_group(pid, Signal::KILL);
+        })
+    }
+
+    fn in_hand(pid: Pid, mut child: Child, log: &Path) -> Result<Self, String> {
         let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(out), Some(err)) = (out, err) else { return Err("a pipe is missing".to_owned()) };
         let failed = |failure: io::Error| format!("its output cannot be kept: {failure}");
-        let pump = Pump::begin(&records.log(), out, err).map_err(failed)?;
+        let pump = Pump::begin(log, out, err).map_err(failed)?;
         let ended = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|failure| format!("its end cannot be waited for: {failure}"))?;
         if let Some(stdin) = &stdin {

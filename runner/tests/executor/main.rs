@@ -1,6 +1,7 @@
 //! The executor with real git and real processes.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the one answer that it expects")]
 
+mod attach;
 mod commits;
 mod hostile;
 mod output;

@@ -26,7 +26,7 @@ fn only_makima_runs(place: &Place, fleet: &Fleet) {
 }
 
 #[test]
-fn a_daemon_that_is_asked_to_end_ends_its_agents_and_tells_the_server() {
+fn a_daemon_that_is_asked_to_end_its_agents_too_does_so_and_tells_the_server() {
     let place = Place::new();
     let repo = place.repo();
     let fleet = Fleet::start(&place);
@@ -36,8 +36,10 @@ fn a_daemon_that_is_asked_to_end_ends_its_agents_and_tells_the_server() {
     fleet.writes(&running, "begun");
     fleet.writes(&stubborn, "begun");
     let Fleet { serve, daemon, url, token } = fleet;
-    let done = daemon.terminate().code(0);
-    assert!(done.err().contains("interrupted"), "it says what it does");
+    daemon.ctrl_c();
+    daemon.notes("Ctrl-C again ends them");
+    daemon.ctrl_c();
+    daemon.wait(SOON).code(0).noted(&["running tasks are interrupted"]);
     // The server knows, without the daemon.
     let fleet = Fleet { daemon: Fleet::daemon(&place), serve, url, token };
     for (id, work) in [(&running, "tidied"), (&stubborn, "work")] {
@@ -51,40 +53,59 @@ fn a_daemon_that_is_asked_to_end_ends_its_agents_and_tells_the_server() {
 }
 
 #[test]
-fn a_daemon_that_is_asked_twice_kills() {
+fn a_daemon_that_is_asked_three_times_kills() {
     let place = Place::new();
     let repo = place.repo();
     let fleet = Fleet::start(&place);
     let id = fleet.plan(&repo, "trap '' INT TERM; echo work > x; echo begun; while :; do sleep 0.02; done");
     fleet.writes(&id, "begun");
-    fleet.daemon.signal(Signal::TERM);
+    fleet.daemon.ctrl_c();
+    fleet.daemon.notes("Ctrl-C again ends them");
+    fleet.daemon.ctrl_c();
     fleet.daemon.notes("once more kills them");
-    fleet.daemon.signal(Signal::TERM);
+    fleet.daemon.ctrl_c();
     fleet.daemon.wait(Duration::from_secs(5)).code(0);
     assert_eq!(repo.show(&repo.branch(), "x"), "work");
     fleet.serve.terminate().code(0);
 }
 
+/// An agent at work that has left a process behind, and goes on until the file `go` is there.
+fn at_work(place: &Place, repo: &Repo, fleet: &Fleet) -> String {
+    let go = place.path("go");
+    let plan = format!(
+        "echo work > x; echo begun; setsid -f sleep 86398; until test -e {}; do sleep 0.02; done; echo and done",
+        go.display()
+    );
+    let id = fleet.plan(repo, &plan);
+    fleet.writes(&id, "begun");
+    id
+}
+
+/// It is the same agent that goes on, and its own end decides.
+fn goes_on(place: &Place, repo: &Repo, fleet: &Fleet, id: &str) {
+    fs::write(place.path("go"), "").expect("a file");
+    let task = fleet.ended(id);
+    assert_eq!((&task["status"], &task["success"]), (&json!("done"), &json!(true)), "{task}");
+    assert_eq!(repo.show(task["branch"].as_str().expect("a branch"), "x"), "work");
+    assert_eq!(fleet.output(id), "begun\nand done\n");
+    only_makima_runs(place, fleet);
+    assert_eq!(ends(fleet, id), 1);
+}
+
 #[test]
-fn what_a_killed_daemon_left_is_ended_committed_and_told() {
+fn under_a_killed_daemon_the_agent_goes_on_and_the_next_one_has_it_in_hand() {
     let place = Place::new();
     let repo = place.repo();
     let mut fleet = Fleet::start(&place);
-    let plan = "echo work > x; echo begun; setsid -f sleep 86398; trap '' INT TERM PIPE; while :; do sleep 0.02; done";
-    let id = fleet.plan(&repo, plan);
-    fleet.writes(&id, "begun");
-    fleet.daemon.signal(Signal::KILL);
-    until("its end", SOON, || (!fleet.daemon.is_running()).then_some(()));
-    assert!(place.running().len() > 1, "the agent runs on");
-    fleet.daemon = Fleet::daemon(&place);
-    let task = fleet.ended(&id);
-    assert_eq!((&task["status"], &task["success"]), (&json!("failed"), &json!(false)));
-    assert_eq!(task["error"], "daemon was killed");
-    only_makima_runs(&place, &fleet);
-    let branch = task["branch"].as_str().expect("a branch");
-    assert_eq!(repo.show(branch, "x"), "work");
-    assert_eq!(fleet.output(&id), "begun\n");
-    // A third life of the daemon has nothing more to say of it.
+    let id = at_work(&place, &repo, &fleet);
+    for _ in 0..3 {
+        fleet.daemon.signal(Signal::KILL);
+        until("its end", SOON, || (!fleet.daemon.is_running()).then_some(()));
+        assert!(place.running().len() > 1, "the agent runs on");
+        fleet.daemon = Fleet::daemon(&place);
+    }
+    goes_on(&place, &repo, &fleet, &id);
+    // A next life of the daemon has nothing more to say of it.
     fleet.daemon.signal(Signal::KILL);
     until("its end", SOON, || (!fleet.daemon.is_running()).then_some(()));
     fleet.daemon = Fleet::daemon(&place);
@@ -92,6 +113,69 @@ fn what_a_killed_daemon_left_is_ended_committed_and_told() {
     assert_eq!(fleet.ended(&another)["status"], "done");
     assert_eq!(ends(&fleet, &id), 1);
     fleet.end();
+}
+
+#[test]
+fn an_agent_that_ends_while_no_daemon_is_there_has_ended_as_it_did() {
+    let place = Place::new();
+    let repo = place.repo();
+    let mut fleet = Fleet::start(&place);
+    let plan = format!(
+        "echo work > x; echo begun; until test -e {}; do sleep 0.02; done; seq 1000; exit 7",
+        place.path("go").display()
+    );
+    let id = fleet.plan(&repo, &plan);
+    fleet.writes(&id, "begun");
+    let Fleet { serve, daemon, url, token } = fleet;
+    daemon.terminate().code(0).noted(&["agents go on"]);
+    let agents = || place.running().into_iter().filter(|(pid, _)| *pid != serve.pid()).count();
+    assert!(agents() > 0, "the agent runs on");
+    fs::write(place.path("go"), "").expect("a file");
+    until("the agent and its supervisor are gone", SOON, || (agents() == 0).then_some(()));
+    fleet = Fleet { daemon: Fleet::daemon(&place), serve, url, token };
+    let task = fleet.ended(&id);
+    assert_eq!(task["error"], "the script ended with exit code 7", "{task}");
+    assert_eq!(fleet.output(&id).lines().count(), 1_001);
+    assert_eq!(repo.show(task["branch"].as_str().expect("a branch"), "x"), "work");
+    fleet.end();
+}
+
+#[test]
+fn a_killed_supervisor_ends_the_task_and_keeps_the_work() {
+    let place = Place::new();
+    let repo = place.repo();
+    let fleet = Fleet::start(&place);
+    let id = at_work(&place, &repo, &fleet);
+    let record = fs::read(place.home().join("tasks").join(&id).join("agent")).expect("its record");
+    let record: Value = serde_json::from_slice(&record).expect("JSON");
+    let pid = record["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a process");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    rustix::process::kill_process(pid, Signal::KILL).expect("it is there");
+    let task = fleet.ended(&id);
+    assert_eq!(task["error"], "the supervisor was killed", "{task}");
+    assert_eq!(repo.show(task["branch"].as_str().expect("a branch"), "x"), "work");
+    only_makima_runs(&place, &fleet);
+    fleet.end();
+}
+
+#[test]
+fn a_daemon_that_drains_waits_for_its_agents() {
+    let place = Place::new();
+    let repo = place.repo();
+    let mut fleet = Fleet::start(&place);
+    fleet.daemon.terminate().code(0);
+    fleet.daemon = place.makima(["daemon", "--agent", "shell", "--drain"]).start();
+    fleet.daemon.notes("connected to the server");
+    let id = at_work(&place, &repo, &fleet);
+    fleet.daemon.signal(Signal::TERM);
+    fleet.daemon.notes("waiting for the agents to end");
+    fs::write(place.path("go"), "").expect("a file");
+    until("its end", SOON, || (!fleet.daemon.is_running()).then_some(()));
+    let task = fleet.task(&id);
+    assert_eq!((&task["status"], &task["success"]), (&json!("done"), &json!(true)), "{task}");
+    fleet.daemon.wait(SOON).code(0);
+    fleet.serve.terminate().code(0);
+    place.assert_nothing_runs();
 }
 
 /// A task of 100 lines, that commits now and then by itself.
