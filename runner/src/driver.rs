@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use makima_core::Daemon;
-use makima_core::effect::{Effect, Exit, LinkEffect};
+use makima_core::effect::{Effect, Exit, LinkEffect, Way};
 use makima_core::id::Epoch;
 use makima_core::input::{Boot, Input, LinkCause, Stop};
 use makima_core::notice::{Level, Notice};
@@ -177,7 +177,8 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Link(LinkEffect::Connect { epoch }) => {
-                self.link = Some((epoch, open(self.endpoint.clone(), epoch, self.link_events.0.clone())));
+                self.link =
+                    Some((epoch, open(self.endpoint.clone(), Way::WebSocket, epoch, self.link_events.0.clone())));
             }
             Effect::Link(LinkEffect::Close { epoch }) => {
                 self.link.take_if(|(open, _)| *open == epoch);

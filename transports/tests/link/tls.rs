@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use makima_transports::{Endpoint, LinkEvent, Options, Outgoing, Proxies, Roots, Timeouts, endpoint, install_crypto};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -66,7 +67,7 @@ fn trusting(authority: &Authority, proxies: Proxies) -> Options {
 
 async fn session(endpoint: Endpoint, options: Options) {
     let mut link = Link::open_with(endpoint, options, 16);
-    assert_eq!(link.events.next().await, LinkEvent::Up);
+    assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
     // More than one record of TLS.
     let text = "x".repeat(100_000);
     link.message(1, &text);
