@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - `seq` numbers what a side sends, from 1, under an epoch of its own, growing by one. Without it: `authenticate`,
-//!   `authenticated`, an `error` before it, `heartbeat` and `taskOutput`; and what has no body.
+//!   `authenticated`, an `error` before it or with which the session is ended, `heartbeat` and `taskOutput`; and what
+//!   has no body.
 //! - `ack`: everything of the far side's up to this number has been applied, and will be known after a restart. On any
 //!   frame; `{"ack":3}` alone is one.
 //! - `body`: a message of the tables, unchanged. A number that was applied before is not applied again.
