@@ -188,6 +188,10 @@ impl Link {
 }
 
 impl Events {
+    pub(crate) fn new(happened: mpsc::Receiver<(Epoch, LinkEvent)>) -> Self {
+        Self { happened }
+    }
+
     pub(crate) async fn next(&mut self) -> LinkEvent {
         let (epoch, event) = within(self.happened.recv()).await.expect("an event");
         assert_eq!(epoch, EPOCH);

@@ -18,13 +18,13 @@ use crate::support::{CLOSE, Link, Peer, request, serve, unreachable, within};
 /// The name on the server's certificate. It exists nowhere.
 const NAME: &str = "makima.test";
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         install_crypto();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -34,13 +34,24 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), root }
     }
 
+    pub(crate) fn root(&self) -> CertificateDer<'static> {
+        self.root.clone()
+    }
+
     fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor_for(&[])
+    }
+
+    /// One that offers these protocols.
+    pub(crate) fn acceptor_for(&self, protocols: &[&[u8]]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![NAME.to_owned(), "localhost".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
-        TlsAcceptor::from(Arc::new(config.unwrap()))
+        let mut config = config.unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
