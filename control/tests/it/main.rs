@@ -4,6 +4,7 @@ mod common;
 mod follow;
 mod guard;
 mod hub;
+mod hub_numbers;
 mod hub_properties;
 mod rate;
 mod rest;
