@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, redirect, retry};
 use rustls::pki_types::CertificateDer;
 use tokio::task::{JoinError, spawn_blocking};
@@ -15,14 +16,23 @@ use crate::endpoint::Endpoint;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How to connect.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Which version of the wire a WebSocket asks for; the server's answer decides. Long-poll is always version 2.
+    pub wire: Wire,
     /// Whom to trust.
     pub roots: Roots,
     /// By way of whom.
     pub proxies: Proxies,
     /// For how long.
     pub timeouts: Timeouts,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (roots, proxies, timeouts) = Default::default();
+        Self { wire: Wire::Two, roots, proxies, timeouts }
+    }
 }
 
 /// The authorities whose certificates are trusted.

@@ -29,20 +29,23 @@ pub(crate) async fn upgrade(endpoint: &Endpoint, options: &Options) -> Result<(U
 async fn ask(endpoint: &Endpoint, options: &Options) -> Result<(Upgraded, Wire), LinkCause> {
     let client = client(endpoint, options, ClientBuilder::http1_only).await?;
     let key = generate_key();
-    let request = client
+    let mut request = client
         .get(endpoint.url().clone())
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
-        .header(SEC_WEBSOCKET_KEY, &key)
-        .header(answer::MAKIMA_WIRE, WIRE_VERSION);
+        .header(SEC_WEBSOCKET_KEY, &key);
+    if options.wire == Wire::Two {
+        request = request.header(answer::MAKIMA_WIRE, WIRE_VERSION);
+    }
     let no_answer = |error: reqwest::Error| cause::no_answer(&error, "the handshake");
     let response = request.send().await.map_err(no_answer)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(answer::refused(response).await);
     }
     check(response.headers(), &key)?;
-    let wire = answer::wire(response.headers());
+    // Nobody is to speak what we did not ask for.
+    let wire = answer::wire(response.headers()).min(options.wire);
     Ok((response.upgrade().await.map_err(no_answer)?, wire))
 }
 

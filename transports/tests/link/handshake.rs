@@ -3,11 +3,12 @@
 use makima_core::input::LinkCause;
 use makima_core::protocol::Wire;
 use makima_core::time::Millis;
-use makima_transports::{LinkEvent, Outgoing, endpoint};
+use makima_transports::{LinkEvent, Options, Outgoing, endpoint};
 use soketto::handshake::Server;
 use soketto::handshake::server::Response;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use crate::support::{Link, Peer, at, broken, header, options, request, serve, short, unreachable, within};
@@ -68,6 +69,28 @@ async fn the_wire_is_what_the_server_answers() {
         let (address, _server) = serve(async move |stream| Peer::accept_with(stream, headers).await.gone().await).await;
         assert_eq!(Link::open(address).events.next().await, LinkEvent::Up(wire), "{headers}");
     }
+}
+
+/// Protects servers and daemons that are to stay with the version of before.
+#[tokio::test]
+async fn version_2_is_not_spoken_unasked() {
+    let (address, server) = serve(async |stream| {
+        let mut stream = tokio::io::BufStream::new(stream);
+        let asked = request(&mut stream).await;
+        (asked, stream)
+    })
+    .await;
+    let mut link = Link::open_with(at(address), Options { wire: Wire::One, ..Options::default() }, 16);
+    let (asked, mut stream) = within(server).await.unwrap();
+    assert_eq!(header(&asked, "Makima-Wire"), None);
+    let accept = derive_accept_key(header(&asked, "Sec-WebSocket-Key").unwrap().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\nMakima-Wire: 2\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
 }
 
 /// Protects the core's choice between a server that refuses and something on the way that does.

@@ -1,7 +1,7 @@
 //! Long-poll over HTTP/2, against a server of another library.
 
 use bytes::Bytes;
-use makima_transports::{LinkEvent, Options, Proxies, Roots, Timeouts, endpoint};
+use makima_transports::{LinkEvent, Options, Proxies, Roots, endpoint};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -62,7 +62,7 @@ async fn a_session_over_http_2() {
     let authority = Authority::new("ours");
     let (port, mut asked) = serve(authority.acceptor_for(&[b"h2", b"http/1.1"])).await;
     let roots = Roots::Only(vec![authority.root()]);
-    let options = Options { roots, proxies: Proxies::Never, timeouts: Timeouts::default() };
+    let options = Options { roots, proxies: Proxies::Never, ..Options::default() };
     let mut link = link(endpoint(&format!("wss://localhost:{port}/x")).unwrap(), options);
     authenticate(&mut link).await;
     let (path, _, pushes, respond) = within(asked.recv()).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use makima_core::input::LinkCause;
 use makima_core::protocol::Wire;
-use makima_transports::{Endpoint, LinkEvent, Options, Outgoing, Proxies, Roots, Timeouts, endpoint, install_crypto};
+use makima_transports::{Endpoint, LinkEvent, Options, Outgoing, Proxies, Roots, endpoint, install_crypto};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -73,7 +73,7 @@ async fn serve_tls(authority: &Authority) -> SocketAddr {
 }
 
 fn trusting(authority: &Authority, proxies: Proxies) -> Options {
-    Options { roots: Roots::Only(vec![authority.root.clone()]), proxies, timeouts: Timeouts::default() }
+    Options { roots: Roots::Only(vec![authority.root.clone()]), proxies, ..Options::default() }
 }
 
 async fn session(endpoint: Endpoint, options: Options) {
@@ -107,7 +107,7 @@ async fn others_are_not() {
     ] {
         let address = serve_tls(&unknown).await;
         let endpoint = endpoint(&format!("wss://{name}:{}", address.port())).unwrap();
-        let options = Options { roots, proxies: Proxies::Never, timeouts: Timeouts::default() };
+        let options = Options { roots, proxies: Proxies::Never, ..Options::default() };
         let text = unreachable(Link::open_with(endpoint, options, 16).events.down().await);
         assert_eq!(text, format!("certificate not trusted: {why}"));
     }
