@@ -250,7 +250,7 @@ impl Real {
             match self.event().await {
                 LinkEvent::Flushed(_) | LinkEvent::Pong(_) => {}
                 LinkEvent::Frame(text) => return serde_json::from_str(&text).unwrap(),
-                other => panic!("{other:?}"),
+                wrong @ (LinkEvent::Up(_) | LinkEvent::Down(_) | LinkEvent::Binary(_)) => panic!("{wrong:?}"),
             }
         }
     }

@@ -14,9 +14,9 @@ use crate::client::{Options, client};
 use crate::endpoint::Endpoint;
 use crate::{MAX_MESSAGE, answer, cause};
 
-/// A connection on which nothing was sent for this long is not used again: many a thing on the way forgets it after
-/// a minute, and a request on it would be lost.
-const IDLE: Duration = Duration::from_secs(45);
+/// A connection on which nothing was sent for this long is not used again. Servers close such ones after a while, some
+/// after five seconds, and a request that meets that on its way is lost, and the link with it.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// Whoever makes one kind of request, over connections of its own.
 pub(super) struct Caller {
