@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ pub(crate) struct Polling {
     /// Held by the push whose turn it is.
     pub(crate) turn: tokio::sync::Mutex<()>,
     usage: Mutex<Use>,
+    /// A request has ended.
+    ended: Notify,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl Polls {
     pub(crate) fn add(&self, app: &Arc<App>, id: SessionId, mailbox: Arc<Mailbox>) -> Option<Uuid> {
         let name = Uuid::now_v7();
         let usage = Mutex::new(Use { open: 0, last: Instant::now() });
-        let polling = Arc::new(Polling { id, mailbox, turn: tokio::sync::Mutex::default(), usage });
+        let polling = Arc::new(Polling { id, mailbox, turn: Default::default(), usage, ended: Notify::new() });
         {
             let mut sessions = self.lock();
             if sessions.len() >= SESSIONS {
@@ -96,14 +99,17 @@ impl Polling {
     /// Until it has not been used for too long.
     async fn expired(&self) {
         loop {
+            // Before the look, so that no end of a request is missed.
+            let ended = self.ended.notified();
             let left = {
                 let usage = self.lock();
-                if usage.open > 0 { EXPIRY } else { EXPIRY.saturating_sub(usage.last.elapsed()) }
+                (usage.open == 0).then(|| EXPIRY.saturating_sub(usage.last.elapsed()))
             };
-            if left.is_zero() {
-                return;
+            match left {
+                None => ended.await,
+                Some(Duration::ZERO) => return,
+                Some(left) => sleep(left).await,
             }
-            sleep(left).await;
         }
     }
 
@@ -117,5 +123,35 @@ impl Drop for Open {
         let mut usage = self.0.lock();
         usage.open = usage.open.saturating_sub(1);
         usage.last = Instant::now();
+        drop(usage);
+        self.0.ended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Protects daemons that are there from being taken for gone, and the list of sessions from those that are.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_when_it_was_not_used_for_long() {
+        let usage = Mutex::new(Use { open: 0, last: Instant::now() });
+        let (mailbox, ended) = (Arc::default(), Notify::new());
+        let polling = Arc::new(Polling { id: SessionId(1), mailbox, turn: Default::default(), usage, ended });
+        let (first, second) = (polling.open(), polling.open());
+        assert!(timeout(EXPIRY * 3, polling.expired()).await.is_err(), "a poll is held");
+        drop(first);
+        assert!(timeout(EXPIRY * 3, polling.expired()).await.is_err(), "another is");
+        let start = Instant::now();
+        let watched = Arc::clone(&polling);
+        let expired = tokio::spawn(async move { watched.expired().await });
+        sleep(Duration::from_secs(40)).await;
+        drop(second);
+        sleep(Duration::from_secs(60)).await;
+        drop(polling.open());
+        expired.await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 190);
     }
 }

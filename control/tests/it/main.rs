@@ -6,6 +6,7 @@ mod guard;
 mod hub;
 mod hub_numbers;
 mod hub_properties;
+mod numbers_model;
 mod polling;
 mod rate;
 mod rest;
