@@ -1,6 +1,7 @@
 //! The control server from outside: its pure hub, and a whole one on a port of its own.
 
 mod common;
+mod cuts;
 mod follow;
 mod guard;
 mod hub;
