@@ -192,6 +192,31 @@ async fn the_newer_of_two_polls_has_the_say() {
     assert_eq!(newer["commands"][0]["body"]["taskId"], json!(id));
 }
 
+/// Protects the numbers: what cannot go on ends the session, and the next one can.
+#[tokio::test]
+async fn numbers_that_cannot_go_on() {
+    let world = World::new().await;
+    let id = world.create("x").await;
+    let old = session(&world, 0, &[]).await;
+    let push = |session: &Value, frames: Value| json!({"session": session, "frames": frames});
+    ok(&world, "poll", &json!({"session": old, "ack": 0, "wait": 1})).await;
+    ok(&world, "poll", &json!({"session": old, "ack": 1, "wait": 0})).await;
+    for what in ["push", "push", "poll"] {
+        let mut request = push(&old, json!([numbered(3, &progress(id, "too early"))]));
+        request["ack"] = json!(1);
+        let (status, body) = asked(&world, what, &request).await;
+        assert_eq!((status, &body["error"]["code"]), (409, &json!("out_of_order")), "{what}");
+    }
+    // It has lost what it had applied.
+    let opened = ok(&world, "session", &body(&authenticate("a", TOKEN))["body"]).await;
+    let said = push(&opened["session"], json!([hello(10, &json!(0), 0, &[])]));
+    let (status, body) = asked(&world, "push", &said).await;
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("renumbered")));
+    let new = session(&world, 0, &[]).await;
+    let told = ok(&world, "poll", &json!({"session": new, "ack": 0, "wait": 25})).await;
+    assert_eq!((&told["commands"][0]["seq"], &told["commands"][0]["body"]["taskId"]), (&json!(1), &json!(id)));
+}
+
 /// Protects an end of the server from a poll that is held, and a session from the server's end.
 #[tokio::test]
 async fn a_session_does_not_outlive_the_server_but_its_numbers_do() {

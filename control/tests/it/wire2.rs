@@ -1,7 +1,7 @@
 //! Version 2 over a WebSocket: sessions that are cut at each point, servers that are started again.
 
 use futures_util::StreamExt as _;
-use makima_core::protocol::DaemonMessage;
+use makima_core::protocol::{DaemonCommand, DaemonMessage};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
@@ -381,4 +381,26 @@ async fn a_data_file_of_before_is_brought_up() {
     let mut two = Two::open(&world, 9, 0, &[task]).await;
     assert_eq!(two.daemon.id, daemon);
     assert_eq!(spawned(&two.hear().await), (1, task));
+}
+
+/// Protects whoever writes a server by the document: its frames are frames, to the letter.
+#[test]
+fn the_document_shows_what_is_spoken() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/wire-2.md")).unwrap();
+    let frames = text.lines().filter_map(|line| {
+        let line = line.strip_prefix("daemon ").or(line.strip_prefix("server ")).unwrap_or(line).trim();
+        ["{\"seq\"", "{\"body\"", "{\"hello\""].iter().any(|start| line.starts_with(start)).then_some(line)
+    });
+    let mut shown = 0;
+    for line in frames {
+        let line = line.replace("\"…\"", "\"0193e5a0-0000-7000-8000-000000000001\"");
+        let frame = makima_core::protocol::Frame::read(&line).unwrap();
+        assert_eq!(frame.write(), line);
+        if let Some(body) = frame.body {
+            let (daemons, servers) = (DaemonMessage::read(body.get()), DaemonCommand::read(body.get()));
+            assert!(daemons.is_ok() || servers.is_ok(), "{line}");
+        }
+        shown += 1;
+    }
+    assert_eq!(shown, 5);
 }
