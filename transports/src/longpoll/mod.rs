@@ -70,7 +70,8 @@ async fn connection(endpoint: &Endpoint, options: &Options, mut link: Link, tell
             Ok(()) => quiesced(),
             Err(cause) => return cause,
         },
-        Err(cause) = &mut pushes => return cause,
+        // Well only where the handle was dropped and everything is sent.
+        pushed = &mut pushes => return pushed.err().unwrap_or_else(closed_here),
     };
     // What was given before is still sent, in a time that has an end.
     finish.cancel();

@@ -234,3 +234,14 @@ async fn the_pace_of_polls() {
     assert!(took > Duration::from_millis(500) && took < Duration::from_secs(8), "{took:?}");
     drop(link);
 }
+
+/// Protects the end from the moment at which a handle is half dropped, as another thread can see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_that_is_dropped_on_another_thread() {
+    let mut server = Server::start().await;
+    for _ in 0..100 {
+        let (mut link, _poll) = server.link(Timeouts::default()).await;
+        drop(link.handle);
+        assert_eq!(link.events.down().await, LinkCause::Closed("closed by this side".to_owned()));
+    }
+}
