@@ -49,7 +49,7 @@ impl Pushes<'_> {
             {
                 self.take(&mut waiting, outgoing);
             }
-            if waiting.frames.is_empty() || (waiting.is_ack() && !finish.is_cancelled() && self.rides(&mut waiting)) {
+            if waiting.frames.is_empty() || (waiting.is_ack() && !queue.is_closed() && self.rides(&mut waiting)) {
                 tokio::select! {
                     biased;
                     outgoing = queue.recv() => match outgoing {
