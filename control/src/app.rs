@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Token;
 use crate::engine::Engine;
+use crate::polls::Polls;
 
 /// Connections that have not shown their key yet. Each may hold a message's worth of memory.
 const AT_THE_DOOR: usize = 32;
@@ -24,6 +25,7 @@ pub(crate) struct App {
     pub(crate) kill: CancellationToken,
     pub(crate) tracker: TaskTracker,
     pub(crate) door: Arc<Semaphore>,
+    pub(crate) polls: Polls,
 }
 
 impl App {
@@ -37,6 +39,7 @@ impl App {
             kill: CancellationToken::new(),
             tracker: TaskTracker::new(),
             door: Arc::new(Semaphore::new(AT_THE_DOOR)),
+            polls: Polls::default(),
         }
     }
 }

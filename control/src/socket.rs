@@ -16,13 +16,17 @@ use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::StatusCode;
-use makima_core::protocol::{Authenticate, DaemonCommand, DaemonMessage, ServerError};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use makima_core::protocol::{
+    Authenticate, DaemonCommand, DaemonMessage, Frame, ServerError, WIRE_HEADER, WIRE_VERSION, Wire,
+};
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::app::App;
-use crate::engine::Outgoing;
+use crate::engine::{Outgoing, Unheard, worded};
+use crate::frames;
 use crate::http::ApiError;
 use crate::hub::SessionId;
 
@@ -44,8 +48,20 @@ const PING: Duration = Duration::from_secs(30);
 /// A daemon answers pings, so one that is silent for this long is not there.
 const SILENCE: Duration = Duration::from_secs(120);
 
+/// Between two pings of version 2, which the daemon itself has to answer.
+const PING_2: Duration = Duration::from_secs(20);
+
+/// In version 2 what something on the way answers does not count, so a daemon need not be waited for as long.
+const SILENCE_2: Duration = Duration::from_secs(45);
+
+/// A daemon's numbers have a gap.
+pub(crate) const OUT_OF_ORDER: (&str, &str) = ("out_of_order", "a number came that is not the next: say it all again");
+
+/// Ours begin anew.
+pub(crate) const RENUMBERED: (&str, &str) = ("renumbered", "our numbers begin anew with the next session");
+
 /// Bytes of a machine's id.
-const MACHINE_ID: usize = 256;
+pub(crate) const MACHINE_ID: usize = 256;
 
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +81,16 @@ const STORE_UNAVAILABLE: End =
 const STORE_SLOW: End = End::Refused { code: "store_slow", message: "storing takes too long" };
 
 /// `GET /api/v1/mesh/daemons/connect`
-pub(crate) async fn connect(State(app): State<Arc<App>>, upgrade: WebSocketUpgrade) -> Response {
+pub(crate) async fn connect(State(app): State<Arc<App>>, headers: &HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let wanted = headers.get(WIRE_HEADER).is_some_and(|value| value.as_bytes().trim_ascii() == WIRE_VERSION.as_bytes());
+    let wire = if wanted { Wire::Two } else { Wire::One };
     let Ok(door) = Arc::clone(&app.door).try_acquire_owned() else {
         let message = "too many connections that have not shown their key";
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).into_response();
     };
     // Held from now on: an upgrade that is under way is waited for too.
     let tracked = app.tracker.token();
-    upgrade
+    let mut response = upgrade
         .max_message_size(MESSAGE)
         .max_frame_size(MESSAGE)
         .read_buffer_size(64 * 1024)
@@ -81,26 +99,30 @@ pub(crate) async fn connect(State(app): State<Arc<App>>, upgrade: WebSocketUpgra
         .on_upgrade(async move |mut socket| {
             let kill = app.kill.clone();
             tokio::select! {
-                () = session(&app, &mut socket, door) => {}
+                () = session(&app, &mut socket, wire, door) => {}
                 () = kill.cancelled() => {}
             }
             drop(tracked);
-        })
+        });
+    if wire == Wire::Two {
+        response.headers_mut().insert(WIRE_HEADER, HeaderValue::from_static(WIRE_VERSION));
+    }
+    response
 }
 
-async fn session(app: &App, socket: &mut WebSocket, door: tokio::sync::OwnedSemaphorePermit) {
+async fn session(app: &App, socket: &mut WebSocket, wire: Wire, door: tokio::sync::OwnedSemaphorePermit) {
     let first = tokio::select! {
-        first = timeout(AUTHENTICATE, authenticate(app, socket)) => first,
+        first = timeout(AUTHENTICATE, authenticate(app, socket, wire)) => first,
         () = app.stop.cancelled() => Ok(Err(End::Leaving)),
     };
     drop(door);
     let end = match first {
         Ok(Ok(daemon)) => {
             let machine = shown(&daemon.machine_id);
-            match app.engine.connect(daemon) {
+            match app.engine.connect(daemon, wire) {
                 Ok((id, commands)) => {
                     tracing::info!(session = id.0, %machine, "daemon connected");
-                    let end = live(app, socket, id, commands).await;
+                    let end = live(app, socket, (id, wire), commands).await;
                     app.engine.leave(id);
                     tracing::info!(session = id.0, %machine, ?end, "daemon gone");
                     end
@@ -111,11 +133,11 @@ async fn session(app: &App, socket: &mut WebSocket, door: tokio::sync::OwnedSema
         Ok(Err(end)) => end,
         Err(_) => End::Refused { code: "authentication_timeout", message: "no authenticate message came" },
     };
-    farewell(socket, end).await;
+    farewell(socket, wire, end).await;
 }
 
 /// The first message, which has to be `authenticate` with the right key.
-async fn authenticate(app: &App, socket: &mut WebSocket) -> Result<Authenticate, End> {
+async fn authenticate(app: &App, socket: &mut WebSocket, wire: Wire) -> Result<Authenticate, End> {
     let expected = End::Refused { code: "authentication_required", message: "the first message is authenticate" };
     loop {
         let text = match socket.recv().await {
@@ -124,7 +146,9 @@ async fn authenticate(app: &App, socket: &mut WebSocket) -> Result<Authenticate,
             Some(Ok(Message::Binary(_))) => return Err(expected),
             Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return Err(End::Left("before authentication")),
         };
-        let Ok(DaemonMessage::Authenticate(daemon)) = DaemonMessage::read(&text) else { return Err(expected) };
+        let Ok(DaemonMessage::Authenticate(daemon)) = DaemonMessage::read(message(&text, wire)) else {
+            return Err(expected);
+        };
         if !app.token.matches(daemon.api_key.as_bytes()) {
             app.engine.wrong_keys.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("a daemon showed a wrong key");
@@ -137,9 +161,27 @@ async fn authenticate(app: &App, socket: &mut WebSocket) -> Result<Authenticate,
     }
 }
 
-async fn live(app: &App, socket: &mut WebSocket, id: SessionId, mut commands: mpsc::Receiver<Outgoing>) -> End {
+/// The message in a frame.
+fn message(text: &str, wire: Wire) -> &str {
+    match wire {
+        Wire::One => text,
+        Wire::Two => Frame::read(text).ok().and_then(|frame| frame.body).map_or("", RawValue::get),
+    }
+}
+
+async fn live(
+    app: &App,
+    socket: &mut WebSocket,
+    (id, wire): (SessionId, Wire),
+    mut commands: mpsc::Receiver<Outgoing>,
+) -> End {
     let mut full = app.engine.full();
-    let mut pings = interval_at(Instant::now() + PING, PING);
+    let (every, silence) = match wire {
+        Wire::One => (PING, SILENCE),
+        Wire::Two => (PING_2, SILENCE_2),
+    };
+    let mut pings = interval_at(Instant::now() + every, every);
+    let mut pinged = 0_u64;
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     let mut stop = pin!(app.stop.cancelled());
@@ -154,11 +196,15 @@ async fn live(app: &App, socket: &mut WebSocket, id: SessionId, mut commands: mp
             () = &mut stop => Err(End::Leaving),
             outgoing = commands.recv() => pass(socket, outgoing).await,
             frame = socket.recv() => {
-                heard = Instant::now();
-                take(app, id, frame).await
+                // A proxy may answer pings; in version 2 only the daemon itself counts.
+                if wire == Wire::One || matches!(frame, Some(Ok(Message::Text(_)))) {
+                    heard = Instant::now();
+                }
+                take(app, (id, wire), frame).await
             }
             _ = pings.tick() => {
-                if heard.elapsed() > SILENCE { Err(End::Left("silent")) } else { put(socket, Message::Ping(Bytes::new())).await }
+                pinged = pinged.saturating_add(1);
+                if heard.elapsed() > silence { Err(End::Left("silent")) } else { put(socket, ping(wire, pinged)).await }
             }
         };
         if let Err(end) = step {
@@ -176,17 +222,33 @@ async fn room(full: &mut watch::Receiver<bool>) -> Result<(), End> {
     }
 }
 
-async fn take(app: &App, id: SessionId, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+fn ping(wire: Wire, n: u64) -> Message {
+    match wire {
+        Wire::One => Message::Ping(Bytes::new()),
+        Wire::Two => Message::text(Frame { ping: Some(n), ..Frame::default() }.write()),
+    }
+}
+
+async fn take(
+    app: &App,
+    (id, wire): (SessionId, Wire),
+    frame: Option<Result<Message, axum::Error>>,
+) -> Result<(), End> {
     match frame {
+        Some(Ok(Message::Text(text))) if wire == Wire::Two => frames::hear(app, id, &text).map_err(|why| match why {
+            Unheard::Unavailable => STORE_UNAVAILABLE,
+            Unheard::OutOfOrder => End::Refused { code: OUT_OF_ORDER.0, message: OUT_OF_ORDER.1 },
+            Unheard::Renumbered => End::Refused { code: RENUMBERED.0, message: RENUMBERED.1 },
+        }),
         Some(Ok(Message::Text(text))) => match DaemonMessage::read(&text) {
             Ok(message) => app.engine.hear(id, message).map_err(|_| STORE_UNAVAILABLE),
             Err(reason) => {
-                unreadable(app, id, &reason.to_string());
+                frames::unreadable(app, id, &reason.to_string());
                 Ok(())
             }
         },
         Some(Ok(Message::Binary(_))) => {
-            unreadable(app, id, "a binary frame");
+            frames::unreadable(app, id, "a binary frame");
             Ok(())
         }
         Some(Ok(Message::Ping(_))) => {
@@ -202,18 +264,12 @@ async fn take(app: &App, id: SessionId, frame: Option<Result<Message, axum::Erro
     }
 }
 
-/// Counted every time, logged ever more rarely: a daemon that talks rubbish does not fill the log with it.
-fn unreadable(app: &App, id: SessionId, reason: &str) {
-    let count = app.engine.unreadable.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-    if count.is_power_of_two() {
-        tracing::warn!(session = id.0, reason, count, "a frame that cannot be read");
-    }
-}
-
 async fn pass(socket: &mut WebSocket, outgoing: Option<Outgoing>) -> Result<(), End> {
     match outgoing {
-        Some(Outgoing::Command(command)) => put(socket, Message::text(command.write())).await,
-        Some(Outgoing::Close { code, message }) => Err(End::Refused { code, message }),
+        Some(outgoing) => match outgoing.text() {
+            Ok(text) => put(socket, Message::text(text)).await,
+            Err((code, message)) => Err(End::Refused { code, message }),
+        },
         None => Err(End::Refused { code: "too_slow", message: "commands were not taken" }),
     }
 }
@@ -228,14 +284,14 @@ async fn put(socket: &mut WebSocket, message: Message) -> Result<(), End> {
 
 /// Says why, as far as anybody listens. Where a ping waits nothing may be said: the answer to it would go out
 /// along with that. The daemon hears the reason when it connects again.
-async fn farewell(socket: &mut WebSocket, end: End) {
+async fn farewell(socket: &mut WebSocket, wire: Wire, end: End) {
     const POLITE: Duration = Duration::from_secs(2);
     let (code, reason) = match end {
         End::Left(_) | End::Unstored => return,
         End::Leaving => (1001, "the server ends"),
         End::Refused { code, message } => {
             let error: DaemonCommand = ServerError { code: code.to_owned(), message: message.to_owned() }.into();
-            if !matches!(timeout(POLITE, socket.send(Message::text(error.write()))).await, Ok(Ok(()))) {
+            if !matches!(timeout(POLITE, socket.send(Message::text(worded(&error, None, wire)))).await, Ok(Ok(()))) {
                 return;
             }
             (1008, message)
@@ -246,6 +302,6 @@ async fn farewell(socket: &mut WebSocket, end: End) {
 }
 
 /// A machine's id for the log: short, and one line.
-fn shown(machine: &str) -> String {
+pub(crate) fn shown(machine: &str) -> String {
     makima_core::policy::shorten(machine, 64)
 }

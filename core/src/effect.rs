@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::notice::Notice;
 use crate::policy::{BranchName, CommitText, RepositoryUrl};
@@ -110,6 +112,17 @@ pub enum LinkEffect {
         /// Which connection.
         epoch: Epoch,
     },
+}
+
+/// By which way a connection goes. Which one is tried when is the core's to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Way {
+    /// One connection for both directions.
+    #[default]
+    WebSocket,
+    /// Ordinary requests, one of which the server holds open: for networks that let nothing else through. Always
+    /// version 2.
+    LongPoll,
 }
 
 /// One `taskOutput`, as a range of a text.

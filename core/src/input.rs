@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::id::{EffectId, Epoch, SecretId};
 use crate::protocol::{DaemonCommand, Unreadable};
 use crate::task::{End, Spec};
+use crate::time::Millis;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,16 +127,25 @@ pub enum Stage {
 pub enum LinkCause {
     /// Nobody answers at that address.
     Unreachable(String),
-    /// The handshake was answered with something else than an upgrade.
+    /// The handshake was answered with something else than an upgrade, or a request of long-poll with something else
+    /// than what it asked for.
     Refused {
         /// The HTTP status.
         status: u16,
         /// Whether the answer came from the server itself and not from something on the way: it had a JSON
         /// body or a header of ours.
         by_server: bool,
+        /// Whether the body is a page for people. A server of ours never says one, whatever the status.
+        #[serde(default)]
+        html: bool,
+        /// For how long nothing is to be tried, as `Retry-After` has it, cut to five minutes.
+        #[serde(default)]
+        retry_after: Option<Millis>,
         /// What it said, cut short.
         detail: String,
     },
+    /// Long-poll: the server does not know the session any more. A new one goes on where this one stood.
+    Gone,
     /// The far side closed it in good order.
     Closed(String),
     /// It broke: reset, timed out, or what came was no WebSocket.

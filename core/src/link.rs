@@ -115,7 +115,7 @@ impl Link {
 
     /// The connection is gone, or could not be made.
     pub(crate) fn down(&mut self, cause: LinkCause, s: &mut Surroundings<'_>) -> Change {
-        if let LinkCause::Refused { status: status @ (401 | 403), by_server: true, detail } = cause {
+        if let LinkCause::Refused { status: status @ (401 | 403), by_server: true, detail, .. } = cause {
             let code = alloc::format!("HTTP {status}");
             return self.refused(code, detail, s);
         }

@@ -137,10 +137,11 @@ impl fmt::Display for LinkCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(detail) => write!(f, "the server cannot be reached: {detail}"),
-            Self::Refused { status, by_server, detail } => {
+            Self::Refused { status, by_server, html: _, retry_after: _, detail } => {
                 let who = if *by_server { "the server" } else { "something on the way to the server" };
                 write!(f, "{who} answered the handshake with HTTP {status}: {detail}")
             }
+            Self::Gone => f.write_str("the server does not know this session any more"),
             Self::Closed(detail) if detail.is_empty() => f.write_str("the server closed the connection"),
             Self::Closed(detail) => write!(f, "the server closed the connection: {detail}"),
             Self::Broken(detail) => write!(f, "the connection broke: {detail}"),

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use makima_core::Daemon;
-use makima_core::effect::{Effect, Exit, LinkEffect};
+use makima_core::effect::{Effect, Exit, LinkEffect, Way};
 use makima_core::id::Epoch;
 use makima_core::input::{Boot, Input, LinkCause, Stop};
 use makima_core::notice::{Level, Notice};
-use makima_transports::{Endpoint, LinkEvent, LinkHandle, open};
+use makima_core::protocol::Wire;
+use makima_transports::{Endpoint, LinkEvent, LinkHandle, Options, open_with};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, timeout};
 
@@ -177,7 +178,10 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Link(LinkEffect::Connect { epoch }) => {
-                self.link = Some((epoch, open(self.endpoint.clone(), epoch, self.link_events.0.clone())));
+                // The core speaks version 1 only, so nothing else is asked for.
+                let options = Options { wire: Wire::One, ..Options::default() };
+                let events = self.link_events.0.clone();
+                self.link = Some((epoch, open_with(self.endpoint.clone(), options, Way::WebSocket, epoch, events)));
             }
             Effect::Link(LinkEffect::Close { epoch }) => {
                 self.link.take_if(|(open, _)| *open == epoch);

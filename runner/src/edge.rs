@@ -13,7 +13,7 @@ use crate::executor::Secrets;
 #[must_use]
 pub fn input(epoch: Epoch, event: LinkEvent, secrets: &Secrets) -> Input {
     match event {
-        LinkEvent::Up => Input::LinkUp { epoch },
+        LinkEvent::Up(_) => Input::LinkUp { epoch },
         LinkEvent::Down(cause) => Input::LinkDown { epoch, cause: masked(cause, secrets) },
         LinkEvent::Flushed(n) => Input::Flushed { epoch, n },
         LinkEvent::Pong(n) => Input::Pong { epoch, n },
@@ -40,9 +40,10 @@ pub fn input(epoch: Epoch, event: LinkEvent, secrets: &Secrets) -> Input {
 fn masked(cause: LinkCause, secrets: &Secrets) -> LinkCause {
     match cause {
         LinkCause::Unreachable(why) => LinkCause::Unreachable(secrets.masked(&why)),
-        LinkCause::Refused { status, by_server, detail } => {
-            LinkCause::Refused { status, by_server, detail: secrets.masked(&detail) }
+        LinkCause::Refused { status, by_server, html, retry_after, detail } => {
+            LinkCause::Refused { status, by_server, html, retry_after, detail: secrets.masked(&detail) }
         }
+        LinkCause::Gone => LinkCause::Gone,
         LinkCause::Closed(why) => LinkCause::Closed(secrets.masked(&why)),
         LinkCause::Broken(why) => LinkCause::Broken(secrets.masked(&why)),
     }

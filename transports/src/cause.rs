@@ -20,12 +20,12 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// Why there is no HTTP answer. Where there is a connection it is the connection that broke.
-pub(crate) fn no_answer(error: &reqwest::Error) -> LinkCause {
+pub(crate) fn no_answer(error: &reqwest::Error, to: &str) -> LinkCause {
     let words = innermost(error);
     if error.is_connect() || error.is_builder() {
         LinkCause::Unreachable(words)
     } else {
-        LinkCause::Broken(format!("the connection ended during the handshake: {words}"))
+        LinkCause::Broken(format!("the connection ended during {to}: {words}"))
     }
 }
 

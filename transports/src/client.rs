@@ -3,23 +3,36 @@
 
 use std::time::Duration;
 
-use reqwest::{Certificate, ClientBuilder, NoProxy, Proxy, redirect, retry};
+use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, redirect, retry};
 use rustls::pki_types::CertificateDer;
+use tokio::task::{JoinError, spawn_blocking};
 
+use crate::cause;
 use crate::endpoint::Endpoint;
 
 /// How long the kernel tries to get bytes through before it gives a connection up.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How to connect.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Which version of the wire a WebSocket asks for; the server's answer decides. Long-poll is always version 2.
+    pub wire: Wire,
     /// Whom to trust.
     pub roots: Roots,
     /// By way of whom.
     pub proxies: Proxies,
     /// For how long.
     pub timeouts: Timeouts,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (roots, proxies, timeouts) = Default::default();
+        Self { wire: Wire::Two, roots, proxies, timeouts }
+    }
 }
 
 /// The authorities whose certificates are trusted.
@@ -67,6 +80,12 @@ pub struct Timeouts {
     pub stall: Duration,
     /// An orderly end.
     pub close: Duration,
+    /// Long-poll: for which the server is asked to hold a poll while it has nothing to say. Whole seconds.
+    pub hold: Duration,
+    /// Long-poll: until a poll is answered, longer than it is held.
+    pub poll: Duration,
+    /// Long-poll: until a push is answered, sending it included.
+    pub push: Duration,
 }
 
 impl Default for Timeouts {
@@ -76,6 +95,9 @@ impl Default for Timeouts {
             handshake: Duration::from_secs(10),
             stall: Duration::from_secs(15),
             close: Duration::from_secs(2),
+            hold: Duration::from_secs(25),
+            poll: Duration::from_secs(35),
+            push: Duration::from_secs(60),
         }
     }
 }
@@ -106,9 +128,31 @@ pub fn install_crypto() {
 /// # Errors
 /// Where certificates that were asked for cannot be read, or the proxy's URL cannot.
 pub fn client_builder(endpoint: &Endpoint, options: &Options) -> Result<ClientBuilder, ClientError> {
+    Ok(any_http(endpoint, options)?.http1_only())
+}
+
+/// A client for one connection: they are rare, and certificates on the disk may be others next time.
+pub(crate) async fn client(
+    endpoint: &Endpoint,
+    options: &Options,
+    finish: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 'static,
+) -> Result<Client, LinkCause> {
+    let reads_disk = reads_certificates(endpoint);
+    let (endpoint, options) = (endpoint.clone(), options.clone());
+    let build = move || Ok(finish(any_http(&endpoint, &options)?).build()?);
+    let built: Result<Client, ClientError> = if reads_disk {
+        let failed = |error: JoinError| LinkCause::Unreachable(error.to_string());
+        spawn_blocking(build).await.map_err(failed)?
+    } else {
+        build()
+    };
+    built.map_err(|error| cause::no_client(&error))
+}
+
+/// The same, of the newest version of HTTP that both ends know.
+fn any_http(endpoint: &Endpoint, options: &Options) -> Result<ClientBuilder, ClientError> {
     install_crypto();
     let mut builder = ClientBuilder::new()
-        .http1_only()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
@@ -138,7 +182,7 @@ fn proxy(builder: ClientBuilder, endpoint: &Endpoint, options: &Options) -> Resu
 
 /// Whether anything on the way may speak TLS, and be it a proxy. Where nothing does, the store is not read:
 /// that costs milliseconds and megabytes.
-pub(crate) fn reads_certificates(endpoint: &Endpoint) -> bool {
+fn reads_certificates(endpoint: &Endpoint) -> bool {
     endpoint.is_encrypted() || !endpoint.is_loopback()
 }
 

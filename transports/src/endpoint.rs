@@ -83,6 +83,13 @@ impl Endpoint {
         &self.url
     }
 
+    /// The URL of one of long-poll's requests: that of the WebSocket with this name behind it.
+    pub(crate) fn below(&self, name: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/{name}", self.url.path().trim_end_matches('/')));
+        url
+    }
+
     /// A name of this machine with its addresses. Resolvers do not all keep `localhost` at home, and a key
     /// may go to it unencrypted.
     pub(crate) fn local_name(&self) -> Option<(&str, [SocketAddr; 2])> {
@@ -134,6 +141,18 @@ mod tests {
         ] {
             let endpoint = endpoint(given).unwrap();
             assert_eq!((endpoint.as_str(), endpoint.origin().as_str()), (leads_to, origin), "{given}");
+        }
+    }
+
+    /// Protects the addresses of long-poll.
+    #[test]
+    fn what_lies_below_a_url() {
+        for (given, below) in [
+            ("ws://h", "http://h/api/v1/mesh/daemons/connect/poll"),
+            ("wss://h/x/?a=b", "https://h/x/poll?a=b"),
+            ("https://h/x", "https://h/x/poll"),
+        ] {
+            assert_eq!(endpoint(given).unwrap().below("poll").as_str(), below);
         }
     }
 

@@ -1,34 +1,24 @@
 //! From a URL to a socket on which WebSocket frames may be sent.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use makima_core::input::LinkCause;
-use reqwest::{Client, Response, Upgraded};
-use tokio::task::{JoinError, spawn_blocking};
+use makima_core::protocol::{WIRE_VERSION, Wire};
+use reqwest::{ClientBuilder, Upgraded};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::cause;
-use crate::client::{ClientError, Options, client_builder, reads_certificates};
+use crate::client::{Options, client};
 use crate::endpoint::Endpoint;
+use crate::{answer, cause};
 
-/// By this an answer is known as one of a makima server, whatever else is in it.
-const MAKIMA_WIRE: HeaderName = HeaderName::from_static("makima-wire");
-
-/// Bytes read of an answer that is no upgrade.
-const BODY: usize = 16 << 10;
-
-/// How long such an answer's body may take. What has come by then has to do.
-const BODY_TIME: Duration = Duration::from_secs(2);
-
-/// Asks for a WebSocket and checks the answer.
-pub(crate) async fn upgrade(endpoint: &Endpoint, options: &Options) -> Result<Upgraded, LinkCause> {
+/// Asks for a WebSocket and for version 2, and checks the answer. A header that a server does not know harms nobody,
+/// unlike a subprotocol, which has to be answered.
+pub(crate) async fn upgrade(endpoint: &Endpoint, options: &Options) -> Result<(Upgraded, Wire), LinkCause> {
     let limit = options.timeouts.handshake;
     match timeout(limit, ask(endpoint, options)).await {
         Ok(outcome) => outcome,
@@ -36,35 +26,27 @@ pub(crate) async fn upgrade(endpoint: &Endpoint, options: &Options) -> Result<Up
     }
 }
 
-async fn ask(endpoint: &Endpoint, options: &Options) -> Result<Upgraded, LinkCause> {
-    let client = client(endpoint, options).await?;
+async fn ask(endpoint: &Endpoint, options: &Options) -> Result<(Upgraded, Wire), LinkCause> {
+    let client = client(endpoint, options, ClientBuilder::http1_only).await?;
     let key = generate_key();
-    let request = client
+    let mut request = client
         .get(endpoint.url().clone())
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, &key);
-    let response = request.send().await.map_err(|error| cause::no_answer(&error))?;
+    if options.wire == Wire::Two {
+        request = request.header(answer::MAKIMA_WIRE, WIRE_VERSION);
+    }
+    let no_answer = |error: reqwest::Error| cause::no_answer(&error, "the handshake");
+    let response = request.send().await.map_err(no_answer)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refused(response).await);
+        return Err(answer::refused(response).await);
     }
     check(response.headers(), &key)?;
-    response.upgrade().await.map_err(|error| cause::no_answer(&error))
-}
-
-/// A client for one handshake: connections are rare, and certificates on the disk may be others next time.
-async fn client(endpoint: &Endpoint, options: &Options) -> Result<Client, LinkCause> {
-    let reads_disk = reads_certificates(endpoint);
-    let (endpoint, options) = (endpoint.clone(), options.clone());
-    let build = move || Ok(client_builder(&endpoint, &options)?.build()?);
-    let built: Result<Client, ClientError> = if reads_disk {
-        let failed = |error: JoinError| LinkCause::Unreachable(error.to_string());
-        spawn_blocking(build).await.map_err(failed)?
-    } else {
-        build()
-    };
-    built.map_err(|error| cause::no_client(&error))
+    // Nobody is to speak what we did not ask for.
+    let wire = answer::wire(response.headers()).min(options.wire);
+    Ok((response.upgrade().await.map_err(no_answer)?, wire))
 }
 
 fn check(headers: &HeaderMap, key: &str) -> Result<(), LinkCause> {
@@ -84,37 +66,4 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), LinkCause> {
         return Ok(());
     };
     Err(LinkCause::Broken(format!("what answered the handshake is no WebSocket server: {wrong}")))
-}
-
-async fn refused(mut response: Response) -> LinkCause {
-    let body = body(&mut response).await;
-    LinkCause::Refused {
-        status: response.status().as_u16(),
-        by_server: by_server(response.headers(), &body),
-        detail: cause::shown(&String::from_utf8_lossy(&body)),
-    }
-}
-
-async fn body(response: &mut Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    let read = async {
-        while body.len() < BODY
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            body.extend_from_slice(&chunk);
-        }
-    };
-    // A body that breaks off or drips is shown as far as it came.
-    let _ = timeout(BODY_TIME, read).await;
-    body.truncate(BODY);
-    body
-}
-
-/// Whether this is an answer of the server itself: proxies and gates on the way answer in HTML.
-fn by_server(headers: &HeaderMap, body: &[u8]) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let says_json = media_type == "application/json" || media_type.ends_with("+json");
-    let is_json = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body).is_ok();
-    headers.contains_key(MAKIMA_WIRE) || is_json || (says_json && !body.is_empty())
 }

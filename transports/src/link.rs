@@ -1,17 +1,18 @@
 //! A connection as its user sees it: a handle to send on, events that come back.
 
-use makima_core::effect::Piece;
+use makima_core::effect::{Piece, Way};
 use makima_core::id::Epoch;
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::client::{Options, Timeouts};
 use crate::endpoint::Endpoint;
-use crate::pump;
 use crate::transport::Transport;
 use crate::websocket::WebSocket;
+use crate::{longpoll, pump};
 
 /// Something to be sent. `n` is the caller's number for it, from small to large.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub enum Outgoing {
         /// Its number, which the answer bears.
         n: u64,
     },
+    /// Take no more commands: a poll that is held open is let finish, and what it brings is still told, as its answer
+    /// may be the only one that carries them; none is opened after it. Sending goes on until then, and then the
+    /// connection is closed. On a WebSocket it is [`Outgoing::Close`].
+    Quiesce,
     /// Send what was given before, then close. What is given afterwards is dropped.
     Close,
 }
@@ -46,15 +51,16 @@ pub enum Outgoing {
 /// What happens on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// It stands.
-    Up,
+    /// It stands, and this is spoken on it. Long-poll says so before it has sent anything: the first message that it
+    /// is given, which has to be `authenticate`, opens the session.
+    Up(Wire),
     /// It is gone, or never stood. Comes exactly once, and nothing after it.
     Down(LinkCause),
     /// A text message came.
     Frame(String),
     /// A binary message of this many bytes came: nothing that this wire knows.
     Binary(usize),
-    /// The kernel has everything up to this number. Said for the newest only.
+    /// The kernel has everything up to this number; by long-poll, the server has. Said for the newest only.
     Flushed(u64),
     /// The far side answered the ping of this number.
     Pong(u64),
@@ -65,6 +71,7 @@ pub enum LinkEvent {
 pub struct LinkHandle {
     queue: mpsc::UnboundedSender<Outgoing>,
     closing: CancellationToken,
+    quiescing: CancellationToken,
     _close_on_drop: DropGuard,
 }
 
@@ -76,6 +83,7 @@ impl LinkHandle {
             _ if self.closing.is_cancelled() => {}
             // Not by way of the queue: the time that a close may take runs from now, however full that is.
             Outgoing::Close => self.closing.cancel(),
+            Outgoing::Quiesce => self.quiescing.cancel(),
             Outgoing::Message { .. } | Outgoing::Output { .. } | Outgoing::Ping { .. } => {
                 // Fails only where the connection is gone.
                 let _ = self.queue.send(outgoing);
@@ -84,13 +92,31 @@ impl LinkHandle {
     }
 }
 
-/// Connects to a server by WebSocket, in a task of its own on the current runtime. What happens is told
-/// under the name `epoch`; when nobody takes the events, reading stops and sending goes on.
+/// Connects to a server, in a task of its own on the current runtime. What happens is told under the name `epoch`;
+/// when nobody takes the events, reading stops. Over a WebSocket sending goes on.
 #[must_use = "a handle that is dropped closes its connection"]
-pub fn open(endpoint: Endpoint, epoch: Epoch, events: mpsc::Sender<(Epoch, LinkEvent)>) -> LinkHandle {
-    let options = Options::default();
+pub fn open(endpoint: Endpoint, way: Way, epoch: Epoch, events: mpsc::Sender<(Epoch, LinkEvent)>) -> LinkHandle {
+    open_with(endpoint, Options::default(), way, epoch, events)
+}
+
+/// As [`open`], with other options.
+#[must_use = "a handle that is dropped closes its connection"]
+pub fn open_with(
+    endpoint: Endpoint,
+    options: Options,
+    way: Way,
+    epoch: Epoch,
+    events: mpsc::Sender<(Epoch, LinkEvent)>,
+) -> LinkHandle {
     let timeouts = options.timeouts;
-    open_on(WebSocket::new(endpoint, options), timeouts, epoch, events)
+    match way {
+        Way::WebSocket => open_on(WebSocket::new(endpoint, options), timeouts, epoch, events),
+        Way::LongPoll => {
+            let (handle, link) = new(timeouts, epoch, events);
+            tokio::spawn(longpoll::run(endpoint, options, link));
+            handle
+        }
+    }
 }
 
 /// As [`open`], by any transport.
@@ -101,9 +127,16 @@ pub fn open_on(
     epoch: Epoch,
     events: mpsc::Sender<(Epoch, LinkEvent)>,
 ) -> LinkHandle {
-    let (queue, queued) = mpsc::unbounded_channel();
-    let closing = CancellationToken::new();
-    let link = pump::Link { epoch, timeouts, queue: queued, closing: closing.clone(), events };
+    let (handle, link) = new(timeouts, epoch, events);
     tokio::spawn(pump::run(transport, link));
-    LinkHandle { queue, _close_on_drop: closing.clone().drop_guard(), closing }
+    handle
+}
+
+/// Both ends of what a handle and its task share.
+fn new(timeouts: Timeouts, epoch: Epoch, events: mpsc::Sender<(Epoch, LinkEvent)>) -> (LinkHandle, pump::Link) {
+    let (queue, queued) = mpsc::unbounded_channel();
+    let (closing, quiescing) = (CancellationToken::new(), CancellationToken::new());
+    let link =
+        pump::Link { epoch, timeouts, queue: queued, closing: closing.clone(), quiescing: quiescing.clone(), events };
+    (LinkHandle { queue, _close_on_drop: closing.clone().drop_guard(), closing, quiescing }, link)
 }

@@ -60,7 +60,7 @@ impl Outbox {
                     self.output = Some(Output { n, head: self.message.len(), text, pieces: pieces.into_iter() });
                 }
                 // Never queued.
-                Some(Outgoing::Close) => {}
+                Some(Outgoing::Close | Outgoing::Quiesce) => {}
             }
         }
         Poll::Ready(Some(Frame::Text(&self.message)))

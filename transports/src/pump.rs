@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use makima_core::id::Epoch;
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, PollSender};
@@ -31,13 +32,21 @@ pub(crate) struct Link {
     pub(crate) timeouts: Timeouts,
     pub(crate) queue: UnboundedReceiver<Outgoing>,
     pub(crate) closing: CancellationToken,
+    pub(crate) quiescing: CancellationToken,
     pub(crate) events: Sender<(Epoch, LinkEvent)>,
 }
 
 /// One connection, from the attempt to its end.
 pub(crate) async fn run(transport: impl Transport, link: Link) {
     let (epoch, events) = (link.epoch, link.events.clone());
-    let mut unwanted: Unwanted = Box::pin(unwanted(link.closing, link.events.clone()));
+    // Nothing is held open here that could be let finish.
+    let closing = async move {
+        tokio::select! {
+            () = link.closing.cancelled() => {}
+            () = link.quiescing.cancelled() => {}
+        }
+    };
+    let mut unwanted: Unwanted = Box::pin(unwanted(closing, link.events.clone()));
     let connected = tokio::select! {
         biased;
         () = &mut unwanted => Err(closed_here()),
@@ -46,7 +55,7 @@ pub(crate) async fn run(transport: impl Transport, link: Link) {
     let cause = match connected {
         Err(cause) => cause,
         Ok(connection) => {
-            let told = Told::new(epoch, link.events);
+            let told = Told::new(epoch, connection.wire(), link.events);
             let mut pump = Pump::new(connection, link.timeouts, Outbox::new(link.queue), told, unwanted);
             let cause = poll_fn(|cx| pump.poll(cx)).await;
             // The socket is closed by now, even where nobody takes the last events.
@@ -63,14 +72,14 @@ pub(crate) async fn run(transport: impl Transport, link: Link) {
 type Unwanted = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Until the user wants no connection any more: says so, has dropped the handle, or listens no longer.
-async fn unwanted(closing: CancellationToken, events: Sender<(Epoch, LinkEvent)>) {
+pub(crate) async fn unwanted(closing: impl Future<Output = ()>, events: Sender<(Epoch, LinkEvent)>) {
     tokio::select! {
-        () = closing.cancelled() => {}
+        () = closing => {}
         () = events.closed() => {}
     }
 }
 
-fn closed_here() -> LinkCause {
+pub(crate) fn closed_here() -> LinkCause {
     LinkCause::Closed("closed by this side".to_owned())
 }
 
@@ -201,7 +210,10 @@ impl<C: Connection> Pump<C> {
                 // A better reason than that it could not be written to.
                 self.ending = self.ending.take().map(|ending| match ending {
                     LinkCause::Broken(_) => LinkCause::Closed(text),
-                    ours @ (LinkCause::Closed(_) | LinkCause::Unreachable(_) | LinkCause::Refused { .. }) => ours,
+                    ours @ (LinkCause::Closed(_)
+                    | LinkCause::Unreachable(_)
+                    | LinkCause::Refused { .. }
+                    | LinkCause::Gone) => ours,
                 });
                 self.farewell = Farewell::Over;
             }
@@ -282,8 +294,8 @@ struct Told {
 }
 
 impl Told {
-    fn new(epoch: Epoch, events: Sender<(Epoch, LinkEvent)>) -> Self {
-        Self { epoch, events: PollSender::new(events), untold: [Some(LinkEvent::Up), None, None] }
+    fn new(epoch: Epoch, wire: Wire, events: Sender<(Epoch, LinkEvent)>) -> Self {
+        Self { epoch, events: PollSender::new(events), untold: [Some(LinkEvent::Up(wire)), None, None] }
     }
 
     fn is_full(&self) -> bool {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 
 /// A way to the server. One of these is used for one connection.
 pub trait Transport: Send + 'static {
@@ -23,6 +24,9 @@ pub trait Transport: Send + 'static {
 ///
 /// An error ends it: nothing may be called afterwards.
 pub trait Connection: Send + 'static {
+    /// What both ends agreed to speak.
+    fn wire(&self) -> Wire;
+
     /// What comes from the far side.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LinkCause>>;
 

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -43,7 +44,7 @@ impl Transport for WebSocket {
     type Connection = WebSocketConnection;
 
     async fn connect(self) -> Result<WebSocketConnection, LinkCause> {
-        let socket = handshake::upgrade(&self.endpoint, &self.options).await?;
+        let (socket, wire) = handshake::upgrade(&self.endpoint, &self.options).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -51,7 +52,8 @@ impl Transport for WebSocket {
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let socket = Outward::new(socket);
-        Ok(WebSocketConnection { stream: WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await })
+        let stream = WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await;
+        Ok(WebSocketConnection { stream, wire })
     }
 }
 
@@ -59,9 +61,14 @@ impl Transport for WebSocket {
 #[derive(Debug)]
 pub struct WebSocketConnection {
     stream: WebSocketStream<Outward>,
+    wire: Wire,
 }
 
 impl Connection for WebSocketConnection {
+    fn wire(&self) -> Wire {
+        self.wire
+    }
+
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, LinkCause>> {
         loop {
             let message = match ready!(self.stream.poll_next_unpin(cx)) {

@@ -5,6 +5,7 @@
 //! anew from what is on disk. The daemons come back and deliver again what nobody acknowledged.
 
 mod heads;
+mod outgoing;
 mod queue;
 mod writer;
 
@@ -12,25 +13,24 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use makima_core::protocol::{Authenticate, DaemonCommand, DaemonMessage};
+use makima_core::effect::Way;
+use makima_core::protocol::{Authenticate, DaemonMessage, Wire};
 use makima_core::time::Millis;
 use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
 pub(crate) use heads::Heads;
+pub(crate) use outgoing::{Mailbox, Outgoing, Taken, worded};
 pub(crate) use queue::Ticket;
 
 use crate::clock;
-use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, SessionId};
+use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, Said, SessionId};
 use crate::store::{Store, StoreError};
+use outgoing::{COMMANDS, Line, LineEnd};
 use queue::Queue;
 
 /// Bytes that may wait for the writer before sessions are no longer read.
 const ROOM: usize = 4 * 1024 * 1024;
-
-/// Commands that may wait for a session. A daemon is sent at most two per task that it has, so one whose
-/// commands pile up beyond this does not read; it is let go and told again when it comes back.
-const COMMANDS: usize = 4 * 1024;
 
 /// What the server does at the moment, for whoever decides whether it may stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,16 +54,20 @@ pub struct Counters {
     pub wrong_keys: u64,
 }
 
-/// What a session is to do.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    Command(Box<DaemonCommand>),
-    Close { code: &'static str, message: &'static str },
-}
-
 /// Nothing is taken on: the store fails, or the server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable;
+
+/// Why a frame was not taken: the session is over, or is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// Nothing is taken on, or the session had ended before.
+    Unavailable,
+    /// A number came that cannot be the next.
+    OutOfOrder,
+    /// Our own numbers begin anew, with the next session.
+    Renumbered,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -76,7 +80,7 @@ enum State {
 struct Inner {
     hub: Hub,
     queue: Queue,
-    sessions: BTreeMap<SessionId, mpsc::Sender<Outgoing>>,
+    sessions: BTreeMap<SessionId, Line>,
     next_session: u64,
     state: State,
 }
@@ -125,22 +129,50 @@ impl Engine {
         self.step(&mut self.lock(), input)
     }
 
-    /// A daemon that has shown the right key.
-    pub(crate) fn connect(&self, daemon: Authenticate) -> Result<(SessionId, mpsc::Receiver<Outgoing>), Unavailable> {
+    /// A daemon that has shown the right key, over a WebSocket.
+    pub(crate) fn connect(
+        &self,
+        daemon: Authenticate,
+        wire: Wire,
+    ) -> Result<(SessionId, mpsc::Receiver<Outgoing>), Unavailable> {
+        let (sender, receiver) = mpsc::channel(COMMANDS);
+        let (session, ..) = self.enter(daemon, Line { wire, end: LineEnd::Socket(sender) }, Way::WebSocket)?;
+        Ok((session, receiver))
+    }
+
+    /// The same by long-poll: with its id, and a ticket for what is in its mailbox then.
+    pub(crate) fn connect_polling(
+        &self,
+        daemon: Authenticate,
+    ) -> Result<(SessionId, Arc<Mailbox>, Option<Uuid>, Ticket), Unavailable> {
+        let mailbox = Arc::new(Mailbox::default());
+        let line = Line { wire: Wire::Two, end: LineEnd::Mailbox(Arc::clone(&mailbox)) };
+        let (session, id, ticket) = self.enter(daemon, line, Way::LongPoll)?;
+        Ok((session, mailbox, id, ticket))
+    }
+
+    fn enter(
+        &self,
+        daemon: Authenticate,
+        line: Line,
+        way: Way,
+    ) -> Result<(SessionId, Option<Uuid>, Ticket), Unavailable> {
         let mut inner = self.lock();
         let session = SessionId(inner.next_session);
         inner.next_session = inner.next_session.saturating_add(1);
-        let (sender, receiver) = mpsc::channel(COMMANDS);
-        inner.sessions.insert(session, sender);
+        let wire = line.wire;
+        inner.sessions.insert(session, line);
         let input = Input::Connected {
             session,
             fresh: Uuid::now_v7(),
             machine: daemon.machine_id,
             hostname: daemon.hostname,
             max_tasks: daemon.max_concurrent_tasks,
+            wire,
+            way,
         };
         match self.step(&mut inner, input) {
-            Ok(_) => Ok((session, receiver)),
+            Ok((_, ticket)) => Ok((session, inner.hub.daemon_of(session), ticket)),
             Err(unavailable) => {
                 inner.sessions.remove(&session);
                 Err(unavailable)
@@ -156,7 +188,22 @@ impl Engine {
             return Err(Unavailable);
         }
         match self.step(&mut inner, Input::Message { session, message })? {
-            (Answer::Over, _) => Err(Unavailable),
+            (Answer::Over | Answer::OutOfOrder | Answer::Renumbered, _) => Err(Unavailable),
+            (Answer::Done | Answer::Known | Answer::NoSuchTask | Answer::Ended | Answer::Ignored, _) => Ok(()),
+        }
+    }
+
+    /// What a daemon says in version 2.
+    pub(crate) fn hear_said(&self, session: SessionId, said: Said) -> Result<(), Unheard> {
+        let mut inner = self.lock();
+        if !inner.sessions.contains_key(&session) {
+            return Err(Unheard::Unavailable);
+        }
+        let input = Input::Said { session, said: Box::new(said) };
+        match self.step(&mut inner, input).map_err(|_| Unheard::Unavailable)? {
+            (Answer::Over, _) => Err(Unheard::Unavailable),
+            (Answer::OutOfOrder, _) => Err(Unheard::OutOfOrder),
+            (Answer::Renumbered, _) => Err(Unheard::Renumbered),
             (Answer::Done | Answer::Known | Answer::NoSuchTask | Answer::Ended | Answer::Ignored, _) => Ok(()),
         }
     }

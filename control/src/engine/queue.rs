@@ -2,18 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use makima_core::protocol::DaemonCommand;
+use makima_core::protocol::{DaemonCommand, Place};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::hub::{Effect, Event, Record, SessionId};
+use crate::hub::{Effect, Event, Record, SessionId, Tell};
 use crate::store::{BLOCK, Batch, Block, Head};
 
 /// What leaves the process once what came before it is on disk.
 #[derive(Debug)]
 pub(super) enum Release {
     Send { session: SessionId, command: Box<DaemonCommand> },
+    Numbered { session: SessionId, seq: u64, command: Box<DaemonCommand> },
+    Tell { session: SessionId, tell: Tell },
     Close { session: SessionId },
+}
+
+impl Release {
+    pub(super) fn session(&self) -> SessionId {
+        match self {
+            Self::Send { session, .. }
+            | Self::Numbered { session, .. }
+            | Self::Tell { session, .. }
+            | Self::Close { session } => *session,
+        }
+    }
 }
 
 /// Whether a batch is on disk: none as long as that is open.
@@ -51,6 +64,11 @@ pub(super) struct Queue {
     records: Vec<Record>,
     output: BTreeMap<Uuid, Vec<Block>>,
     releases: Vec<Release>,
+    /// One answer for many messages: what each session is told was applied, and what of each task's output is here.
+    acks: BTreeMap<SessionId, u64>,
+    got: BTreeMap<(SessionId, Uuid), u64>,
+    /// Where each task's output stands in the daemon's log.
+    placed: BTreeMap<Uuid, u64>,
     heads: BTreeMap<Uuid, Head>,
     bytes: usize,
     fate: watch::Sender<Fate>,
@@ -64,6 +82,9 @@ impl Queue {
             records: Vec::new(),
             output: BTreeMap::new(),
             releases: Vec::new(),
+            acks: BTreeMap::new(),
+            got: BTreeMap::new(),
+            placed: BTreeMap::new(),
             heads: BTreeMap::new(),
             bytes: 0,
             fate: watch::Sender::new(None),
@@ -77,12 +98,26 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.output.is_empty() && self.releases.is_empty()
+        let unwritten = self.records.is_empty() && self.output.is_empty() && self.placed.is_empty();
+        unwritten && self.releases.is_empty() && self.acks.is_empty() && self.got.is_empty()
     }
 
     pub(super) fn push(&mut self, effect: Effect) {
         match effect {
             Effect::Send { session, command } => self.releases.push(Release::Send { session, command }),
+            Effect::Numbered { session, seq, command } => {
+                self.releases.push(Release::Numbered { session, seq, command });
+            }
+            Effect::Tell { session, tell: Tell::Ack(n) } => {
+                self.acks.insert(session, n);
+            }
+            Effect::Tell { session, tell: Tell::Got(place) } => {
+                self.got.insert((session, place.task), place.off);
+            }
+            Effect::Tell { session, tell } => self.releases.push(Release::Tell { session, tell }),
+            Effect::Record(Record::Placed { task, at }) => {
+                self.placed.insert(task, at);
+            }
             Effect::Close { session } => self.releases.push(Release::Close { session }),
             Effect::Output { task, offset, text } => {
                 self.bytes = self.bytes.saturating_add(text.len());
@@ -127,12 +162,16 @@ impl Queue {
         let full = std::mem::replace(self, Self::new());
         self.in_hand = Some(full.fate.subscribe());
         let output = full.output.into_values().flatten().collect();
-        Some(Round {
-            batch: Batch { records: full.records, output },
-            releases: full.releases,
-            heads: full.heads,
-            fate: full.fate,
-        })
+        let mut records = full.records;
+        records.extend(full.placed.into_iter().map(|(task, at)| Record::Placed { task, at }));
+        // Before what may be an answer to a ping: that says that all is answered.
+        let acks = full.acks.into_iter().map(|(session, n)| Release::Tell { session, tell: Tell::Ack(n) });
+        let got = full.got.into_iter().map(|((session, task), off)| {
+            let tell = Tell::Got(Place { task, off });
+            Release::Tell { session, tell }
+        });
+        let releases = acks.chain(got).chain(full.releases).collect();
+        Some(Round { batch: Batch { records, output }, releases, heads: full.heads, fate: full.fate })
     }
 }
 
@@ -147,7 +186,15 @@ fn weight(record: &Record) -> usize {
             Event::Completion { message, .. } => message.len(),
             Event::End(end) => end.error.as_ref().map_or(0, String::len),
         },
-        Record::Daemon { .. } | Record::Assigned { .. } | Record::Interrupt { .. } | Record::Branch { .. } => 0,
+        Record::Daemon { .. }
+        | Record::Assigned { .. }
+        | Record::Interrupt { .. }
+        | Record::Branch { .. }
+        | Record::Epoch { .. }
+        | Record::Ordered { .. }
+        | Record::Acked { .. }
+        | Record::Applied { .. }
+        | Record::Placed { .. } => 0,
     };
     text.saturating_add(ANY)
 }

@@ -3,12 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{Queue, Release, Round};
 use super::{Engine, Inner, Outgoing, State};
-use crate::hub::{Hub, SessionId};
+use crate::hub::Hub;
 use crate::store::{Batch, StoreError};
 
 /// Between two attempts to get a failed store back: at first, and at most.
@@ -72,7 +71,7 @@ impl Engine {
         for session in std::mem::take(&mut inner.sessions).into_values() {
             // A session whose commands have piled up ends all the same: its sender is dropped here.
             let message = "nothing can be stored at the moment";
-            let _ = session.try_send(Outgoing::Close { code: "store_unavailable", message });
+            let _ = session.pass(Outgoing::Close { code: "store_unavailable", message });
         }
     }
 
@@ -110,24 +109,12 @@ impl Engine {
 
 impl Inner {
     fn release(&mut self, release: Release) {
-        match release {
-            Release::Send { session, command } => self.pass(session, Outgoing::Command(command)),
-            Release::Close { session } => {
-                let message = "this machine has connected again";
-                self.pass(session, Outgoing::Close { code: "superseded", message });
-                self.sessions.remove(&session);
-            }
-        }
-    }
-
-    /// A session that does not take its commands is dropped; its daemon is told again when it is back.
-    fn pass(&mut self, session: SessionId, outgoing: Outgoing) {
-        let Some(sender) = self.sessions.get(&session) else { return };
-        match sender.try_send(outgoing) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
-                self.sessions.remove(&session);
-            }
+        let session = release.session();
+        let Some(line) = self.sessions.get(&session) else { return };
+        let last = matches!(release, Release::Close { .. });
+        // A session that does not take its commands is dropped; its daemon is told again when it is back.
+        if !line.pass(Outgoing::new(release, line.wire)) || last {
+            self.sessions.remove(&session);
         }
     }
 }

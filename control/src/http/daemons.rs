@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use makima_core::effect::Way;
+use makima_core::protocol::Wire;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -35,6 +37,10 @@ pub(super) struct DaemonJson {
     connected: bool,
     max_concurrent_tasks: i32,
     active_tasks: usize,
+    /// Which version of the wire it speaks; none while it is away.
+    wire: Option<u8>,
+    /// How it comes; none while it is away.
+    transport: Option<&'static str>,
     last_seen_at: String,
 }
 
@@ -47,6 +53,14 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Vec<DaemonJson>> {
         connected: daemon.connected,
         max_concurrent_tasks: daemon.max_tasks,
         active_tasks: daemon.active,
+        wire: daemon.link.map(|(wire, _)| match wire {
+            Wire::One => 1,
+            Wire::Two => 2,
+        }),
+        transport: daemon.link.map(|(_, way)| match way {
+            Way::WebSocket => "websocket",
+            Way::LongPoll => "longPoll",
+        }),
         last_seen_at: rfc3339(daemon.seen),
     });
     Json(daemons.collect())

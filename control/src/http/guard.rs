@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
 use crate::app::App;
+use crate::config::Token;
 
 /// Every answer: nothing here is to be kept, or taken for something else.
 pub(super) async fn plain(request: Request, next: Next) -> Response {
@@ -36,16 +37,21 @@ pub(super) async fn caller(State(app): State<Arc<App>>, request: Request, next: 
 
 /// The right token.
 pub(super) async fn token(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let token = shown.and_then(|shown| {
-        let (scheme, token) = shown.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-    });
-    if token.is_some_and(|token| app.token.matches(token)) {
+    if shows_token(request.headers(), &app.token) {
         return next.run(request).await;
     }
     let message = "this needs the server's token: Authorization: Bearer …";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
+}
+
+/// Whether the right token is there.
+pub(super) fn shows_token(headers: &HeaderMap, right: &Token) -> bool {
+    let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let token = shown.and_then(|shown| {
+        let (scheme, token) = shown.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+    });
+    token.is_some_and(|token| right.matches(token))
 }
 
 /// The host that the caller meant, if that is us. With its port, for comparing origins.

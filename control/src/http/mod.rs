@@ -6,6 +6,7 @@ mod follow;
 mod follower;
 mod guard;
 mod output;
+mod polling;
 mod tasks;
 
 use std::sync::Arc;
@@ -34,27 +35,39 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/tasks/{id}/interrupt", post(tasks::interrupt))
         .route("/api/v1/tasks/{id}/output", get(output::output))
         .route("/api/v1/tasks/{id}/events", get(follow::events))
-        .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this cannot be done with that method")
-        })
+        .method_not_allowed_fallback(not_allowed)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .layer(DefaultBodyLimit::max(BODY))
         // A daemon shows its key in its first message instead.
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));
+    // A daemon's key is asked for by the request that opens the session itself, which counts wrong ones.
+    let polling = Router::new()
+        .route("/api/v1/mesh/daemons/connect/poll", post(polling::poll))
+        .route("/api/v1/mesh/daemons/connect/push", post(polling::push))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::token))
+        .route("/api/v1/mesh/daemons/connect/session", post(polling::session))
+        .method_not_allowed_fallback(not_allowed)
+        .layer(DefaultBodyLimit::max(polling::BODY));
     Router::new()
         .route("/api/v1/mesh/daemons/connect", any(socket_or_error))
+        .merge(polling)
         .merge(api)
         .layer(from_fn_with_state(Arc::clone(&app), guard::caller))
         .layer(from_fn(guard::plain))
         .with_state(app)
 }
 
+async fn not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this cannot be done with that method")
+}
+
 async fn socket_or_error(
     state: axum::extract::State<Arc<App>>,
+    headers: http::HeaderMap,
     upgrade: Result<axum::extract::ws::WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> axum::response::Response {
     match upgrade {
-        Ok(upgrade) => socket::connect(state, upgrade).await,
+        Ok(upgrade) => socket::connect(state, &headers, upgrade).await,
         Err(rejection) => {
             ApiError::new(rejection.status(), "websocket_expected", rejection.body_text()).into_response()
         }

@@ -123,9 +123,13 @@ pub(super) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
                 Err(ApiError::new(StatusCode::CONFLICT, "task_exists", message))
             }
         }
-        Answer::Done | Answer::NoSuchTask | Answer::Ended | Answer::Ignored | Answer::Over => {
-            Ok((StatusCode::CREATED, Json(Id { id })).into_response())
-        }
+        Answer::Done
+        | Answer::NoSuchTask
+        | Answer::Ended
+        | Answer::Ignored
+        | Answer::Over
+        | Answer::OutOfOrder
+        | Answer::Renumbered => Ok((StatusCode::CREATED, Json(Id { id })).into_response()),
     }
 }
 
@@ -168,7 +172,7 @@ pub(super) async fn interrupt(
     match answer {
         Answer::NoSuchTask => Err(ApiError::no_such_task()),
         Answer::Ended => Err(ApiError::new(StatusCode::CONFLICT, "task_ended", "this task has ended")),
-        Answer::Done | Answer::Known | Answer::Ignored | Answer::Over => {
+        Answer::Done | Answer::Known | Answer::Ignored | Answer::Over | Answer::OutOfOrder | Answer::Renumbered => {
             Ok((StatusCode::ACCEPTED, Json(Id { id: task })).into_response())
         }
     }

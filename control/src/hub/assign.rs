@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use makima_core::protocol::{InterruptTask, SpawnTask};
+use makima_core::protocol::{InterruptTask, SpawnTask, Wire};
 use makima_core::time::Millis;
 use makima_core::{limits, policy};
 use uuid::Uuid;
 
 use super::task::{Asked, Life, Task, Told, pending};
-use super::{Answer, Daemon, Effect, Hub, PER_DAEMON, Record, SessionId, send};
+use super::{Answer, Daemon, Effect, Hub, Ordered, PER_DAEMON, Record, Session, SessionId, send};
 
 /// The longest that a gentle interruption lasts before the agent is killed: where it is being started still, it is
 /// asked after that, and is given some time for each request.
@@ -33,6 +33,9 @@ impl Hub {
                 branch_known: false,
                 events: 0,
                 bytes: 0,
+                log_at: 0,
+                rewinding: None,
+                ordered: Ordered::default(),
                 life: Life::Waiting { spawn },
             },
         );
@@ -81,10 +84,11 @@ impl Hub {
         self.waiting.remove(&seq);
         daemon.tasks.insert(seq, id);
         out.push(Effect::Record(Record::Assigned { task: id, daemon: to }));
-        if let Some(session) = daemon.session {
-            out.push(send(session.id, SpawnTask::clone(&spawn)));
+        if let Some(Session { id: session, wire: Wire::One, .. }) = daemon.session {
+            out.push(send(session, SpawnTask::clone(&spawn)));
         }
         task.life = Life::Assigned { daemon: to, spawn, asked: None };
+        self.order_missing(to, id, out);
     }
 
     /// This wire acknowledges no command, so a daemon that comes back is told everything that it may not

@@ -1,10 +1,10 @@
 //! What the hub puts out.
 
-use makima_core::protocol::{DaemonCommand, SpawnTask};
+use makima_core::protocol::{DaemonCommand, Hello, Place, SpawnTask};
 use makima_core::time::Millis;
 use uuid::Uuid;
 
-use super::SessionId;
+use super::{Order, SessionId};
 
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,22 @@ pub enum Effect {
         session: SessionId,
         /// What.
         command: Box<DaemonCommand>,
+    },
+    /// Tell this under its number, once every record before it is on disk.
+    Numbered {
+        /// Over which connection.
+        session: SessionId,
+        /// The number.
+        seq: u64,
+        /// What.
+        command: Box<DaemonCommand>,
+    },
+    /// Say what is no command, once every record before it is on disk.
+    Tell {
+        /// Over which connection.
+        session: SessionId,
+        /// What.
+        tell: Tell,
     },
     /// End this connection: a newer one has taken its place.
     Close {
@@ -32,6 +48,21 @@ pub enum Effect {
         /// By what.
         text: String,
     },
+}
+
+/// What version 2 says beside commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// How we stand.
+    Hello(Hello),
+    /// Everything of the daemon's up to this number has been applied.
+    Ack(u64),
+    /// A task's output is here up to there.
+    Got(Place),
+    /// A task's output is wanted from there on.
+    Rewind(Place),
+    /// We are here.
+    Pong(u64),
 }
 
 /// One thing to keep.
@@ -81,6 +112,45 @@ pub enum Record {
         task: Uuid,
         /// Its branch.
         branch: String,
+    },
+    /// The numbers of our commands to a daemon begin anew under this epoch: none is under way, none was given out.
+    Epoch {
+        /// Which daemon.
+        daemon: Uuid,
+        /// The epoch.
+        epoch: u64,
+    },
+    /// A command was given the next number.
+    Ordered {
+        /// Which daemon it is for.
+        daemon: Uuid,
+        /// The number.
+        n: u64,
+        /// What it is.
+        order: Order,
+    },
+    /// A daemon has applied our commands up to this number: they need not be kept.
+    Acked {
+        /// Which daemon.
+        daemon: Uuid,
+        /// The number.
+        n: u64,
+    },
+    /// A daemon's messages were applied up to this number.
+    Applied {
+        /// Which daemon.
+        daemon: Uuid,
+        /// The epoch of its numbers.
+        epoch: u64,
+        /// The number.
+        n: u64,
+    },
+    /// The output that we have reaches up to there in the daemon's log. Kept along with that output.
+    Placed {
+        /// Which task.
+        task: Uuid,
+        /// The place, in the daemon's bytes.
+        at: u64,
     },
     /// Something happened to a task.
     Event {
@@ -151,4 +221,8 @@ pub enum Answer {
     Ignored,
     /// The connection that it came over is over, or another has taken its place: it was not heard.
     Over,
+    /// A number came that cannot be the next: the connection is to be ended, so that it is told again.
+    OutOfOrder,
+    /// Our own numbers had to begin anew: the connection is to be ended, so that the next begins with them.
+    Renumbered,
 }

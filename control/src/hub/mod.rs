@@ -8,16 +8,19 @@
 
 mod assign;
 mod effect;
+mod numbers;
 mod restore;
 mod task;
 
 use std::collections::BTreeMap;
 
-use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, SpawnTask};
+use makima_core::effect::Way;
+use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, SpawnTask, Wire};
 use makima_core::time::Millis;
 use uuid::Uuid;
 
-pub use effect::{Answer, Effect, End, Event, Record};
+pub use effect::{Answer, Effect, End, Event, Record, Tell};
+pub use numbers::{Numbers, Order, Ordered, Said, What};
 pub use restore::{DaemonState, Snapshot, TaskState};
 use task::{Life, Task};
 
@@ -50,6 +53,10 @@ pub enum Input {
         hostname: String,
         /// How many tasks it runs at once.
         max_tasks: i32,
+        /// What it speaks.
+        wire: Wire,
+        /// How it comes.
+        way: Way,
     },
     /// That connection is over.
     Gone {
@@ -62,6 +69,13 @@ pub enum Input {
         session: SessionId,
         /// What.
         message: DaemonMessage,
+    },
+    /// A daemon says something in version 2.
+    Said {
+        /// Over which connection.
+        session: SessionId,
+        /// What.
+        said: Box<Said>,
     },
     /// A client wants this done.
     Create {
@@ -102,6 +116,7 @@ struct Daemon {
     seen: Millis,
     /// Its unfinished tasks, oldest first.
     tasks: BTreeMap<u64, Uuid>,
+    numbers: Numbers,
 }
 
 /// A connection that is open.
@@ -109,6 +124,10 @@ struct Daemon {
 struct Session {
     id: SessionId,
     since: Millis,
+    wire: Wire,
+    way: Way,
+    /// Version 2: the daemon has said how it stands.
+    ready: bool,
 }
 
 /// How a daemon stands, for people.
@@ -122,6 +141,8 @@ pub struct DaemonView {
     pub hostname: String,
     /// Whether it is there now.
     pub connected: bool,
+    /// What it speaks and how it comes, while it is there.
+    pub link: Option<(Wire, Way)>,
     /// How many tasks it runs at once.
     pub max_tasks: i32,
     /// How many unfinished tasks it has, those that it queues too.
@@ -147,11 +168,13 @@ impl Hub {
     /// Takes one input and appends what is to be done to `out`.
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Effect>) -> Answer {
         match input {
-            Input::Connected { session, fresh, machine, hostname, max_tasks } => {
+            Input::Connected { session, fresh, machine, hostname, max_tasks, wire, way } => {
+                let session = Session { id: session, since: now, wire, way, ready: false };
                 self.connected(now, session, fresh, machine, hostname, max_tasks, out)
             }
             Input::Gone { session } => self.gone(now, session, out),
             Input::Message { session, message } => self.message(now, session, message, out),
+            Input::Said { session, said } => self.said(now, session, *said, out),
             Input::Create { spawn } => self.create(now, spawn, out),
             Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),
         }
@@ -188,6 +211,7 @@ impl Hub {
             machine: daemon.machine.clone(),
             hostname: daemon.hostname.clone(),
             connected: daemon.session.is_some(),
+            link: daemon.session.map(|session| (session.wire, session.way)),
             max_tasks: daemon.max_tasks,
             active: daemon.tasks.len(),
             seen: daemon.seen,
@@ -198,7 +222,7 @@ impl Hub {
     fn connected(
         &mut self,
         now: Millis,
-        session: SessionId,
+        session: Session,
         fresh: Uuid,
         machine: String,
         hostname: String,
@@ -207,20 +231,20 @@ impl Hub {
     ) -> Answer {
         let id = self.machines.get(&machine).copied().unwrap_or(fresh);
         let taken = self.daemons.get(&id).is_some_and(|daemon| daemon.machine != machine);
-        if taken || self.sessions.contains_key(&session) {
+        if taken || self.sessions.contains_key(&session.id) {
             self.ignored.stray = self.ignored.stray.saturating_add(1);
             return Answer::Ignored;
         }
-        let tasks = match self.daemons.remove(&id) {
+        let (tasks, numbers) = match self.daemons.remove(&id) {
             Some(old) => {
                 // A second connection of the same machine: the first is one that the daemon has given up.
                 if let Some(old) = old.session {
                     self.sessions.remove(&old.id);
                     out.push(Effect::Close { session: old.id });
                 }
-                old.tasks
+                (old.tasks, old.numbers)
             }
-            None => BTreeMap::new(),
+            None => Default::default(),
         };
         out.push(Effect::Record(Record::Daemon {
             id,
@@ -229,12 +253,22 @@ impl Hub {
             max_tasks,
             seen: now,
         }));
-        out.push(send(session, Authenticated { daemon_id: id }));
+        out.push(send(session.id, Authenticated { daemon_id: id }));
         self.machines.insert(machine.clone(), id);
-        self.sessions.insert(session, id);
-        let open = Some(Session { id: session, since: now });
-        self.daemons.insert(id, Daemon { machine, hostname, max_tasks, session: open, seen: now, tasks });
-        self.send_again(id, session, out);
+        self.sessions.insert(session.id, id);
+        let numbered = numbers.last > 0;
+        let open = Some(session);
+        self.daemons.insert(id, Daemon { machine, hostname, max_tasks, session: open, seen: now, tasks, numbers });
+        match session.wire {
+            Wire::One => {
+                // What is told now is told without a number.
+                if numbered {
+                    self.renumber(now, id, out);
+                }
+                self.send_again(id, session.id, out);
+            }
+            Wire::Two => self.say_hello(now, id, session.id, out),
+        }
         self.place_waiting(out);
         Answer::Done
     }
@@ -264,7 +298,9 @@ impl Hub {
         }
         match message {
             DaemonMessage::Heartbeat(_) => {
-                self.repeat_interruptions(now, id, out);
+                if self.wire(session) == Some(Wire::One) {
+                    self.repeat_interruptions(now, id, out);
+                }
                 Answer::Done
             }
             DaemonMessage::DaemonDirectories(_) => Answer::Done,
@@ -313,6 +349,7 @@ impl Hub {
                 return Err(format!("session {} belongs to nobody", session.0));
             }
         }
+        self.daemons.values().try_for_each(|daemon| Self::check_numbers(&daemon.numbers))?;
         let connected = self.daemons.values().filter(|daemon| daemon.session.is_some()).count();
         if connected != self.sessions.len() {
             return Err(format!("{connected} daemons connected over {} sessions", self.sessions.len()));

@@ -5,7 +5,7 @@ use makima_core::time::Millis;
 use uuid::Uuid;
 
 use super::task::{Asked, Life, Task, Told};
-use super::{Daemon, Hub};
+use super::{Daemon, Hub, Numbers, Ordered};
 
 /// All that was kept.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct DaemonState {
     pub max_tasks: i32,
     /// When it was last heard.
     pub seen: Millis,
+    /// How the numbers between us stand.
+    pub numbers: Numbers,
 }
 
 /// A task as it was kept.
@@ -52,6 +54,10 @@ pub struct TaskState {
     pub events: u64,
     /// How much output it has.
     pub bytes: u64,
+    /// How far into the daemon's log that reaches.
+    pub log_at: u64,
+    /// Which commands about it were given a number.
+    pub ordered: Ordered,
     /// The whole of it; none once it has ended.
     pub spawn: Option<Box<SpawnTask>>,
 }
@@ -72,6 +78,7 @@ impl Hub {
                     session: None,
                     seen: daemon.seen,
                     tasks: std::collections::BTreeMap::new(),
+                    numbers: daemon.numbers,
                 },
             );
         }
@@ -106,6 +113,9 @@ impl Hub {
                 branch_known: task.branch_known,
                 events: task.events,
                 bytes: task.bytes,
+                log_at: task.log_at,
+                rewinding: None,
+                ordered: task.ordered,
                 life,
             },
         );

@@ -3,13 +3,13 @@
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
 use makima_core::protocol::{
-    CompletionActionResult, InterruptTask, SpawnTask, TaskComplete, TaskOutput, TaskProgress, TaskStatusChange,
+    CompletionActionResult, InterruptTask, SpawnTask, TaskComplete, TaskOutput, TaskProgress, TaskStatusChange, Wire,
 };
 use makima_core::task::Status;
 use makima_core::time::Millis;
 use uuid::Uuid;
 
-use super::{Answer, Effect, End, Event, Hub, Record, STATUS, SessionId, TEXT, send};
+use super::{Answer, Effect, End, Event, Hub, Ordered, Record, STATUS, Session, SessionId, TEXT, send};
 
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -19,6 +19,11 @@ pub(super) struct Task {
     pub(super) branch_known: bool,
     pub(super) events: u64,
     pub(super) bytes: u64,
+    /// How far into the daemon's log that output reaches, where it says so.
+    pub(super) log_at: u64,
+    /// Over which connection the log was asked for from there on, since something was last taken.
+    pub(super) rewinding: Option<SessionId>,
+    pub(super) ordered: Ordered,
     pub(super) life: Life,
 }
 
@@ -100,7 +105,7 @@ impl Task {
 
 impl Hub {
     /// The task, if it is this daemon's and has not ended.
-    fn live(&mut self, daemon: Uuid, id: Uuid) -> Option<&mut Task> {
+    pub(super) fn live(&mut self, daemon: Uuid, id: Uuid) -> Option<&mut Task> {
         let ignored = &mut self.ignored;
         let Some(task) = self.tasks.get_mut(&id) else {
             ignored.unknown = ignored.unknown.saturating_add(1);
@@ -205,15 +210,20 @@ impl Hub {
                 Answer::Done
             }
             Life::Assigned { daemon, asked, .. } => {
+                let holder = *daemon;
                 // A daemon takes a second gentle one for a forced one, so that is what it is here too.
                 let forced = !graceful || asked.is_some();
                 let session = self.daemons.get(daemon).and_then(|daemon| daemon.session);
                 let told = session.map_or(Told::Never, |session| Told::Over(session.id));
                 *asked = Some(if forced { Asked::AtOnce } else { Asked::Gracefully(told) });
                 out.push(Effect::Record(Record::Interrupt { task: id, forced }));
-                if let Some(session) = session {
+                match session {
                     // In plain words: the first gentle one may have been lost.
-                    out.push(send(session.id, InterruptTask { task_id: id, graceful: !forced }));
+                    Some(Session { id: session, wire: Wire::One, .. }) => {
+                        out.push(send(session, InterruptTask { task_id: id, graceful: !forced }));
+                    }
+                    Some(_) => self.order_missing(holder, id, out),
+                    None => {}
                 }
                 Answer::Done
             }

@@ -1,5 +1,7 @@
 //! Reads back what was written.
 
+use std::collections::BTreeMap;
+
 use futures_util::TryStreamExt as _;
 use makima_core::protocol::SpawnTask;
 use makima_core::time::Millis;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 
 use super::codec::{self, blob, int, maybe_uuid, nat, uuid};
 use super::{EventRow, Head, StoreError, TaskRow};
-use crate::hub::{DaemonState, Snapshot, TaskState};
+use crate::hub::{DaemonState, Numbers, Order, Ordered, Snapshot, TaskState, What};
 
 pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapshot, StoreError> {
     let mut transaction = connection.begin().await?;
@@ -19,6 +21,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
         snapshot.daemons.push(daemon_state(&row)?);
     }
     drop(rows);
+    orders(&mut transaction, &mut snapshot.daemons).await?;
     // An ended task's plan is not wanted any more, and there may be many of them.
     let mut rows = sqlx::query("SELECT seq, id, name, status, daemon, branch FROM tasks WHERE success IS NOT NULL")
         .fetch(&mut *transaction);
@@ -29,7 +32,10 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
     let mut rows = sqlx::query("SELECT * FROM tasks WHERE success IS NULL").fetch(&mut *transaction);
     while let Some(row) = rows.try_next().await? {
         let interrupt = row.try_get("interrupt")?;
-        snapshot.tasks.push(task_state(&row, Some(Box::new(codec::asked(&row)?)), interrupt)?);
+        let mut task = task_state(&row, Some(Box::new(codec::asked(&row)?)), interrupt)?;
+        task.log_at = nat(row.try_get("log_at")?);
+        task.ordered = Ordered(row.try_get("ordered")?);
+        snapshot.tasks.push(task);
     }
     drop(rows);
     for task in snapshot.tasks.iter_mut().filter(|task| task.spawn.is_some()) {
@@ -47,7 +53,27 @@ fn daemon_state(row: &SqliteRow) -> Result<DaemonState, StoreError> {
         hostname: row.try_get("hostname")?,
         max_tasks: row.try_get("max_tasks")?,
         seen: Millis(nat(row.try_get("seen_at")?)),
+        numbers: Numbers {
+            epoch: nat(row.try_get("epoch")?),
+            last: nat(row.try_get("last_order")?),
+            orders: BTreeMap::new(),
+            theirs: row.try_get::<i64, _>("their_epoch")?.cast_unsigned(),
+            applied: nat(row.try_get("applied")?),
+        },
     })
+}
+
+/// Commands that are not known to be applied.
+async fn orders(connection: &mut SqliteConnection, daemons: &mut [DaemonState]) -> Result<(), StoreError> {
+    let mut rows = sqlx::query("SELECT daemon, n, task, what FROM orders").fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        let id = uuid(&row, "daemon")?;
+        let what = What::from_bit(row.try_get("what")?).ok_or_else(|| StoreError::new("an order of no known kind"))?;
+        if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.id == id) {
+            daemon.numbers.orders.insert(nat(row.try_get("n")?), Order { task: uuid(&row, "task")?, what });
+        }
+    }
+    Ok(())
 }
 
 fn task_state(
@@ -66,6 +92,8 @@ fn task_state(
         branch_known: branch.is_some(),
         events: 0,
         bytes: 0,
+        log_at: 0,
+        ordered: Ordered::default(),
         spawn,
     })
 }

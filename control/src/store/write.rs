@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::codec::{blob, event, int};
 use super::{Batch, Block, StoreError};
-use crate::hub::{End, Event, Record};
+use crate::hub::{End, Event, Order, Record};
 
 /// True if something secret was taken out: it still stands in what was written earlier.
 pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<bool, StoreError> {
@@ -75,11 +75,62 @@ async fn record(connection: &mut SqliteConnection, record: Record) -> Result<(),
         Record::Branch { task, branch } => {
             sqlx::query("UPDATE tasks SET branch = $2 WHERE id = $1").bind(blob(task)).bind(branch)
         }
+        Record::Epoch { daemon, epoch } => return begin_anew(connection, daemon, epoch).await,
+        Record::Ordered { daemon, n, order } => return ordered(connection, daemon, n, order).await,
+        Record::Acked { daemon, n } => {
+            sqlx::query("DELETE FROM orders WHERE daemon = $1 AND n <= $2").bind(blob(daemon)).bind(int(n))
+        }
+        Record::Applied { daemon, epoch, n } => {
+            sqlx::query("UPDATE daemons SET their_epoch = $2, applied = $3 WHERE id = $1")
+                .bind(blob(daemon))
+                .bind(epoch.cast_signed())
+                .bind(int(n))
+        }
+        Record::Placed { task, at } => {
+            sqlx::query("UPDATE tasks SET log_at = $2 WHERE id = $1").bind(blob(task)).bind(int(at))
+        }
         Record::Event { task, n, offset, time, event } => {
             return happened(connection, task, [n, offset, time.0], event).await;
         }
     };
     query.execute(connection).await?;
+    Ok(())
+}
+
+/// Our numbers to a daemon begin at 1 again.
+async fn begin_anew(connection: &mut SqliteConnection, daemon: Uuid, epoch: u64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE daemons SET epoch = $2, last_order = 0 WHERE id = $1")
+        .bind(blob(daemon))
+        .bind(int(epoch))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM orders WHERE daemon = $1").bind(blob(daemon)).execute(&mut *connection).await?;
+    sqlx::query("UPDATE tasks SET ordered = 0 WHERE daemon = $1 AND ordered != 0")
+        .bind(blob(daemon))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn ordered(connection: &mut SqliteConnection, daemon: Uuid, n: u64, order: Order) -> Result<(), StoreError> {
+    let bit = order.what.bit();
+    sqlx::query("INSERT INTO orders (daemon, n, task, what) VALUES ($1, $2, $3, $4)")
+        .bind(blob(daemon))
+        .bind(int(n))
+        .bind(blob(order.task))
+        .bind(bit)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE daemons SET last_order = $2 WHERE id = $1")
+        .bind(blob(daemon))
+        .bind(int(n))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE tasks SET ordered = ordered | $2 WHERE id = $1")
+        .bind(blob(order.task))
+        .bind(bit)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

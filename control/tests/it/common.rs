@@ -82,6 +82,20 @@ impl World {
         }
     }
 
+    /// Drops the server where it stands, and starts another on its file.
+    pub(crate) async fn kill(&mut self) {
+        drop(self.server.take());
+        // What was dropped lets go of its file when its tasks have ended.
+        soon("the lock", async {
+            while let Err(error) = makima_control::store::Sqlite::open(&self.data()).await {
+                assert!(error.to_string().contains("in use"), "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        self.start().await;
+    }
+
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }

@@ -1,9 +1,10 @@
 //! The hub by hand: one rule a test.
 
 use makima_control::hub::{Answer, Effect, Event, Hub, Input, PER_DAEMON, Record, SessionId};
+use makima_core::effect::Way;
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
-use makima_core::protocol::{CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, SpawnTask};
+use makima_core::protocol::{CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, SpawnTask, Wire};
 use makima_core::time::Millis;
 use uuid::Uuid;
 
@@ -43,6 +44,8 @@ impl Bench {
             machine: machine.to_owned(),
             hostname: String::new(),
             max_tasks,
+            wire: Wire::One,
+            way: Way::WebSocket,
         })
     }
 
@@ -58,7 +61,11 @@ impl Bench {
     fn sent(&self) -> Vec<(u64, &'static str)> {
         let sent = |effect: &Effect| match effect {
             Effect::Send { session, command } => Some((session.0, command.kind())),
-            Effect::Close { .. } | Effect::Record(_) | Effect::Output { .. } => None,
+            Effect::Numbered { .. }
+            | Effect::Tell { .. }
+            | Effect::Close { .. }
+            | Effect::Record(_)
+            | Effect::Output { .. } => None,
         };
         self.out.iter().filter_map(sent).collect()
     }
@@ -82,7 +89,12 @@ impl Bench {
     fn events(&self) -> Vec<Event> {
         let event = |effect: &Effect| match effect {
             Effect::Record(Record::Event { event, .. }) => Some(event.clone()),
-            Effect::Send { .. } | Effect::Close { .. } | Effect::Record(_) | Effect::Output { .. } => None,
+            Effect::Send { .. }
+            | Effect::Numbered { .. }
+            | Effect::Tell { .. }
+            | Effect::Close { .. }
+            | Effect::Record(_)
+            | Effect::Output { .. } => None,
         };
         self.out.iter().filter_map(event).collect()
     }

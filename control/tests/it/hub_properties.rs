@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use makima_control::hub::{DaemonState, Effect, Event, Hub, Input, Record, SessionId, Snapshot, TaskState};
-use makima_core::protocol::{DaemonCommand, DaemonMessage, Heartbeat, RevokeToolKey, SpawnTask};
+use makima_control::hub::{
+    DaemonState, Effect, Event, Hub, Input, Numbers, Ordered, Record, SessionId, Snapshot, TaskState,
+};
+use makima_core::effect::Way;
+use makima_core::protocol::{DaemonCommand, DaemonMessage, Heartbeat, RevokeToolKey, SpawnTask, Wire};
 use makima_core::time::Millis;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,6 +70,7 @@ impl Ledger {
                 self.sessions.remove(&session.0);
             }
             Effect::Send { session, command } => self.sent(session.0, *command),
+            Effect::Numbered { .. } | Effect::Tell { .. } => panic!("none of these speaks version 2"),
             Effect::Record(record) => self.record(record),
             Effect::Output { task, offset, text } => {
                 let kept = self.live(task);
@@ -94,7 +98,8 @@ impl Ledger {
     fn record(&mut self, record: Record) {
         match record {
             Record::Daemon { id, machine, hostname, max_tasks, seen } => {
-                self.daemons.insert(id, DaemonState { id, machine, hostname, max_tasks, seen });
+                self.daemons
+                    .insert(id, DaemonState { id, machine, hostname, max_tasks, seen, numbers: Numbers::default() });
             }
             Record::Task { seq, name, spawn, .. } => {
                 let state = TaskState {
@@ -107,6 +112,8 @@ impl Ledger {
                     branch_known: false,
                     events: 0,
                     bytes: 0,
+                    log_at: 0,
+                    ordered: Ordered::default(),
                     spawn: Some(spawn),
                 };
                 assert!(self.tasks.insert(state.id, state).is_none(), "made twice");
@@ -117,6 +124,11 @@ impl Ledger {
             }
             Record::Interrupt { task, forced } => self.live(task).interrupt = Some(forced),
             Record::Branch { task, .. } => self.tasks.get_mut(&task).unwrap().branch_known = true,
+            Record::Epoch { .. }
+            | Record::Ordered { .. }
+            | Record::Acked { .. }
+            | Record::Applied { .. }
+            | Record::Placed { .. } => panic!("none of these speaks version 2"),
             Record::Event { task, n, offset, event, .. } => {
                 let kept = self.live(task);
                 assert_eq!((kept.events + 1, kept.bytes), (n, offset));
@@ -166,7 +178,8 @@ impl Run {
         self.next += 1;
         let (session, fresh) = (SessionId(self.next), Uuid::from_u128(self.next.into()));
         let machine = format!("m{machine}");
-        self.step(Input::Connected { session, fresh, machine, hostname: String::new(), max_tasks });
+        let (wire, way) = (Wire::One, Way::WebSocket);
+        self.step(Input::Connected { session, fresh, machine, hostname: String::new(), max_tasks, wire, way });
     }
 
     fn act(&mut self, act: Act) {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::common::{Daemon, TOKEN, World, authenticate, complete, folder, output, until};
+use crate::wire2::{Two, numbered, placed};
 
 /// SQLite, with a disk that can be full and one that can be slow.
 struct Moody {
@@ -138,6 +139,31 @@ async fn a_ping_is_answered_only_once_all_before_it_is_stored() {
     store.gate.add_permits(permits);
     assert!(daemon.stored().await);
     assert_eq!(world.output(id).await, "slow\n");
+}
+
+/// Protects the acknowledgements of version 2 in the same way, those of long-poll too.
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_stored() {
+    let store = Moody::new().await;
+    let world = World::with_store(store.clone()).await;
+    let id = world.create("x").await;
+    let mut two = Two::open(&world, 9, 0, &[]).await;
+    two.say(&json!({"ack": 1})).await;
+    assert_eq!(two.all().await.len(), 1, "one command");
+    let permits = store.gate.forget_permits(usize::MAX);
+    two.say(&numbered(1, &complete(id, None))).await;
+    two.say(&placed(uuid::Uuid::nil(), "x", 0, 1)).await;
+    two.say(&json!({"ping": 1})).await;
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), two.hear()).await;
+    assert!(early.is_err(), "{early:?}");
+    store.gate.add_permits(permits);
+    assert_eq!(two.hear().await, json!({"ack": 1}));
+    assert!(two.all().await.contains(&json!({"pong": 1})));
+
+    store.full.store(true, Ordering::SeqCst);
+    two.say(&numbered(2, &complete(id, None))).await;
+    assert_eq!(two.hear().await["body"]["code"], "store_unavailable");
+    assert!(two.maybe().await.is_none());
 }
 
 /// Protects clients and daemons from commands that nobody remembers: none leaves before its task is stored.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - `seq` numbers what a side sends, from 1, under an epoch of its own, growing by one. Without it: `authenticate`,
-//!   `authenticated`, an `error` before it, `heartbeat` and `taskOutput`; and what has no body.
+//!   `authenticated`, an `error` before it or with which the session is ended, `heartbeat` and `taskOutput`; and what
+//!   has no body.
 //! - `ack`: everything of the far side's up to this number has been applied, and will be known after a restart. On any
 //!   frame; `{"ack":3}` alone is one.
 //! - `body`: a message of the tables, unchanged. A number that was applied before is not applied again.
@@ -17,9 +18,21 @@
 //!   other asks for `rewind`. Of a `taskComplete`, `len`: where the log ends.
 //! - Frames without a body: `hello`, `got`, `rewind`, `ping`, `pong`, one of them in a frame.
 //!
-//! After `authenticated` both sides say [`Hello`]; then numbers count. What the far side has not applied by its `hello`
-//! is sent again under its number. A side whose numbers cannot go on where they stood (its state is lost) takes another
-//! epoch and begins at 1.
+//! After `authenticated` both sides say [`Hello`], the server first; then numbers count. What the far side has not
+//! applied by its `hello` is sent again under its number. A side whose numbers cannot go on where they stood (its state
+//! is lost) takes another epoch and begins at 1. It says so in its `hello`; a server that learns only from the daemon's
+//! `hello` that it has to, takes the epoch and ends the session, so that the next begins with it.
+//!
+//! - A number that is not the next after the last one applied is no number of this session: the session is ended, and
+//!   what was missed comes again in the next. So is a number before the sender's `hello`.
+//! - A body that cannot be read counts as applied if it bore a number: it would be no better the next time.
+//! - A `taskOutput` without `off` has no place: it is taken as it comes, and no `got` answers it.
+//! - `got` is said after the text is kept, for what was dropped too, with the place at which the receiver stands. Of a
+//!   task that the receiver does not want output of (ended, unknown) it is the `end` of what was sent: nothing waits
+//!   for such a task.
+//! - After `rewind` the sender goes on from that place. Where the log has been cut there it sends one `taskOutput` from
+//!   that place to where the log goes on, whose text says what is missing. A receiver asks once, and drops what does not
+//!   fit until something does.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -36,6 +49,16 @@ pub const WIRE_HEADER: &str = "makima-wire";
 
 /// What stands in it.
 pub const WIRE_VERSION: &str = "2";
+
+/// Which version a session speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Wire {
+    /// The messages of the tables as they are. What every server speaks.
+    #[default]
+    One,
+    /// The same messages in envelopes.
+    Two,
+}
 
 /// One frame of version 2. Absent fields are left out; unknown ones are ignored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -115,8 +115,20 @@ impl Net {
         self.state = State::Down;
         let cause = match refusal {
             Refusal::Unreachable => LinkCause::Unreachable("connection refused".to_string()),
-            Refusal::Proxy => LinkCause::Refused { status: 403, by_server: false, detail: "<html>".to_string() },
-            Refusal::Key => LinkCause::Refused { status: 401, by_server: true, detail: "no such key".to_string() },
+            Refusal::Proxy => LinkCause::Refused {
+                status: 403,
+                by_server: false,
+                html: true,
+                retry_after: None,
+                detail: "<html>".to_string(),
+            },
+            Refusal::Key => LinkCause::Refused {
+                status: 401,
+                by_server: true,
+                html: false,
+                retry_after: None,
+                detail: "no such key".to_string(),
+            },
         };
         Some(Input::LinkDown { epoch, cause })
     }

@@ -187,7 +187,13 @@ fn turned_away() {
         "refused by the server",
         Input::LinkDown {
             epoch: makima_core::id::Epoch(2),
-            cause: LinkCause::Refused { status: 401, by_server: true, detail: "no such key".to_string() },
+            cause: LinkCause::Refused {
+                status: 401,
+                by_server: true,
+                html: false,
+                retry_after: None,
+                detail: "no such key".to_string(),
+            },
         },
     );
     script.tick();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use makima_transports::{LinkEvent, Outgoing, Timeouts};
 use tokio::io::AsyncWriteExt;
 
@@ -168,7 +169,7 @@ async fn an_end_that_the_server_does_not_join_in() {
         .await;
         let timeouts = Timeouts { close: Duration::from_millis(300), ..Timeouts::default() };
         let mut link = Link::open_with(at(address), options(timeouts), 16);
-        assert_eq!(link.events.next().await, LinkEvent::Up);
+        assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
         let line = "x".repeat(MIB);
         (0..messages).for_each(|n| link.message(n, &line));
         let start = Instant::now();

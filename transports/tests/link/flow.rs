@@ -1,7 +1,7 @@
 //! Frames both ways.
 
 use makima_core::effect::Piece;
-use makima_core::protocol::{DaemonMessage, TaskOutput};
+use makima_core::protocol::{DaemonMessage, TaskOutput, Wire};
 use makima_transports::{LinkEvent, Outgoing, Timeouts};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -107,7 +107,7 @@ async fn a_server_that_never_reads() {
     .await;
     let timeouts = Timeouts { stall: std::time::Duration::from_secs(1), ..Timeouts::default() };
     let mut link = Link::open_with(at(address), options(timeouts), 16);
-    assert_eq!(link.events.next().await, LinkEvent::Up);
+    assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
     let line = "x".repeat(1 << 20);
     for n in 1..=64 {
         link.message(n, &line);
@@ -145,7 +145,7 @@ async fn a_user_who_takes_no_events() {
     }
     // Nobody has taken an event, not even that it is up.
     let _peer = within(server).await.unwrap();
-    assert_eq!(link.events.next().await, LinkEvent::Up);
+    assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
     let mut flushed = 0;
     let mut frames = 0;
     while frames < FRAMES {

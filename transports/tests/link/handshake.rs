@@ -1,11 +1,14 @@
 //! Getting a connection, or a reason why there is none.
 
 use makima_core::input::LinkCause;
-use makima_transports::{LinkEvent, Outgoing, endpoint};
+use makima_core::protocol::Wire;
+use makima_core::time::Millis;
+use makima_transports::{LinkEvent, Options, Outgoing, endpoint};
 use soketto::handshake::Server;
 use soketto::handshake::server::Response;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use crate::support::{Link, Peer, at, broken, header, options, request, serve, short, unreachable, within};
@@ -37,7 +40,7 @@ async fn another_library_s_server_understands_us() {
 
 /// Protects servers that refuse what they do not know: the handshake is the plainest one there is.
 #[tokio::test]
-async fn the_request_asks_for_nothing_but_a_websocket() {
+async fn the_request_asks_for_a_websocket_and_a_wire() {
     let (address, server) = serve(async |mut stream| request(&mut stream).await).await;
     let _link = Link::open(address);
     let request = within(server).await.unwrap();
@@ -46,27 +49,69 @@ async fn the_request_asks_for_nothing_but_a_websocket() {
     assert_eq!(header(&request, "Connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
     assert_eq!(header(&request, "Upgrade"), Some("websocket"));
     assert_eq!(header(&request, "Sec-WebSocket-Version"), Some("13"));
-    for absent in ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Makima-Wire", "Authorization", "Origin"] {
+    assert_eq!(header(&request, "Makima-Wire"), Some("2"));
+    for absent in ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Authorization", "Origin"] {
         assert_eq!(header(&request, absent), None, "{absent}");
     }
+}
+
+/// Protects servers of before from envelopes: only the very answer grants them.
+#[tokio::test]
+async fn the_wire_is_what_the_server_answers() {
+    for (headers, wire) in [
+        ("", Wire::One),
+        ("Makima-Wire: 2\r\n", Wire::Two),
+        ("makima-wire:  2 \r\n", Wire::Two),
+        ("Makima-Wire: 1\r\n", Wire::One),
+        ("Makima-Wire: 22\r\n", Wire::One),
+        ("Makima-Wire: \r\n", Wire::One),
+    ] {
+        let (address, _server) = serve(async move |stream| Peer::accept_with(stream, headers).await.gone().await).await;
+        assert_eq!(Link::open(address).events.next().await, LinkEvent::Up(wire), "{headers}");
+    }
+}
+
+/// Protects servers and daemons that are to stay with the version of before.
+#[tokio::test]
+async fn version_2_is_not_spoken_unasked() {
+    let (address, server) = serve(async |stream| {
+        let mut stream = tokio::io::BufStream::new(stream);
+        let asked = request(&mut stream).await;
+        (asked, stream)
+    })
+    .await;
+    let mut link = Link::open_with(at(address), Options { wire: Wire::One, ..Options::default() }, 16);
+    let (asked, mut stream) = within(server).await.unwrap();
+    assert_eq!(header(&asked, "Makima-Wire"), None);
+    let accept = derive_accept_key(header(&asked, "Sec-WebSocket-Key").unwrap().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\nMakima-Wire: 2\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
 }
 
 /// Protects the core's choice between a server that refuses and something on the way that does.
 #[tokio::test]
 async fn answers_that_are_no_upgrade_are_told_apart() {
     let long = "x".repeat(100_000);
-    for (status, headers, body, by_server, detail) in [
-        (401, "Content-Type: application/json", r#"{"code":"bad"}"#, true, r#"{"code":"bad"}"#),
-        (403, "Content-Type: text/html", "<h1>No\r\n  entry</h1>", false, "<h1>No entry</h1>"),
-        (404, "X: y", "", false, ""),
-        (404, "Content-Type: application/json", "", false, ""),
-        (429, "X: y", r#" {"retry": 1}"#, true, r#"{"retry": 1}"#),
-        (429, "X: y", "[]", false, "[]"),
-        (400, "Content-Type: Application/Problem+JSON; charset=utf-8", "{\"cut", true, "{\"cut"),
-        (503, "Makima-Wire: 1", "<p>", true, "<p>"),
-        (200, "X: y", "\u{1b}[2J\u{7}hello", false, "[2J hello"),
-        (302, "Location: /elsewhere", "moved", false, "moved"),
-        (502, "Content-Type: text/html", &long, false, &long[..200]),
+    for (status, headers, body, by_server, html, detail) in [
+        (401, "Content-Type: application/json", r#"{"code":"bad"}"#, true, false, r#"{"code":"bad"}"#),
+        (403, "Content-Type: text/html", "<h1>No\r\n  entry</h1>", false, true, "<h1>No entry</h1>"),
+        (404, "X: y", "", false, false, ""),
+        (404, "Content-Type: application/json", "", false, false, ""),
+        (404, "Content-Type: text/html", "", false, false, ""),
+        (200, "X: y", "\n <!DOCTYPE html><p>", false, true, "<!DOCTYPE html><p>"),
+        (403, "X: y", "<HTML>", false, true, "<HTML>"),
+        (429, "X: y", r#" {"retry": 1}"#, true, false, r#"{"retry": 1}"#),
+        (429, "X: y", "[]", false, false, "[]"),
+        (400, "Content-Type: Application/Problem+JSON; charset=utf-8", "{\"cut", true, false, "{\"cut"),
+        (503, "Makima-Wire: 1", "<p>", true, false, "<p>"),
+        (200, "X: y", "\u{1b}[2J\u{7}hello", false, false, "[2J hello"),
+        (302, "Location: /elsewhere", "moved", false, false, "moved"),
+        (502, "Content-Type: text/html", &long, false, true, &long[..200]),
     ] {
         let answer =
             format!("HTTP/1.1 {status} Something\r\n{headers}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -78,8 +123,31 @@ async fn answers_that_are_no_upgrade_are_told_apart() {
             Peer { stream }.gone().await;
         })
         .await;
-        let expected = LinkCause::Refused { status, by_server, detail: detail.to_owned() };
+        let expected = LinkCause::Refused { status, by_server, html, retry_after: None, detail: detail.to_owned() };
         assert_eq!(Link::open(address).events.down().await, expected);
+    }
+}
+
+/// Protects servers that are busy from being asked before they can bear it.
+#[tokio::test]
+async fn a_server_says_when_to_come_back() {
+    for (value, expected) in [
+        ("7", 7_000..=7_000),
+        ("4000", 300_000..=300_000),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 300_000..=300_000),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0..=0),
+    ] {
+        let (address, _server) = serve(async move |mut stream| {
+            request(&mut stream).await;
+            let answer = format!("HTTP/1.1 503 Busy\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        })
+        .await;
+        let cause = Link::open(address).events.down().await;
+        let LinkCause::Refused { status: 503, retry_after: Some(Millis(wait)), .. } = cause else {
+            panic!("{cause:?}")
+        };
+        assert!(expected.contains(&wait), "{value}: {wait}");
     }
 }
 

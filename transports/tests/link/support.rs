@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use makima_core::id::Epoch;
 use makima_core::input::LinkCause;
+use makima_core::protocol::Wire;
 use makima_transports::{
     Endpoint, LinkEvent, LinkHandle, Options, Outgoing, Proxies, Timeouts, WebSocket, endpoint, open_on,
 };
@@ -77,12 +78,17 @@ pub(crate) struct Peer<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
-    pub(crate) async fn accept(mut stream: S) -> Self {
+    pub(crate) async fn accept(stream: S) -> Self {
+        Self::accept_with(stream, "").await
+    }
+
+    /// The same, with more headers in the answer.
+    pub(crate) async fn accept_with(mut stream: S, headers: &str) -> Self {
         let request = request(&mut stream).await;
         let accept = derive_accept_key(header(&request, "Sec-WebSocket-Key").unwrap().as_bytes());
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+             {headers}Sec-WebSocket-Accept: {accept}\r\n\r\n"
         );
         stream.write_all(answer.as_bytes()).await.unwrap();
         Self { stream }
@@ -172,7 +178,7 @@ impl Link {
 
     pub(crate) async fn up(address: SocketAddr) -> Self {
         let mut link = Self::open(address);
-        assert_eq!(link.events.next().await, LinkEvent::Up);
+        assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
         link
     }
 
@@ -182,6 +188,10 @@ impl Link {
 }
 
 impl Events {
+    pub(crate) fn new(happened: mpsc::Receiver<(Epoch, LinkEvent)>) -> Self {
+        Self { happened }
+    }
+
     pub(crate) async fn next(&mut self) -> LinkEvent {
         let (epoch, event) = within(self.happened.recv()).await.expect("an event");
         assert_eq!(epoch, EPOCH);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use makima_core::input::LinkCause;
-use makima_transports::{Endpoint, LinkEvent, Options, Outgoing, Proxies, Roots, Timeouts, endpoint, install_crypto};
+use makima_core::protocol::Wire;
+use makima_transports::{Endpoint, LinkEvent, Options, Outgoing, Proxies, Roots, endpoint, install_crypto};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,13 +18,13 @@ use crate::support::{CLOSE, Link, Peer, request, serve, unreachable, within};
 /// The name on the server's certificate. It exists nowhere.
 const NAME: &str = "makima.test";
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         install_crypto();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -33,13 +34,24 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), root }
     }
 
+    pub(crate) fn root(&self) -> CertificateDer<'static> {
+        self.root.clone()
+    }
+
     fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor_for(&[])
+    }
+
+    /// One that offers these protocols.
+    pub(crate) fn acceptor_for(&self, protocols: &[&[u8]]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![NAME.to_owned(), "localhost".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
-        TlsAcceptor::from(Arc::new(config.unwrap()))
+        let mut config = config.unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
@@ -61,12 +73,12 @@ async fn serve_tls(authority: &Authority) -> SocketAddr {
 }
 
 fn trusting(authority: &Authority, proxies: Proxies) -> Options {
-    Options { roots: Roots::Only(vec![authority.root.clone()]), proxies, timeouts: Timeouts::default() }
+    Options { roots: Roots::Only(vec![authority.root.clone()]), proxies, ..Options::default() }
 }
 
 async fn session(endpoint: Endpoint, options: Options) {
     let mut link = Link::open_with(endpoint, options, 16);
-    assert_eq!(link.events.next().await, LinkEvent::Up);
+    assert_eq!(link.events.next().await, LinkEvent::Up(Wire::One));
     // More than one record of TLS.
     let text = "x".repeat(100_000);
     link.message(1, &text);
@@ -95,7 +107,7 @@ async fn others_are_not() {
     ] {
         let address = serve_tls(&unknown).await;
         let endpoint = endpoint(&format!("wss://{name}:{}", address.port())).unwrap();
-        let options = Options { roots, proxies: Proxies::Never, timeouts: Timeouts::default() };
+        let options = Options { roots, proxies: Proxies::Never, ..Options::default() };
         let text = unreachable(Link::open_with(endpoint, options, 16).events.down().await);
         assert_eq!(text, format!("certificate not trusted: {why}"));
     }
