@@ -1,7 +1,6 @@
 //! The daemon's end of the socket to a task's supervisor.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -185,6 +184,12 @@ impl Wire {
     }
 }
 
+/// How a conversation ends, other than by the supervisor's leaving.
+enum End {
+    /// Nobody listens here any more.
+    Left,
+}
+
 /// The conversation with one supervisor, over as many connections as it takes.
 struct Talk {
     folder: Folder,
@@ -200,7 +205,10 @@ impl Talk {
     /// Talks until the supervisor has left, and tells how the agent ended as soon as that is known.
     async fn run(mut self, mut wire: Wire, tell: oneshot::Sender<ExitStatus>) {
         let mut tell = Some(tell);
-        while self.session(&mut wire, &mut tell).await.is_none() {
+        loop {
+            if let Some(End::Left) = self.session(&mut wire, &mut tell).await {
+                return;
+            }
             // It has gone, or does not want this connection any more.
             match self.again().await {
                 Some(anew) => wire = anew,
@@ -246,14 +254,16 @@ impl Talk {
     }
 
     /// One connection. None where that has ended.
-    async fn session(&mut self, wire: &mut Wire, tell: &mut Option<oneshot::Sender<ExitStatus>>) -> Option<Infallible> {
+    async fn session(&mut self, wire: &mut Wire, tell: &mut Option<oneshot::Sender<ExitStatus>>) -> Option<End> {
         for (n, (text, _)) in &self.texts {
             wire.send(&Told::Stdin { n: *n, text: text.clone() }).await.ok()?;
         }
         loop {
             let said = tokio::select! {
                 said = wire.next() => said.ok()??,
-                Some(order) = self.orders.recv() => {
+                order = self.orders.recv() => {
+                    // Nobody has a hold of it any more: another daemon may have.
+                    let Some(order) = order else { return Some(End::Left) };
                     let told = self.told(order);
                     wire.send(&told).await.ok()?;
                     continue;

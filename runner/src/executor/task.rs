@@ -211,8 +211,12 @@ impl Task {
         let running = Running { tree, link: Arc::new(link) };
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         let tell = answer.started(pid);
-        // Its sender tells before it goes.
-        tokio::spawn(async move { tell(ended.await.unwrap_or(ExitStatus::Unknown)) });
+        tokio::spawn(async move {
+            // Where nothing is told, nobody listens any more.
+            if let Ok(status) = ended.await {
+                tell(status);
+            }
+        });
     }
 
     /// Finds the agent that an earlier life of the daemon started.
