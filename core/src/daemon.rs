@@ -167,7 +167,7 @@ impl Daemon {
     }
 
     /// Takes a command of the server's from a record of which nothing else can be trusted: outside of any session,
-    /// in the state that is known, before [`Input::Boot`](crate::input::Input::Boot). What it would have done about
+    /// in the state that is known, before [`Input::Boot`]. What it would have done about
     /// it is not to be done: the boot sees to that.
     pub fn salvage(&mut self, now: Now, command: DaemonCommand, credentials: Option<SecretId>) {
         let mut out = Vec::new();

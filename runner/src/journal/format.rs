@@ -6,7 +6,7 @@
 //! ```
 //! A line is the CRC-32 of what follows in eight hexadecimal digits, a space, one JSON object, a newline. The first line
 //! of a segment says what it is and holds the state that its records begin with; every other is a
-//! [`Record`](makima_core::record::Record), numbered without a gap. A recording is a segment, with the text of the
+//! [`Record`], numbered without a gap. A recording is a segment, with the text of the
 //! output in its records.
 
 use std::io::{self, BufRead, Read};

@@ -1,7 +1,7 @@
 //! The daemon's journal: every input is written down with the clocks and with what came of it. It is what the next
 //! life of the daemon begins with, and a recording that can be taken again step by step.
 //!
-//! Segments lie in `journal/` under the home, each a state and the steps behind it. See [`format`](self::format) for
+//! Segments lie in `journal/` under the home, each a state and the steps behind it. See [`mod@format`] for
 //! their bytes.
 
 pub mod format;
