@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::effect::Effect;
 use crate::id::{SecretId, TaskId};
 use crate::limits;
+use crate::link::Role;
 use crate::notice::{Notice, Party};
 use crate::outbox::Report;
 use crate::policy::{self, BranchName, RepositoryUrl};
@@ -22,24 +23,29 @@ const NOT_YET: &str = "this version of makima cannot do that yet";
 const NO_ANSWER: Option<fn(String) -> Report> = None;
 
 impl Step<'_> {
-    pub(crate) fn command(&mut self, command: DaemonCommand, credentials: Option<SecretId>) {
-        let open = self.daemon.core.link.is_live();
+    pub(crate) fn command(&mut self, role: Role, command: DaemonCommand, credentials: Option<SecretId>) {
+        // The one that is leaving was open before.
+        let open = match role {
+            Role::Main => self.daemon.core.link.is_live(),
+            Role::Probe => false,
+            Role::Leaving => true,
+        };
         let opens = matches!(command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_));
         if !open && !opens {
             return self.misbehaved(Party::Server, format!("`{}` came before `authenticated`", command.kind()));
         }
-        self.apply(command, credentials);
+        self.apply(role, command, credentials);
     }
 
     /// What each command asks for.
-    pub(crate) fn apply(&mut self, command: DaemonCommand, credentials: Option<SecretId>) {
+    pub(crate) fn apply(&mut self, role: Role, command: DaemonCommand, credentials: Option<SecretId>) {
         match command {
-            DaemonCommand::Authenticated(_) => self.authenticated(),
-            DaemonCommand::ServerError(error) if self.daemon.core.link.is_live() => {
+            DaemonCommand::Authenticated(_) => self.authenticated(role),
+            DaemonCommand::ServerError(error) if role != Role::Probe && self.daemon.core.link.is_authenticated() => {
                 self.daemon.core.counters.server_errors += 1;
                 self.out.push(Effect::Tell(Notice::ServerError { code: error.code, message: error.message }));
             }
-            DaemonCommand::ServerError(error) => self.rejected(error.code, error.message),
+            DaemonCommand::ServerError(error) => self.rejected(role, error.code, error.message),
             DaemonCommand::SpawnTask(spawn) => self.spawn(spawn, credentials),
             DaemonCommand::InterruptTask(body) => self.interrupt(TaskId(body.task_id), body.graceful),
             DaemonCommand::SendMessage(body) => self.message(TaskId(body.task_id), body.message),

@@ -25,6 +25,12 @@ counters! {
     connects,
     /// Sessions that were authenticated.
     sessions,
+    /// The same, by long-poll.
+    polling_sessions,
+    /// WebSockets tried while polling.
+    probes,
+    /// Times that the next connection had to go another way than the one before.
+    ways_changed,
     /// Times that the server refused the key.
     key_refused,
     /// Connections given up because nobody answered.
@@ -39,6 +45,14 @@ counters! {
     inapplicable,
     /// Commands for tasks that are not known here.
     unknown_tasks,
+    /// Numbered commands that had been applied before.
+    duplicate_commands,
+    /// Sessions ended as numbers of the server's were missing.
+    out_of_order,
+    /// Times that our numbers had to begin anew.
+    renumbered,
+    /// Times that the server wanted output once more, from an earlier place.
+    rewinds,
     /// Tasks asked for once more.
     duplicate_spawns,
     /// Tasks refused.

@@ -8,13 +8,13 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::digest;
 use crate::effect::Effect;
-use crate::id::{EffectId, SecretId, TaskId};
+use crate::id::{EffectId, TaskId};
 use crate::index::{self, Index};
 use crate::input::{Input, Stop};
 use crate::limits;
 use crate::link::Link;
+use crate::numbers::{Inbox, Numbers};
 use crate::outbox::Outbox;
-use crate::protocol::DaemonCommand;
 use crate::rng::Rng;
 use crate::step::Step;
 use crate::task::{Ids, Status, Task};
@@ -40,6 +40,9 @@ pub(crate) struct Core {
     pub(crate) rng: Rng,
     pub(crate) ids: Ids,
     pub(crate) link: Link,
+    /// Version 2 of the wire: of our messages, and of the server's.
+    pub(crate) numbers: Numbers,
+    pub(crate) inbox: Inbox,
     /// Answers about tasks that are not known here.
     pub(crate) loose: Outbox,
     pub(crate) arrivals: u64,
@@ -166,12 +169,12 @@ impl Daemon {
         self.core.ids.owners.get(&id).copied()
     }
 
-    /// Takes a command of the server's from a record of which nothing else can be trusted: outside of any session,
-    /// in the state that is known, before [`Input::Boot`]. What it would have done about
-    /// it is not to be done: the boot sees to that.
-    pub fn salvage(&mut self, now: Now, command: DaemonCommand, credentials: Option<SecretId>) {
+    /// Takes what the server said from a record of which nothing else can be trusted: outside of any session, in the
+    /// state that is known, before [`Input::Boot`]. What it would have done about it is not to be done: the boot sees to
+    /// that. What others said is left alone.
+    pub fn salvage(&mut self, now: Now, input: Input) {
         let mut out = Vec::new();
-        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new() }.salvage(command, credentials);
+        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new() }.salvage(input);
     }
 
     /// The status of each task that is known here.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::notice::Notice;
 use crate::policy::{BranchName, CommitText, RepositoryUrl};
-use crate::protocol::DaemonMessage;
+use crate::protocol::{DaemonMessage, Said};
 use crate::task::{End, Spec};
 
 /// One thing to do. Effects are carried out in the order in which they were given.
@@ -40,6 +40,13 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Whether it goes in line behind effects that wait: frames keep their order, and what calls an effect off comes
+    /// behind it.
+    #[must_use]
+    pub const fn keeps_its_place(&self) -> bool {
+        matches!(self, Self::Link(_) | Self::Cancel { .. })
+    }
+
     /// Whether it may be carried out only once the step that asked for it, and all before, is written down for good:
     /// what a daemon has done to processes, to repositories and with messages it must know after any crash.
     #[must_use]
@@ -61,7 +68,17 @@ impl Effect {
                 | Work::Delivered { .. }
                 | Work::Close => false,
             },
-            Self::Link(_) | Self::Cancel { .. } | Self::Tell(_) | Self::Exit(_) => false,
+            // A number stands for one message for ever, and what is said to be applied must stay so.
+            Self::Link(effect) => match effect {
+                LinkEffect::Send { envelope, .. } => matches!(envelope, Some(Envelope { seq: Some(_), .. })),
+                LinkEffect::Say { said, .. } => matches!(said, Said::Ack(_) | Said::Hello(_)),
+                LinkEffect::Connect { .. }
+                | LinkEffect::Output { .. }
+                | LinkEffect::Ping { .. }
+                | LinkEffect::Quiesce { .. }
+                | LinkEffect::Close { .. } => false,
+            },
+            Self::Cancel { .. } | Self::Tell(_) | Self::Exit(_) => false,
         }
     }
 }
@@ -71,10 +88,12 @@ impl Effect {
 /// that is gone is dropped without a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEffect {
-    /// Connect to the server. Any connection before is over.
+    /// Connect to the server.
     Connect {
         /// The name of this attempt.
         epoch: Epoch,
+        /// By which way.
+        way: Way,
     },
     /// Send one message.
     Send {
@@ -86,6 +105,8 @@ pub enum LinkEffect {
         message: Box<DaemonMessage>,
         /// The secret whose value goes into the message's empty key field.
         secret: Option<SecretId>,
+        /// The envelope that it goes out in; none in version 1 of the wire.
+        envelope: Option<Envelope>,
     },
     /// Send a task's output, a message a piece.
     Output {
@@ -99,6 +120,17 @@ pub enum LinkEffect {
         text: String,
         /// The messages, in order.
         pieces: Vec<Piece>,
+        /// The stretch of the log that the one message stands for; none in version 1 of the wire.
+        stretch: Option<Stretch>,
+    },
+    /// Send a frame of version 2 of the wire that bears no message.
+    Say {
+        /// On which connection.
+        epoch: Epoch,
+        /// The frame's number on it.
+        n: u64,
+        /// What it says.
+        said: Said,
     },
     /// Send a ping that the far application has to answer.
     Ping {
@@ -107,11 +139,35 @@ pub enum LinkEffect {
         /// The frame's number on it, to be given back by the answer.
         n: u64,
     },
+    /// Take no more commands from this connection, which another has followed: a request that the server holds open
+    /// is let come to its end, and what it brings is still told. Then it is closed.
+    Quiesce {
+        /// Which connection.
+        epoch: Epoch,
+    },
     /// Close the connection.
     Close {
         /// Which connection.
         epoch: Epoch,
     },
+}
+
+/// What goes around a message in version 2 of the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// Its number among ours; none of what is not numbered.
+    pub seq: Option<u64>,
+    /// Where the task's log ends, with its end.
+    pub len: Option<u64>,
+}
+
+/// A stretch of a task's output log, in bytes of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stretch {
+    /// Where it begins.
+    pub off: u64,
+    /// Where it ends.
+    pub end: u64,
 }
 
 /// By which way a connection goes. Which one is tried when is the core's to say.

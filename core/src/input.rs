@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::id::{EffectId, Epoch, SecretId};
-use crate::protocol::{DaemonCommand, Unreadable};
+use crate::protocol::{DaemonCommand, Said, Unreadable, Wire};
 use crate::task::{End, Spec};
 use crate::time::Millis;
 
@@ -24,6 +24,9 @@ pub enum Input {
     LinkUp {
         /// Which attempt.
         epoch: Epoch,
+        /// What both ends agreed to speak.
+        #[serde(default)]
+        wire: Wire,
     },
     /// The connection is gone, or could not be made.
     LinkDown {
@@ -36,6 +39,9 @@ pub enum Input {
     Command {
         /// On which connection.
         epoch: Epoch,
+        /// Its number among the server's, in version 2 of the wire.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
         /// What it says; credentials have been taken out of its URLs.
         command: Box<DaemonCommand>,
         /// Where credentials stood in `repoUrl`: the name of the secret that they are now.
@@ -45,8 +51,18 @@ pub enum Input {
     Unreadable {
         /// On which connection.
         epoch: Epoch,
+        /// Its number among the server's, where that could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
         /// What was wrong, without any value of it.
         what: Unreadable,
+    },
+    /// What a frame of version 2 of the wire says beside a message. Of one frame before its message.
+    Said {
+        /// On which connection.
+        epoch: Epoch,
+        /// What.
+        said: Said,
     },
     /// Everything up to frame `n` of this connection has been handed to the kernel.
     Flushed {
@@ -75,6 +91,11 @@ pub enum Input {
         id: EffectId,
         /// How it ended.
         status: ExitStatus,
+    },
+    /// Whether what was taken is written down for good has changed.
+    Journal {
+        /// It cannot be written just now: nothing is acknowledged that could be forgotten.
+        trouble: bool,
     },
     /// A person or the service manager wants the daemon to end.
     Stop {
@@ -239,6 +260,8 @@ pub struct Part {
     pub stream: Stream,
     /// Its text: secrets masked, what is no UTF-8 replaced.
     pub text: String,
+    /// The place in the log right behind `text`.
+    pub to: u64,
     /// The place in the log right behind the last newline of `text`; none if it has no newline.
     pub line_end: Option<u64>,
 }

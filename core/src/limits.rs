@@ -55,6 +55,33 @@ pub const BACKOFF_MAX: Millis = Millis::seconds(64);
 /// A session that lasted this long starts the backoff anew.
 pub const SESSION_GOOD: Millis = Millis::seconds(60);
 
+/// `Retry-After` is heeded up to this.
+pub const RETRY_AFTER_MAX: Millis = Millis::seconds(300);
+
+/// So many attempts at a WebSocket that failed lately, and long-poll is tried.
+pub const WEBSOCKET_FAILURES: usize = 3;
+
+/// So many sessions over a WebSocket that ended soon lately, and long-poll is tried.
+pub const WEBSOCKET_SHORT: usize = 2;
+
+/// A session that ends before this ended soon.
+pub const SESSION_SHORT: Millis = Millis::seconds(30);
+
+/// What is lately.
+pub const WEBSOCKET_LATELY: Millis = Millis::seconds(300);
+
+/// While polling: until a WebSocket is tried; doubled with each that fails.
+pub const PROBE_FIRST: Millis = Millis::seconds(60);
+
+/// It does not grow beyond this.
+pub const PROBE_MAX: Millis = Millis::seconds(900);
+
+/// A server that has no long-poll is not asked for it again for so long.
+pub const LONG_POLL_ABSENT: Millis = Millis::seconds(3_600);
+
+/// The last answer of a connection that another has followed is waited for this long.
+pub const LEAVING: Millis = Millis::seconds(40);
+
 /// Between two attempts with a key that was refused.
 pub const KEY_REFUSED: Millis = Millis::seconds(300);
 
@@ -66,6 +93,13 @@ pub const WINDOW: u64 = 512 * 1024;
 
 /// The same, in frames: many small pieces of output fill the window as well.
 pub const WINDOW_FRAMES: usize = 64;
+
+/// Version 2 of the wire: output that was sent and that the server does not say it has, in bytes of a task's log;
+/// beyond it nothing is read.
+pub const UNACKNOWLEDGED: u64 = 4 * 1024 * 1024;
+
+/// The same, in lines that were sent without their ends.
+pub const BEGUN_LINES: usize = 1_024;
 
 /// A line longer than this, in bytes, is sent in pieces.
 pub const PIECE: usize = 64 * 1024;

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
+use crate::effect::Way;
 use crate::id::TaskId;
 use crate::input::LinkCause;
 use crate::time::Millis;
@@ -11,7 +12,15 @@ use crate::time::Millis;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The session with the server is open.
-    Linked,
+    Linked {
+        /// By which way.
+        way: Way,
+    },
+    /// The next connection goes another way than the one before.
+    OtherWay {
+        /// Which.
+        way: Way,
+    },
     /// It is not, and when it is tried again.
     LinkLost {
         /// Why.
@@ -98,7 +107,7 @@ impl Notice {
             | Self::ServerError { .. }
             | Self::NoPongs
             | Self::Misbehaved { .. } => Level::Warn,
-            Self::Linked | Self::Slept { .. } | Self::Task { .. } => Level::Info,
+            Self::Linked { .. } | Self::OtherWay { .. } | Self::Slept { .. } | Self::Task { .. } => Level::Info,
         }
     }
 }
@@ -106,7 +115,10 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Linked => f.write_str("connected to the server"),
+            Self::Linked { way: Way::WebSocket } => f.write_str("connected to the server"),
+            Self::Linked { way: Way::LongPoll } => f.write_str("connected to the server by long-poll"),
+            Self::OtherWay { way: Way::WebSocket } => f.write_str("the next attempt is a WebSocket again"),
+            Self::OtherWay { way: Way::LongPoll } => f.write_str("no WebSocket stands: the next attempt is by long-poll"),
             Self::LinkLost { cause, again_in } => write!(f, "{cause}; next attempt in {}", Span(*again_in)),
             Self::Silent { what, again_in } => {
                 write!(f, "the server did not answer {what}; next attempt in {}", Span(*again_in))

@@ -151,14 +151,17 @@ impl fmt::Display for Effect {
 impl fmt::Display for LinkEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect { epoch } => write!(f, "connect {}", epoch.0),
-            Self::Send { epoch, n, message, .. } => {
-                write!(f, "send {}.{n} {} {:08x}", epoch.0, message.kind(), digest::of(message) as u32)
+            Self::Connect { epoch, way } => write!(f, "connect {} {way:?}", epoch.0),
+            Self::Send { epoch, n, message, envelope, .. } => {
+                let hash = digest::of(&(message, envelope)) as u32;
+                write!(f, "send {}.{n} {} {hash:08x}", epoch.0, message.kind())
             }
-            Self::Output { epoch, n, task, text, pieces } => {
-                let hash = digest::of(&(text, pieces)) as u32;
+            Self::Output { epoch, n, task, text, pieces, stretch } => {
+                let hash = digest::of(&(text, pieces, stretch)) as u32;
                 write!(f, "output {}.{n} of {task} {} pieces {hash:08x}", epoch.0, pieces.len())
             }
+            Self::Say { epoch, n, said } => write!(f, "say {}.{n} {said:?}", epoch.0),
+            Self::Quiesce { epoch } => write!(f, "quiesce {}", epoch.0),
             Self::Ping { epoch, n } => write!(f, "ping {}.{n}", epoch.0),
             Self::Close { epoch } => write!(f, "close {}", epoch.0),
         }

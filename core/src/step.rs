@@ -1,22 +1,28 @@
 //! One step of the daemon: routes an input, then settles everything that it made due.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::mem;
 
+use uuid::Uuid;
+
 use crate::daemon::{Daemon, Stopping};
 use crate::effect::{Effect, Exit};
-use crate::id::{EffectId, Epoch, SecretId, TaskId};
+use crate::id::{EffectId, Epoch, TaskId};
 use crate::input::{Boot, ExitStatus, Input, Leftover, Stop};
 use crate::limits;
-use crate::link::{self, Change, Link};
+use crate::link::{self, Change, Link, Role};
 use crate::notice::{Notice, Party};
-use crate::protocol::{DaemonCommand, DaemonDirectories, Heartbeat};
+use crate::numbers::Turn;
+use crate::outbox::Report;
+use crate::protocol::{DaemonCommand, Heartbeat, Said, Wire};
 use crate::rng::Rng;
 use crate::task::{self, Cut, Event, Task};
 use crate::time::Now;
+
+/// Whose what concerns no task is.
+const NOBODY: TaskId = TaskId(Uuid::nil());
 
 /// One step under way.
 pub(crate) struct Step<'a> {
@@ -39,17 +45,44 @@ impl Step<'_> {
         self.settle();
     }
 
-    /// A command that an earlier life of the daemon took, of which nothing more is known.
-    pub(crate) fn salvage(mut self, command: DaemonCommand, credentials: Option<SecretId>) {
-        if !matches!(command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_)) {
-            self.daemon.core.counters.salvaged += 1;
-            // It was taken, so that life was not about to end, whatever is known of the one before.
-            self.daemon.core.stopping = None;
-            self.daemon.core.exited = false;
-            self.apply(command, credentials);
+    /// What the server said to an earlier life of the daemon, of which nothing more is known.
+    pub(crate) fn salvage(mut self, input: Input) {
+        match input {
+            Input::Command { seq, command, credentials, .. } => {
+                let asks = !matches!(*command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_));
+                if self.is_new(seq) && asks {
+                    self.daemon.core.counters.salvaged += 1;
+                    // It was taken, so that life was not about to end, whatever is known of the one before.
+                    self.daemon.core.stopping = None;
+                    self.daemon.core.exited = false;
+                    self.apply(Role::Main, *command, credentials);
+                }
+            }
+            Input::Unreadable { seq, .. } => {
+                self.is_new(seq);
+            }
+            Input::Said { said: Said::Hello(hello), .. } => {
+                self.daemon.core.inbox.greeted(hello.epoch);
+            }
+            Input::Boot(_)
+            | Input::Tick
+            | Input::LinkUp { .. }
+            | Input::LinkDown { .. }
+            | Input::Said { .. }
+            | Input::Flushed { .. }
+            | Input::Pong { .. }
+            | Input::Done { .. }
+            | Input::Exited { .. }
+            | Input::Journal { .. }
+            | Input::Stop { .. } => {}
         }
         self.reindex();
         self.daemon.rehash();
+    }
+
+    /// Whether what bears this number has not been applied: from now on it has.
+    fn is_new(&mut self, seq: Option<u64>) -> bool {
+        seq.is_none_or(|seq| self.daemon.core.inbox.take(seq) == Turn::Next)
     }
 
     /// Time never goes back; and a machine that slept has lost its connections.
@@ -69,43 +102,42 @@ impl Step<'_> {
         match input {
             Input::Boot(boot) => self.boot(boot),
             Input::Tick => {}
-            Input::LinkUp { epoch } => {
-                if self.is_current(epoch) {
-                    self.link(|link, s| link.up(s));
-                }
+            Input::LinkUp { epoch, wire } => {
+                self.of_link(epoch, |step, role| step.link(|link, s| link.up(role, wire, s)));
             }
-            Input::LinkDown { epoch, cause } => {
-                if self.is_current(epoch) {
-                    let change = self.link(|link, s| link.down(cause, s));
-                    self.link_changed(change);
+            Input::LinkDown { epoch, cause } => self.of_link(epoch, |step, role| {
+                let change = step.link(|link, s| link.down(role, cause, s));
+                step.link_changed(change);
+            }),
+            Input::Command { epoch, seq, command, credentials } => self.of_link(epoch, |step, role| {
+                step.daemon.core.link.heard(role, step.now.mono);
+                if step.take_number(role, seq) {
+                    step.command(role, *command, credentials);
                 }
-            }
-            Input::Command { epoch, command, credentials } => {
-                if self.is_current(epoch) {
-                    self.daemon.core.link.heard(self.now.mono);
-                    self.command(*command, credentials);
+            }),
+            Input::Unreadable { epoch, seq, what } => self.of_link(epoch, |step, role| {
+                step.daemon.core.link.heard(role, step.now.mono);
+                step.daemon.core.counters.unreadable += 1;
+                step.misbehaved(Party::Server, what.to_string());
+                step.take_number(role, seq);
+            }),
+            Input::Said { epoch, said } => self.of_link(epoch, |step, role| {
+                step.daemon.core.link.heard(role, step.now.mono);
+                if role == Role::Main {
+                    step.said(said);
                 }
-            }
-            Input::Unreadable { epoch, what } => {
-                if self.is_current(epoch) {
-                    self.daemon.core.link.heard(self.now.mono);
-                    self.daemon.core.counters.unreadable += 1;
-                    self.misbehaved(Party::Server, what.to_string());
+            }),
+            Input::Flushed { epoch, n } => self.of_link(epoch, |step, role| {
+                step.daemon.core.link.flushed(role, n, step.now.mono);
+                step.touched.extend(mem::take(&mut step.daemon.index.starved));
+            }),
+            Input::Pong { epoch, n } => self.of_link(epoch, |step, role| {
+                step.daemon.core.link.heard(role, step.now.mono);
+                if role == Role::Main {
+                    step.pong(n);
                 }
-            }
-            Input::Flushed { epoch, n } => {
-                if self.is_current(epoch) {
-                    self.daemon.core.link.flushed(n, self.now.mono);
-                    self.touched.extend(mem::take(&mut self.daemon.index.starved));
-                }
-            }
-            Input::Pong { epoch, n } => {
-                if self.is_current(epoch) {
-                    self.daemon.core.link.heard(self.now.mono);
-                    let change = self.link(|link, s| link.pong(n, s));
-                    self.link_changed(change);
-                }
-            }
+            }),
+            Input::Journal { trouble } => self.daemon.core.inbox.journal(trouble),
             Input::Done { id, outcome } => match self.daemon.core.ids.owners.remove(&id) {
                 Some(task) => self.task(task, Event::Done(id, outcome)),
                 None => self.daemon.core.counters.stale_effects += 1,
@@ -115,8 +147,11 @@ impl Step<'_> {
         }
     }
 
-    fn is_current(&mut self, epoch: Epoch) -> bool {
-        self.link(|link, s| link.is_current(epoch, s))
+    /// What a connection that still counts brought.
+    fn of_link(&mut self, epoch: Epoch, what: impl FnOnce(&mut Self, Role)) {
+        if let Some(role) = self.link(|link, s| link.role(epoch, s)) {
+            what(self, role);
+        }
     }
 
     fn boot(&mut self, boot: Boot) {
@@ -154,6 +189,7 @@ impl Step<'_> {
         core.ids.last = 0;
         core.ids.owners.clear();
         core.rng = Rng::new(boot.seed);
+        core.inbox.journal(false);
         core.stopping = None;
         core.session_over = false;
         core.exited = false;
@@ -243,16 +279,11 @@ impl Step<'_> {
         if self.daemon.core.link.take_heartbeat(self.now.mono) {
             self.heartbeat();
         }
-        let core = &mut self.daemon.core;
-        while let Some(message) = core.loose.send(u64::MAX, core.link.next_frame()) {
-            core.link.send(message, true, self.out);
+        self.send_loose();
+        for id in self.touched.clone() {
+            self.send_reports(id);
         }
-        for id in &self.touched {
-            let Some(task) = self.daemon.tasks.get_mut(id) else { continue };
-            while let Some(message) = task.send(core.link.next_frame()) {
-                core.link.send(message, true, self.out);
-            }
-        }
+        self.acknowledge();
         self.read_output();
         self.barrier();
     }
@@ -287,19 +318,18 @@ impl Step<'_> {
 
     pub(crate) fn heartbeat(&mut self) {
         let active_tasks = self.daemon.index.not_closed.iter().map(|id| id.0).collect();
-        let message = Box::new(Heartbeat { active_tasks }.into());
-        self.daemon.core.link.send(message, false, self.out);
+        self.daemon.core.link.send(Heartbeat { active_tasks }, self.out);
     }
 
-    fn link_changed(&mut self, change: Change) {
+    pub(crate) fn link_changed(&mut self, change: Change) {
         match change {
             Change::None => {}
             Change::Opened => self.opened(),
-            Change::Lost { authenticated } => {
+            Change::Lost { authenticated, turns } => {
                 self.lost();
                 if self.daemon.config.once {
                     self.daemon.core.session_over |= authenticated;
-                    if !self.daemon.core.session_over {
+                    if !self.daemon.core.session_over && !turns {
                         self.exit_idle(Exit::NotReached);
                     }
                 }
@@ -314,17 +344,28 @@ impl Step<'_> {
         }
     }
 
-    /// The session is open: where things lie, everything not yet delivered, a heartbeat.
+    /// The session is open: where things lie, a heartbeat, everything not yet delivered.
     fn opened(&mut self) {
-        let config = &self.daemon.config;
-        let directories = DaemonDirectories {
-            working_directory: config.working_directory.clone(),
-            home_directory: config.home_directory.clone(),
-            worktrees_directory: config.worktrees_directory.clone(),
-        };
-        self.daemon.core.link.send(Box::new(directories.into()), false, self.out);
+        let wire = self.daemon.core.link.wire().unwrap_or_default();
+        match wire {
+            Wire::One => {
+                self.drop_numbers();
+                let directories = self.directories().message(NOBODY);
+                self.daemon.core.link.send(directories, self.out);
+            }
+            Wire::Two => self.daemon.core.loose.replace_directories(self.directories(), NOBODY),
+        }
         self.heartbeat();
         self.touched.extend(&self.daemon.index.talking);
+    }
+
+    fn directories(&self) -> Report {
+        let config = &self.daemon.config;
+        Report::Directories {
+            working: config.working_directory.clone(),
+            home: config.home_directory.clone(),
+            worktrees: config.worktrees_directory.clone(),
+        }
     }
 
     fn lost(&mut self) {
@@ -394,7 +435,7 @@ impl Step<'_> {
         }
     }
 
-    fn send_output(&mut self, id: TaskId, cut: Cut) {
+    pub(crate) fn send_output(&mut self, id: TaskId, cut: Cut) {
         self.daemon.core.link.send_output(id, cut, self.out);
     }
 
@@ -424,7 +465,7 @@ impl Step<'_> {
         run(&mut self.daemon.tasks, &mut surroundings)
     }
 
-    fn link<T>(&mut self, run: impl FnOnce(&mut Link, &mut link::Surroundings<'_>) -> T) -> T {
+    pub(crate) fn link<T>(&mut self, run: impl FnOnce(&mut Link, &mut link::Surroundings<'_>) -> T) -> T {
         let core = &mut self.daemon.core;
         let mut surroundings = link::Surroundings {
             now: self.now,
@@ -436,16 +477,19 @@ impl Step<'_> {
         run(&mut core.link, &mut surroundings)
     }
 
-    pub(crate) fn authenticated(&mut self) {
-        let change = self.link(|link, s| link.authenticated(s));
-        if change == Change::None {
-            self.misbehaved(Party::Server, "`authenticated` came twice".to_string());
+    pub(crate) fn authenticated(&mut self, role: Role) {
+        let was_live = self.daemon.core.link.is_live();
+        let Some(change) = self.link(|link, s| link.authenticated(role, s)) else {
+            return self.misbehaved(Party::Server, "`authenticated` came twice".to_string());
+        };
+        if was_live {
+            self.lost();
         }
         self.link_changed(change);
     }
 
-    pub(crate) fn rejected(&mut self, code: String, message: String) {
-        let change = self.link(|link, s| link.rejected(code, message, s));
+    pub(crate) fn rejected(&mut self, role: Role, code: String, message: String) {
+        let change = self.link(|link, s| link.rejected(role, code, message, s));
         self.link_changed(change);
     }
 }

@@ -64,7 +64,7 @@ impl Away {
         self.daemon.step(self.now, input, &mut effects);
         self.daemon.check();
         for effect in effects {
-            if let Effect::Link(LinkEffect::Connect { epoch }) = effect {
+            if let Effect::Link(LinkEffect::Connect { epoch, .. }) = effect {
                 self.epoch = epoch;
             }
         }

@@ -76,9 +76,9 @@ impl Bench {
             }
             Op::Send if self.live => {
                 let next = self.frame + 1;
-                if let Some(message) = self.outbox.send(self.gate, next) {
+                if let Some(message) = self.outbox.send(self.gate, next, None) {
                     self.frame = next;
-                    let n = number(&message);
+                    let n = number(&message.message);
                     assert!(self.pushed[n as usize].1 <= self.gate, "{n} was to wait for its output");
                     self.wire.push(n);
                 }
@@ -166,7 +166,7 @@ fn statuses_and_ends_are_taken_however_many_wait() {
     assert!(outbox.push(TASK, Report::Complete { success: true, error: None }, 0, true));
     assert!(outbox.owes_end());
     let mut frame = 0;
-    while outbox.send(0, frame + 1).is_some() {
+    while outbox.send(0, frame + 1, None).is_some() {
         frame += 1;
     }
     assert_eq!(frame as usize, limits::REPORTS + 3);
@@ -179,9 +179,9 @@ fn what_waits_for_output_holds_back_all_behind_it() {
     let mut outbox = Outbox::default();
     outbox.push(TASK, Report::Complete { success: true, error: None }, 10, true);
     outbox.push(TASK, Report::NoMerge, 0, true);
-    assert!(outbox.send(9, 1).is_none());
-    assert_eq!(outbox.send(10, 1).expect("the end").kind(), "taskComplete");
-    assert_eq!(outbox.send(10, 2).expect("the answer").kind(), "mergeStatusResponse");
+    assert!(outbox.send(9, 1, None).is_none());
+    assert_eq!(outbox.send(10, 1, None).expect("the end").message.kind(), "taskComplete");
+    assert_eq!(outbox.send(10, 2, None).expect("the answer").message.kind(), "mergeStatusResponse");
     assert!(!outbox.delivered(0) && outbox.in_flight());
 }
 
@@ -192,6 +192,6 @@ fn what_is_forgotten_is_not_told() {
     outbox.push(TASK, Report::NoMerge, 0, true);
     outbox.push(other, Report::NoBranches, 0, true);
     outbox.forget(TASK);
-    assert_eq!(outbox.send(0, 1).expect("the other's").kind(), "branchList");
-    assert!(outbox.send(0, 2).is_none());
+    assert_eq!(outbox.send(0, 1, None).expect("the other's").message.kind(), "branchList");
+    assert!(outbox.send(0, 2, None).is_none());
 }

@@ -50,6 +50,24 @@ pub const WIRE_HEADER: &str = "makima-wire";
 /// What stands in it.
 pub const WIRE_VERSION: &str = "2";
 
+/// What a frame says beside a message, or instead of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Said {
+    /// Everything of the receiver's up to this number has been applied, for good.
+    Ack(u64),
+    /// How the sender stands.
+    Hello(Hello),
+    /// The sender has a task's output up to there, for good.
+    Got(Place),
+    /// The sender wants a task's output from there on.
+    Rewind(Place),
+    /// Is anybody there?
+    Ping(u64),
+    /// The answer to the ping of this number.
+    Pong(u64),
+}
+
 /// Which version a session speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Wire {
@@ -143,11 +161,38 @@ impl<'a> Frame<'a> {
         read::object(text)
     }
 
+    /// What it says beside a message, in the order in which it counts.
+    pub fn said(&mut self) -> impl Iterator<Item = Said> + use<> {
+        let said = [
+            self.hello.take().map(Said::Hello),
+            self.ack.map(Said::Ack),
+            self.got.map(Said::Got),
+            self.rewind.map(Said::Rewind),
+            self.ping.map(Said::Ping),
+            self.pong.map(Said::Pong),
+        ];
+        said.into_iter().flatten()
+    }
+
     /// Writes it as one line of JSON, without a newline.
     #[must_use]
     pub fn write(&self) -> String {
         // Numbers, ids and what was JSON before: nothing here can fail to be written.
         serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl From<Said> for Frame<'_> {
+    fn from(said: Said) -> Self {
+        let frame = Self::default();
+        match said {
+            Said::Ack(ack) => Self { ack: Some(ack), ..frame },
+            Said::Hello(hello) => Self { hello: Some(hello), ..frame },
+            Said::Got(got) => Self { got: Some(got), ..frame },
+            Said::Rewind(rewind) => Self { rewind: Some(rewind), ..frame },
+            Said::Ping(ping) => Self { ping: Some(ping), ..frame },
+            Said::Pong(pong) => Self { pong: Some(pong), ..frame },
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub use command::{
     InterruptTask, ListBranches, MergeAbort, MergeCommit, MergeResolve, MergeSkip, MergeStart, MergeStatus, PauseTask,
     ResumeTask, RetryCompletionAction, SendMessage, ServerError, SpawnTask,
 };
-pub use frame::{Frame, Hello, Meta, Place, WIRE_HEADER, WIRE_VERSION, Wire, envelope};
+pub use frame::{Frame, Hello, Meta, Place, Said, WIRE_HEADER, WIRE_VERSION, Wire, envelope};
 pub use message::{
     Authenticate, BranchInfo, BranchList, CheckTargetExistsResult, CloneWorktreeResult, CompletionActionResult,
     DaemonDirectories, DaemonMessage, Heartbeat, MergeCompleteCheck, MergeResult, MergeStatusResponse, RegisterToolKey,

@@ -1,4 +1,5 @@
-//! From masked text to `taskOutput`: one line a message, long and unfinished lines in pieces.
+//! From masked text to `taskOutput` as version 1 of the wire has it: one line a message, long and unfinished lines in
+//! pieces.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -6,7 +7,7 @@ use core::mem;
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::Piece;
+use crate::effect::{Piece, Stretch};
 use crate::input::{Part, Stream};
 use crate::limits;
 use crate::time::Millis;
@@ -16,6 +17,15 @@ use crate::time::Millis;
 pub(crate) struct Cut {
     pub(crate) text: String,
     pub(crate) pieces: Vec<Piece>,
+    /// In version 2 of the wire: where in the log it stands. Then there is one piece.
+    pub(crate) stretch: Option<Stretch>,
+}
+
+impl Cut {
+    /// As version 1 has it: without a place.
+    const fn of(text: String, pieces: Vec<Piece>) -> Self {
+        Self { text, pieces, stretch: None }
+    }
 }
 
 /// The unfinished lines of a task's two streams.
@@ -48,7 +58,7 @@ impl Tail {
         if !self.is_idle() {
             let text = mem::take(&mut self.text);
             let piece = Piece { start: 0, end: text.len() as u32, partial: false };
-            cuts.push(Cut { text, pieces: Vec::from([piece]) });
+            cuts.push(Cut::of(text, Vec::from([piece])));
             self.open = false;
         }
     }
@@ -75,7 +85,7 @@ impl Lines {
                 if other.open {
                     other.close(cuts);
                 }
-                cuts.push(Cut { text, pieces });
+                cuts.push(Cut::of(text, pieces));
             }
         };
         // Only the line that was begun is put together; all that follows stays where it is.
@@ -102,7 +112,7 @@ impl Lines {
             }
             let text = mem::take(&mut tail.text);
             let piece = Piece { start: 0, end: text.len() as u32, partial: true };
-            cuts.push(Cut { text, pieces: Vec::from([piece]) });
+            cuts.push(Cut::of(text, Vec::from([piece])));
             tail.open = true;
         }
     }

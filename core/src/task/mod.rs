@@ -12,6 +12,7 @@ mod prepare;
 mod recover;
 mod run;
 mod spec;
+mod stretches;
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -35,8 +36,7 @@ use crate::digest;
 use crate::effect::{Effect, Work};
 use crate::id::EffectId;
 use crate::input::Outcome;
-use crate::outbox::{Outbox, Report};
-use crate::protocol::DaemonMessage;
+use crate::outbox::{Outbox, Report, Sending};
 use crate::time::Millis;
 
 /// What a task can reach beside itself.
@@ -284,9 +284,19 @@ impl Task {
         }
     }
 
-    /// The next message to the server, to go out as frame `n`.
-    pub(crate) fn send(&mut self, n: u64) -> Option<alloc::boxed::Box<DaemonMessage>> {
-        self.outbox.send(self.output.gate(), n)
+    /// The next message to the server, to go out as frame `n` and, where it gets one, under the number `seq`.
+    pub(crate) fn send(&mut self, n: u64, seq: Option<u64>) -> Option<Sending> {
+        self.outbox.send(self.output.gate(), n, seq)
+    }
+
+    /// The message that bears this number, once more.
+    pub(crate) fn send_again(&mut self, seq: u64, n: u64) -> Option<Sending> {
+        self.outbox.send_again(seq, n)
+    }
+
+    /// The numbers of its messages count no more.
+    pub(crate) fn renumber(&mut self) {
+        self.outbox.renumber();
     }
 
     /// Whether the next stretch of output is to be asked for.
@@ -309,10 +319,47 @@ impl Task {
         self.output.barrier_passed();
         let end_told = self.outbox.delivered(n);
         self.with_output(s, Output::record);
+        self.close(end_told, s);
+    }
+
+    /// The server has applied our messages up to this number.
+    pub(crate) fn applied(&mut self, seq: u64, s: &mut Surroundings<'_>) {
+        let end_told = self.outbox.applied(seq);
+        self.close(end_told, s);
+    }
+
+    /// The server has its output up to this place.
+    pub(crate) fn got(&mut self, place: u64, s: &mut Surroundings<'_>) {
+        self.with_output(s, |output, cx| {
+            output.got(place, cx);
+            output.record(cx);
+        });
+    }
+
+    /// The server wants its output from this place on.
+    pub(crate) fn rewind(&mut self, place: u64, s: &mut Surroundings<'_>) {
+        self.with_output(s, |output, cx| output.go_on(place, cx));
+    }
+
+    /// The server may know of its end now.
+    fn close(&mut self, end_told: bool, s: &mut Surroundings<'_>) {
         if end_told && !self.closed && !self.outbox.owes_end() {
             self.closed = true;
             self.within_phase(s, |cx| cx.work(Work::Close));
         }
+    }
+
+    /// How far the server is known to have its output.
+    pub(crate) const fn place(&self) -> u64 {
+        self.output.delivered()
+    }
+
+    /// A session of version 2 of the wire is open, and its server has the output up to `place`, if it said so. Gives
+    /// back output to be sent.
+    pub(crate) fn placed(&mut self, place: Option<u64>, s: &mut Surroundings<'_>) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        self.with_output(s, |output, cx| output.placed(place, cx, &mut cuts));
+        cuts
     }
 
     /// Whether something was sent that is not known to have got there.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cx::Cx;
 use super::lines::{Cut, Lines};
+use super::stretches::Stretches;
 use crate::effect::Work;
 use crate::id::EffectId;
 use crate::input::{Chunk, Outcome};
@@ -40,8 +41,10 @@ pub(crate) struct Output {
     dry: bool,
     /// Whether the unfinished lines have been closed in this session.
     finished: bool,
-    /// The lines that the log's end so far does not finish.
-    lines: Lines,
+    /// What becomes of the text in this session.
+    flow: Flow,
+    /// Of version 2 of the wire; kept while no session, or one of version 1, is open.
+    places: Stretches,
     /// What is written down as delivered.
     recorded: u64,
     /// The record that is being written.
@@ -50,10 +53,27 @@ pub(crate) struct Output {
     record_after: Millis,
 }
 
+/// How a session has output.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Flow {
+    /// A line a message; what was sent is delivered when a barrier is passed. The lines are those that the log's end so
+    /// far does not finish.
+    Lines(Lines),
+    /// By its place in the log.
+    Stretches,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self::Lines(Lines::default())
+    }
+}
+
 impl Output {
-    /// The output of a task that an earlier life of the daemon left.
-    pub(crate) fn resumed(delivered: u64, end: Option<u64>) -> Self {
+    /// The output of a task that an earlier life of the daemon left: `self` is what was known of it.
+    pub(crate) fn resumed(self, delivered: u64, end: Option<u64>) -> Self {
         Self {
+            places: self.places,
             open: end.is_some(),
             cursor: delivered,
             delivered,
@@ -94,7 +114,13 @@ impl Output {
     /// Whether the next stretch of the log may be asked for.
     pub(crate) fn wants_read(&self) -> bool {
         let idle = self.reading.is_none() && self.read_after.is_none();
-        self.open && !self.dry && idle && self.end.is_none_or(|end| self.cursor < end)
+        self.open && !self.dry && idle && self.end.is_none_or(|end| self.cursor < end) && !self.is_full()
+    }
+
+    /// Whether so much is on its way that more has to wait for the server.
+    fn is_full(&self) -> bool {
+        let under_way = self.cursor.saturating_sub(self.delivered);
+        self.flow == Flow::Stretches && (under_way >= limits::UNACKNOWLEDGED || self.places.is_full())
     }
 
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
@@ -137,7 +163,10 @@ impl Output {
         // Behind the end somebody goes on writing who could not be ended: that is not read any further.
         if self.end.is_none_or(|end| self.cursor < end) {
             for part in chunk.parts {
-                self.lines.push(cx.now, chunk.from, part, cuts);
+                match &mut self.flow {
+                    Flow::Lines(lines) => lines.push(cx.now, chunk.from, part, cuts),
+                    Flow::Stretches => self.places.push(cx.now, part, cuts),
+                }
             }
             self.cursor = self.end.map_or(chunk.to, |end| end.min(chunk.to));
         }
@@ -167,21 +196,28 @@ impl Output {
 
     /// Closes the unfinished lines once the whole log has been read.
     pub(crate) fn finish(&mut self, cuts: &mut Vec<Cut>) {
-        if !self.finished && self.end.is_some_and(|end| self.cursor >= end) {
-            self.lines.finish(cuts);
-            self.finished = true;
+        let Some(end) = self.end.filter(|end| !self.finished && self.cursor >= *end) else { return };
+        match &mut self.flow {
+            Flow::Lines(lines) => lines.finish(cuts),
+            Flow::Stretches => self.places.finish(end, cuts),
         }
+        self.finished = true;
     }
 
     /// Sends unfinished lines that have waited for long enough; ends the wait for another read.
     pub(crate) fn due(&mut self, now: Millis, cuts: &mut Vec<Cut>) {
-        self.lines.silence(now, cuts);
+        match &mut self.flow {
+            Flow::Lines(lines) => lines.silence(now, cuts),
+            Flow::Stretches => self.places.silence(now, cuts),
+        }
         self.read_after = self.read_after.filter(|after| *after > now);
     }
 
     /// A barrier is set behind everything that was sent.
     pub(crate) fn barrier(&mut self) {
-        self.pinged = self.lines.resume(self.cursor);
+        if let Flow::Lines(lines) = &self.flow {
+            self.pinged = lines.resume(self.cursor);
+        }
     }
 
     /// Everything before that barrier has been delivered.
@@ -189,9 +225,12 @@ impl Output {
         self.delivered = self.delivered.max(self.pinged);
     }
 
-    /// Whether something was sent that is not known to have got there.
+    /// Whether something was sent that a barrier has to be set behind.
     pub(crate) fn in_flight(&self) -> bool {
-        self.lines.resume(self.cursor) > self.delivered
+        match &self.flow {
+            Flow::Lines(lines) => lines.resume(self.cursor) > self.delivered,
+            Flow::Stretches => false,
+        }
     }
 
     /// Writes down how far the output has been delivered, now and then.
@@ -203,11 +242,22 @@ impl Output {
         }
     }
 
+    /// A session of version 2 of the wire is open. The server may have said up to which place it has the output.
+    pub(crate) fn placed(&mut self, place: Option<u64>, cx: &mut Cx<'_>, cuts: &mut Vec<Cut>) {
+        self.flow = Flow::Stretches;
+        self.go_on(place.unwrap_or(self.delivered), cx);
+        self.finish(cuts);
+    }
+
     /// The session is over: what was not delivered will be read again.
     pub(crate) fn disconnected(&mut self, cx: &mut Cx<'_>) {
-        self.cursor = self.delivered;
+        self.flow = Flow::default();
+        self.read_from(self.delivered, cx);
         self.pinged = self.delivered;
-        self.lines = Lines::default();
+    }
+
+    fn read_from(&mut self, place: u64, cx: &mut Cx<'_>) {
+        self.cursor = place;
         self.finished = false;
         self.dry = false;
         if let Some(id) = self.reading {
@@ -216,10 +266,38 @@ impl Output {
         }
     }
 
+    /// Goes on from where the server stands, be it before what it once had or behind what it was sent.
+    pub(crate) fn go_on(&mut self, place: u64, cx: &mut Cx<'_>) {
+        if self.flow != Flow::Stretches {
+            return;
+        }
+        let place = self.end.map_or(place, |end| place.min(end));
+        self.delivered = place;
+        self.recorded = self.recorded.min(place);
+        self.places.go_on(place);
+        self.read_from(place, cx);
+    }
+
+    /// The server has it up to `place`, for good.
+    pub(crate) fn got(&mut self, place: u64, cx: &mut Cx<'_>) {
+        if self.flow != Flow::Stretches || place <= self.delivered {
+            return;
+        }
+        if place > self.places.sent() {
+            return self.go_on(place, cx);
+        }
+        self.delivered = place;
+        self.places.arrived(place);
+    }
+
     /// When there is something to do that no other input tells of.
     pub(crate) fn deadline(&self) -> Option<Millis> {
+        let lines = match &self.flow {
+            Flow::Lines(lines) => lines.deadline(),
+            Flow::Stretches => self.places.deadline(),
+        };
         let record = (self.recording.is_none() && self.delivered > self.recorded).then_some(self.record_after);
-        [self.lines.deadline(), record, self.read_after].into_iter().flatten().min()
+        [lines, record, self.read_after].into_iter().flatten().min()
     }
 
     /// What must hold between any two steps.
@@ -227,6 +305,12 @@ impl Output {
         assert!(self.delivered <= self.cursor, "more is delivered than was read");
         assert!(self.recorded <= self.delivered, "more is written down than was delivered");
         assert!(self.end.is_none_or(|end| self.cursor <= end || !self.open), "read beyond the log's end");
-        self.lines.check();
+        match &self.flow {
+            Flow::Lines(lines) => lines.check(),
+            Flow::Stretches => {
+                assert!(self.places.sent() <= self.cursor, "more was sent than was read");
+                self.places.check();
+            }
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Checker {
                 self.written[index(*stream)].push_str(text);
                 self.places[index(*stream)].extend(text_at..self.log);
                 let line_end = text.rfind('\n').map(|at| text_at + at as u64 + 1);
-                let part = Part { stream: *stream, text: text.clone(), line_end };
+                let part = Part { stream: *stream, text: text.clone(), to: self.log, line_end };
                 self.lines.push(self.now, from, part, &mut cuts);
                 self.take(&cuts, Some(index(*stream)));
             }
@@ -193,7 +193,7 @@ fn pieces(cuts: &[Cut]) -> Vec<(&str, bool)> {
 fn push(lines: &mut Lines, now: u64, stream: Stream, text: &str) -> Vec<Cut> {
     let mut cuts = Vec::new();
     let line_end = text.rfind('\n').map(|at| at as u64 + 1);
-    lines.push(Millis(now), 0, Part { stream, text: text.to_string(), line_end }, &mut cuts);
+    lines.push(Millis(now), 0, Part { stream, text: text.to_string(), to: text.len() as u64, line_end }, &mut cuts);
     cuts
 }
 
