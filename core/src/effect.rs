@@ -47,6 +47,12 @@ impl Effect {
         matches!(self, Self::Link(_) | Self::Cancel { .. })
     }
 
+    /// Whether it tells the server that something was applied and need not be told again.
+    #[must_use]
+    pub const fn is_acknowledgement(&self) -> bool {
+        matches!(self, Self::Link(LinkEffect::Say { said: Said::Ack(_), .. }))
+    }
+
     /// Whether it may be carried out only once the step that asked for it, and all before, is written down for good:
     /// what a daemon has done to processes, to repositories and with messages it must know after any crash.
     #[must_use]

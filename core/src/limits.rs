@@ -98,9 +98,6 @@ pub const WINDOW_FRAMES: usize = 64;
 /// beyond it nothing is read.
 pub const UNACKNOWLEDGED: u64 = 4 * 1024 * 1024;
 
-/// The same, in lines that were sent without their ends.
-pub const BEGUN_LINES: usize = 1_024;
-
 /// A line longer than this, in bytes, is sent in pieces.
 pub const PIECE: usize = 64 * 1024;
 

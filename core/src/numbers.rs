@@ -90,8 +90,8 @@ pub(crate) struct Inbox {
     applied: u64,
     /// Whether the server has still to be told so.
     owes: bool,
-    /// While the journal cannot be written: the last number that is sure to be known after a restart.
-    sure: Option<u64>,
+    /// The journal cannot be written: nothing is acknowledged that could be forgotten.
+    trouble: bool,
 }
 
 /// What becomes of a number.
@@ -110,15 +110,14 @@ impl Inbox {
     pub(crate) fn greeted(&mut self, epoch: u64) -> bool {
         let other = epoch != self.epoch;
         if other {
-            *self = Self { epoch, applied: 0, owes: false, sure: self.sure.map(|_| 0) };
+            *self = Self { epoch, trouble: self.trouble, ..Self::default() };
         }
         other
     }
 
     /// How we stand, for our own greeting.
-    pub(crate) fn stand(&mut self) -> (u64, u64) {
-        self.owes = self.sure.is_some();
-        (self.epoch, self.sure.unwrap_or(self.applied))
+    pub(crate) const fn stand(&self) -> (u64, u64) {
+        (self.epoch, self.applied)
     }
 
     /// A number came.
@@ -136,15 +135,16 @@ impl Inbox {
 
     /// What is to be acknowledged, if anything is.
     pub(crate) const fn acknowledge(&mut self) -> Option<u64> {
-        if !self.owes || self.sure.is_some() {
+        if !self.owes || self.trouble {
             return None;
         }
         self.owes = false;
         Some(self.applied)
     }
 
-    /// The journal cannot be written, or can again.
-    pub(crate) fn journal(&mut self, trouble: bool) {
-        self.sure = trouble.then(|| self.sure.unwrap_or(self.applied));
+    /// The journal cannot be written, or can again. What was about to be acknowledged is, once it can.
+    pub(crate) const fn journal(&mut self, trouble: bool) {
+        self.trouble = trouble;
+        self.owes |= trouble;
     }
 }

@@ -456,7 +456,7 @@ impl Step<'_> {
         let core = &mut self.daemon.core;
         let mut surroundings = task::Surroundings {
             now: self.now.awake(),
-            live: core.link.is_live(),
+            wire: core.link.wire(),
             stopping: core.stopping.is_some(),
             ids: &mut core.ids,
             counters: &mut core.counters,

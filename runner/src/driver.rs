@@ -3,27 +3,20 @@
 use std::collections::VecDeque;
 
 use makima_core::Daemon;
-use makima_core::effect::{Effect, Exit, LinkEffect, Way};
-use makima_core::id::Epoch;
-use makima_core::input::{Boot, Input, LinkCause, Stop};
+use makima_core::effect::{Effect, Exit};
+use makima_core::input::{Boot, Input, Stop};
 use makima_core::notice::{Level, Notice};
-use makima_core::protocol::Wire;
-use makima_transports::{Endpoint, LinkEvent, LinkHandle, Options, open_with};
+use makima_transports::Endpoint;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Duration, timeout};
+use tokio::time::Duration;
 
 use crate::executor::{Executor, Secrets};
 use crate::journal::Journal;
-use crate::{clock, edge};
+use crate::clock;
+use crate::links::Links;
 
-/// Events of a connection that may wait to be looked at; beyond it the socket is not read.
-const EVENTS: usize = 256;
-
-/// For the last frames of a connection that is closed when the daemon ends.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Both ends of a channel.
-type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+/// For the journal's last records when the daemon ends.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// What people can know of a daemon that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,10 +38,8 @@ pub struct Driver {
     /// Effects in their order that wait until the record of that number is flushed.
     held: VecDeque<(u64, Effect)>,
     executor: Executor,
-    endpoint: Endpoint,
     secrets: Secrets,
-    link: Option<(Epoch, LinkHandle)>,
-    link_events: Channel<(Epoch, LinkEvent)>,
+    links: Links,
     executor_events: mpsc::UnboundedReceiver<Input>,
     stops: mpsc::Receiver<Stop>,
     state: watch::Sender<State>,
@@ -59,7 +50,7 @@ pub struct Driver {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Driver").field("links", &self.links).finish_non_exhaustive()
     }
 }
 
@@ -75,16 +66,13 @@ impl Driver {
         stops: mpsc::Receiver<Stop>,
         state: watch::Sender<State>,
     ) -> Self {
-        let link_events = mpsc::channel(EVENTS);
         Self {
             core,
             journal,
             held: VecDeque::new(),
             executor,
-            endpoint,
+            links: Links::new(endpoint, secrets.clone()),
             secrets,
-            link: None,
-            link_events,
             executor_events,
             stops,
             state,
@@ -115,8 +103,7 @@ impl Driver {
         self.core.step(now, input, effects);
         let n = self.journal.write(record, effects, &self.core);
         for effect in effects.drain(..) {
-            // What calls an effect off comes behind it.
-            let behind = matches!(effect, Effect::Cancel { .. }) && !self.held.is_empty();
+            let behind = effect.keeps_its_place() && !self.held.is_empty();
             if behind || effect.waits_for_the_journal() {
                 self.held.push_back((n, effect));
             } else {
@@ -128,8 +115,11 @@ impl Driver {
 
     /// Does what waited for the journal, as far as that is now.
     fn let_go(&mut self) {
-        while let Some((_, effect)) = self.held.pop_front_if(|(n, _)| self.journal.lets_go(*n)) {
-            self.carry_out(effect);
+        while let Some((n, effect)) = self.held.pop_front_if(|(n, _)| self.journal.lets_go(*n)) {
+            // Where the journal is in trouble, what is not written down is not acknowledged. The core does so later.
+            if !effect.is_acknowledgement() || self.journal.has(n) {
+                self.carry_out(effect);
+            }
         }
     }
 
@@ -139,8 +129,11 @@ impl Driver {
             if let Some(input) = self.input().await {
                 return input;
             }
+            let trouble = self.tell_journal();
             self.let_go();
-            self.tell_journal();
+            if let Some(trouble) = trouble {
+                return Input::Journal { trouble };
+            }
         }
     }
 
@@ -149,51 +142,34 @@ impl Driver {
         let wait = clock::until(self.core.deadline().map(|(due, _)| due), clock::now());
         Some(tokio::select! {
             () = self.journal.moved() => return None,
-            Some((epoch, event)) = self.link_events.1.recv() => {
-                if matches!(event, LinkEvent::Down(_)) {
-                    // Nothing more comes of it: nobody has to wait for its end.
-                    self.link.take_if(|(open, _)| *open == epoch);
-                }
-                edge::input(epoch, event, &self.secrets)
-            }
+            input = self.links.next() => input,
             Some(input) = self.executor_events.recv() => input,
             Some(how) = self.stops.recv() => Input::Stop { how },
             () = tokio::time::sleep(wait) => Input::Tick,
         })
     }
 
-    /// Says when the journal cannot be written, and when it can again.
-    fn tell_journal(&mut self) {
+    /// Says when the journal cannot be written, and when it can again. Gives back which, where it is news.
+    fn tell_journal(&mut self) -> Option<bool> {
         let trouble = self.journal.standing().trouble;
-        match (&self.journal_trouble, &trouble) {
+        let news = match (&self.journal_trouble, &trouble) {
             (None, Some(why)) => {
                 tracing::error!("the journal cannot be written: {why}; agents go on, and it is tried again");
+                true
             }
-            (Some(_), None) => tracing::info!("the journal is written again"),
-            _ => return,
-        }
+            (Some(_), None) => {
+                tracing::info!("the journal is written again");
+                false
+            }
+            _ => return None,
+        };
         self.journal_trouble = trouble;
+        Some(news)
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Link(LinkEffect::Connect { epoch }) => {
-                // The core speaks version 1 only, so nothing else is asked for.
-                let options = Options { wire: Wire::One, ..Options::default() };
-                let events = self.link_events.0.clone();
-                self.link = Some((epoch, open_with(self.endpoint.clone(), options, Way::WebSocket, epoch, events)));
-            }
-            Effect::Link(LinkEffect::Close { epoch }) => {
-                self.link.take_if(|(open, _)| *open == epoch);
-            }
-            Effect::Link(effect) => {
-                let epoch = epoch_of(&effect);
-                if let Some((_, link)) = self.link.as_ref().filter(|(open, _)| *open == epoch)
-                    && let Some(outgoing) = edge::outgoing(effect, &self.secrets)
-                {
-                    link.send(outgoing);
-                }
-            }
+            Effect::Link(effect) => self.links.carry_out(effect),
             Effect::Work { id, task, work } => self.executor.perform(id, task, work),
             Effect::Cancel { id } => self.executor.cancel(id),
             Effect::Tell(notice) => self.tell(&notice),
@@ -210,10 +186,11 @@ impl Driver {
         }
         let trouble = match notice {
             Notice::LinkLost { .. } | Notice::Silent { .. } | Notice::KeyRefused { .. } => Some(text),
-            Notice::Linked => None,
+            Notice::Linked { .. } => None,
             Notice::ServerError { .. }
             | Notice::Slept { .. }
             | Notice::NoPongs
+            | Notice::OtherWay { .. }
             | Notice::Misbehaved { .. }
             | Notice::Task { .. } => return,
         };
@@ -231,28 +208,10 @@ impl Driver {
         });
     }
 
-    /// Lets the connection hand over what it was given before.
-    async fn last_words(mut self) {
-        self.journal.end(&self.core, LAST_WORDS).await;
-        let Some((last, link)) = self.link.take() else { return };
-        drop(link);
-        let gone = async {
-            while let Some((epoch, event)) = self.link_events.1.recv().await {
-                if epoch == last && matches!(event, LinkEvent::Down(LinkCause::Closed(_) | LinkCause::Broken(_))) {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(LAST_WORDS, gone).await;
-    }
-}
-
-const fn epoch_of(effect: &LinkEffect) -> Epoch {
-    match effect {
-        LinkEffect::Connect { epoch }
-        | LinkEffect::Send { epoch, .. }
-        | LinkEffect::Output { epoch, .. }
-        | LinkEffect::Ping { epoch, .. }
-        | LinkEffect::Close { epoch } => *epoch,
+    /// Lets everything be written and sent that was to be before.
+    async fn last_words(self) {
+        let Self { core, journal, links, .. } = self;
+        journal.end(&core, LAST_RECORDS).await;
+        links.end().await;
     }
 }

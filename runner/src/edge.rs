@@ -1,38 +1,60 @@
 //! The edge between the world and the core: frames become inputs, and no secret gets in.
 
-use makima_core::effect::LinkEffect;
+use makima_core::effect::{Envelope, LinkEffect, Stretch};
 use makima_core::id::{Epoch, SecretId, TaskId};
 use makima_core::input::{Input, LinkCause};
 use makima_core::policy::split_credentials;
-use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable, UnreadableKind};
+use makima_core::protocol::{
+    DaemonCommand, DaemonMessage, Frame, Meta, TaskOutput, Unreadable, UnreadableKind, Wire, envelope,
+};
 use makima_transports::{LinkEvent, Outgoing};
 
 use crate::executor::Secrets;
 
-/// What happened on a connection, as the core takes it. Credentials in URLs are put among the secrets.
+/// What happened on a connection, as the core takes it, in order: a frame of version 2 may say several things.
+/// Credentials in URLs are put among the secrets.
 #[must_use]
-pub fn input(epoch: Epoch, event: LinkEvent, secrets: &Secrets) -> Input {
-    match event {
-        LinkEvent::Up(_) => Input::LinkUp { epoch },
+pub fn inputs(epoch: Epoch, wire: Wire, event: LinkEvent, secrets: &Secrets) -> Vec<Input> {
+    vec![match event {
+        LinkEvent::Up(wire) => Input::LinkUp { epoch, wire },
         LinkEvent::Down(cause) => Input::LinkDown { epoch, cause: masked(cause, secrets) },
         LinkEvent::Flushed(n) => Input::Flushed { epoch, n },
         LinkEvent::Pong(n) => Input::Pong { epoch, n },
-        LinkEvent::Binary(length) => Input::Unreadable { epoch, what: binary(length) },
-        LinkEvent::Frame(text) => match DaemonCommand::read(&text) {
-            Ok(mut command) => {
-                // What a server says of our key may hold it.
-                if let DaemonCommand::ServerError(error) = &mut command {
-                    error.code = secrets.masked(&error.code);
-                    error.message = secrets.masked(&error.message);
-                }
-                let credentials = take_credentials(&mut command, secrets);
-                Input::Command { epoch, command: Box::new(command), credentials }
-            }
-            Err(mut what) => {
-                what.message_type = what.message_type.map(|kind| secrets.masked(&kind));
-                Input::Unreadable { epoch, what }
-            }
+        LinkEvent::Binary(length) => Input::Unreadable { epoch, seq: None, what: binary(length) },
+        LinkEvent::Frame(text) => match wire {
+            Wire::One => message(epoch, None, &text, secrets),
+            Wire::Two => return frame(epoch, &text, secrets),
         },
+    }]
+}
+
+/// A frame of version 2.
+fn frame(epoch: Epoch, text: &str, secrets: &Secrets) -> Vec<Input> {
+    let mut frame = match Frame::read(text) {
+        Ok(frame) => frame,
+        Err(what) => return vec![Input::Unreadable { epoch, seq: None, what }],
+    };
+    let said = frame.said().map(|said| Input::Said { epoch, said });
+    let body = frame.body.map(|body| message(epoch, frame.seq, body.get(), secrets));
+    said.chain(body).collect()
+}
+
+/// A command.
+fn message(epoch: Epoch, seq: Option<u64>, text: &str, secrets: &Secrets) -> Input {
+    match DaemonCommand::read(text) {
+        Ok(mut command) => {
+            // What a server says of our key may hold it.
+            if let DaemonCommand::ServerError(error) = &mut command {
+                error.code = secrets.masked(&error.code);
+                error.message = secrets.masked(&error.message);
+            }
+            let credentials = take_credentials(&mut command, secrets);
+            Input::Command { epoch, seq, command: Box::new(command), credentials }
+        }
+        Err(mut what) => {
+            what.message_type = what.message_type.map(|kind| secrets.masked(&kind));
+            Input::Unreadable { epoch, seq, what }
+        }
     }
 }
 
@@ -78,14 +100,27 @@ pub fn shown(url: &str) -> String {
 #[must_use]
 pub fn outgoing(effect: LinkEffect, secrets: &Secrets) -> Option<Outgoing> {
     match effect {
-        LinkEffect::Send { n, mut message, secret, .. } => {
+        LinkEffect::Send { n, mut message, secret, envelope: around, .. } => {
             if let Some(value) = secret.and_then(|id| secrets.get(id)) {
                 fill_in(&mut message, value);
             }
-            Some(Outgoing::Message { n, text: message.write() })
+            let text = message.write();
+            let Some(Envelope { seq, len }) = around else { return Some(Outgoing::Message { n, text }) };
+            let meta = len.map(|len| Meta { len: Some(len), ..Meta::default() });
+            Some(Outgoing::Message { n, text: envelope(seq, &text, meta) })
         }
-        LinkEffect::Output { n, task, text, pieces, .. } => Some(Outgoing::Output { n, task: task.0, text, pieces }),
+        LinkEffect::Output { n, task, text, pieces, stretch: None, .. } => {
+            Some(Outgoing::Output { n, task: task.0, text, pieces })
+        }
+        LinkEffect::Output { n, task, text, pieces, stretch: Some(Stretch { off, end }), .. } => {
+            let is_partial = pieces.first().is_some_and(|piece| piece.partial);
+            let text = DaemonMessage::from(TaskOutput { task_id: task.0, output: text, is_partial }).write();
+            let meta = Meta { off: Some(off), end: Some(end), len: None };
+            Some(Outgoing::Message { n, text: envelope(None, &text, Some(meta)) })
+        }
+        LinkEffect::Say { n, said, .. } => Some(Outgoing::Message { n, text: Frame::from(said).write() }),
         LinkEffect::Ping { n, .. } => Some(Outgoing::Ping { n }),
+        LinkEffect::Quiesce { .. } => Some(Outgoing::Quiesce),
         LinkEffect::Connect { .. } | LinkEffect::Close { .. } => None,
     }
 }

@@ -14,6 +14,7 @@ pub mod events;
 pub mod executor;
 pub mod home;
 pub mod journal;
+mod links;
 pub mod report;
 pub mod rest;
 pub mod roots;

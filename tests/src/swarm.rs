@@ -5,13 +5,16 @@ use std::panic::{self, AssertUnwindSafe};
 
 use makima_core::rng::Rng;
 
-use crate::world::{Act, Manner, Refusal, TASKS, TaskKind, Temper, World};
+use crate::world::{Act, Manner, Refusal, Speech, TASKS, TaskKind, Temper, World};
 
 /// One run: what the world is like, and what happens in it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Run {
     /// Whether the server takes the wire literally.
     pub literal: bool,
+    /// Which versions of the wire there are.
+    #[serde(default)]
+    pub speech: Speech,
     /// Where the daemon's own chance begins.
     pub seed: u64,
     /// What happens, in order. After it the system is healed and must come to rest.
@@ -33,7 +36,9 @@ impl Run {
         let mut rng = Rng::new(seed);
         let weights = Weights::draw(&mut rng);
         let length = rng.up_to(3).pow(2) * LENGTH / 9 + rng.up_to(LENGTH / 4);
-        let mut run = Self { literal: rng.up_to(3) == 0, seed, acts: Vec::new() };
+        let literal = rng.up_to(3) == 0;
+        let speech = [Speech::One, Speech::Two, Speech::Two, Speech::Stripped][rng.up_to(3) as usize];
+        let mut run = Self { literal, speech, seed, acts: Vec::new() };
         let world = caught(|| {
             let mut world = run.world();
             for _ in 0..length {
@@ -55,7 +60,7 @@ impl Run {
     /// The world before anything has happened.
     #[must_use]
     pub fn world(&self) -> World {
-        World::new(if self.literal { Manner::Literal } else { Manner::Loose }, self.seed)
+        World::new(if self.literal { Manner::Literal } else { Manner::Loose }, self.speech, self.seed)
     }
 
     /// Runs it, and gives the world at its end.
@@ -122,6 +127,7 @@ enum Choice {
     Stop,
     Sync,
     Rotate,
+    Trouble,
     Kill,
     Outage,
 }
@@ -156,6 +162,7 @@ impl Weights {
             (1, Choice::Sleep),
             (1, Choice::Stop),
             (2, Choice::Rotate),
+            (2, Choice::Trouble),
             (3, Choice::Kill),
             (1, Choice::Outage),
         ];
@@ -200,6 +207,7 @@ impl Weights {
             Choice::Refuse => Act::Refuse(match byte % 8 {
                 0 => Refusal::Key,
                 1 | 2 => Refusal::Proxy,
+                3 => Refusal::Busy,
                 _ => Refusal::Unreachable,
             }),
             Choice::Reject => Act::Reject { key: coin },
@@ -217,6 +225,7 @@ impl Weights {
             Choice::Stop => Act::Stop { forced: coin },
             Choice::Sync => Act::Sync,
             Choice::Rotate => Act::Rotate,
+            Choice::Trouble => Act::Trouble,
             Choice::Kill => Act::Kill { done: byte, journal: rng.up_to(255) as u8, other: rng.up_to(4) == 0 },
             Choice::Outage => Act::Outage { done: byte, kept: rng.up_to(255) as u8, journal: rng.up_to(255) as u8 },
         }

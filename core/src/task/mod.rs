@@ -37,14 +37,15 @@ use crate::effect::{Effect, Work};
 use crate::id::EffectId;
 use crate::input::Outcome;
 use crate::outbox::{Outbox, Report, Sending};
+use crate::protocol::Wire;
 use crate::time::Millis;
 
 /// What a task can reach beside itself.
 pub(crate) struct Surroundings<'a> {
     /// On the clock of [`Now::awake`](crate::time::Now::awake).
     pub(crate) now: Millis,
-    /// Whether the session with the server is open.
-    pub(crate) live: bool,
+    /// What the session with the server speaks, if one is open.
+    pub(crate) wire: Option<Wire>,
     /// Whether the daemon is about to end.
     pub(crate) stopping: bool,
     pub(crate) ids: &'a mut Ids,
@@ -85,6 +86,7 @@ impl Task {
     /// A task that the server asks for.
     pub(crate) fn new(spec: Spec, arrival: u64, s: &mut Surroundings<'_>) -> Self {
         let mut task = Self::with(spec, arrival, Pending::accepted());
+        task.output = Output::new(s.wire.unwrap_or_default());
         task.phase = task.within(s, |_, spec, cx| Pending::accept(spec, cx));
         task
     }
@@ -110,7 +112,7 @@ impl Task {
         let cx = Cx {
             now: s.now,
             task: self.spec.id,
-            live: s.live,
+            live: s.wire.is_some(),
             stopping: s.stopping,
             log_read: self.output.log_end(),
             ids: s.ids,
@@ -144,7 +146,7 @@ impl Task {
             }
         }
         self.output.finish(&mut cuts);
-        if s.live { cuts } else { Vec::new() }
+        if s.wire.is_some() { cuts } else { Vec::new() }
     }
 
     /// The next state, and everything that a change of the status brings with it.

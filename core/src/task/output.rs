@@ -12,6 +12,7 @@ use crate::effect::Work;
 use crate::id::EffectId;
 use crate::input::{Chunk, Outcome};
 use crate::limits;
+use crate::protocol::Wire;
 use crate::time::Millis;
 
 /// How far a task's output log has been read, sent and delivered, in bytes of the log.
@@ -43,8 +44,6 @@ pub(crate) struct Output {
     finished: bool,
     /// What becomes of the text in this session.
     flow: Flow,
-    /// Of version 2 of the wire; kept while no session, or one of version 1, is open.
-    places: Stretches,
     /// What is written down as delivered.
     recorded: u64,
     /// The record that is being written.
@@ -60,7 +59,7 @@ enum Flow {
     /// far does not finish.
     Lines(Lines),
     /// By its place in the log.
-    Stretches,
+    Stretches(Stretches),
 }
 
 impl Default for Flow {
@@ -70,10 +69,18 @@ impl Default for Flow {
 }
 
 impl Output {
-    /// The output of a task that an earlier life of the daemon left: `self` is what was known of it.
-    pub(crate) fn resumed(self, delivered: u64, end: Option<u64>) -> Self {
+    /// The output of a task that is taken on in a session that speaks `wire`.
+    pub(crate) fn new(wire: Wire) -> Self {
+        let flow = match wire {
+            Wire::One => Flow::default(),
+            Wire::Two => Flow::Stretches(Stretches::default()),
+        };
+        Self { flow, ..Self::default() }
+    }
+
+    /// The output of a task that an earlier life of the daemon left.
+    pub(crate) fn resumed(delivered: u64, end: Option<u64>) -> Self {
         Self {
-            places: self.places,
             open: end.is_some(),
             cursor: delivered,
             delivered,
@@ -120,7 +127,7 @@ impl Output {
     /// Whether so much is on its way that more has to wait for the server.
     fn is_full(&self) -> bool {
         let under_way = self.cursor.saturating_sub(self.delivered);
-        self.flow == Flow::Stretches && (under_way >= limits::UNACKNOWLEDGED || self.places.is_full())
+        matches!(self.flow, Flow::Stretches(_)) && under_way >= limits::UNACKNOWLEDGED
     }
 
     pub(crate) fn read(&mut self, cx: &mut Cx<'_>) {
@@ -162,10 +169,19 @@ impl Output {
         }
         // Behind the end somebody goes on writing who could not be ended: that is not read any further.
         if self.end.is_none_or(|end| self.cursor < end) {
-            for part in chunk.parts {
-                match &mut self.flow {
-                    Flow::Lines(lines) => lines.push(cx.now, chunk.from, part, cuts),
-                    Flow::Stretches => self.places.push(cx.now, part, cuts),
+            match &mut self.flow {
+                Flow::Lines(lines) => {
+                    for part in chunk.parts {
+                        lines.push(cx.now, chunk.from, part, cuts);
+                    }
+                }
+                Flow::Stretches(stretches) => {
+                    if stretches.sent() == chunk.from {
+                        stretches.begun(chunk.begun);
+                    }
+                    for part in chunk.parts {
+                        stretches.push(cx.now, part, cuts);
+                    }
                 }
             }
             self.cursor = self.end.map_or(chunk.to, |end| end.min(chunk.to));
@@ -199,7 +215,7 @@ impl Output {
         let Some(end) = self.end.filter(|end| !self.finished && self.cursor >= *end) else { return };
         match &mut self.flow {
             Flow::Lines(lines) => lines.finish(cuts),
-            Flow::Stretches => self.places.finish(end, cuts),
+            Flow::Stretches(stretches) => stretches.finish(end, cuts),
         }
         self.finished = true;
     }
@@ -208,7 +224,7 @@ impl Output {
     pub(crate) fn due(&mut self, now: Millis, cuts: &mut Vec<Cut>) {
         match &mut self.flow {
             Flow::Lines(lines) => lines.silence(now, cuts),
-            Flow::Stretches => self.places.silence(now, cuts),
+            Flow::Stretches(stretches) => stretches.silence(now, cuts),
         }
         self.read_after = self.read_after.filter(|after| *after > now);
     }
@@ -229,7 +245,7 @@ impl Output {
     pub(crate) fn in_flight(&self) -> bool {
         match &self.flow {
             Flow::Lines(lines) => lines.resume(self.cursor) > self.delivered,
-            Flow::Stretches => false,
+            Flow::Stretches(_) => false,
         }
     }
 
@@ -244,7 +260,7 @@ impl Output {
 
     /// A session of version 2 of the wire is open. The server may have said up to which place it has the output.
     pub(crate) fn placed(&mut self, place: Option<u64>, cx: &mut Cx<'_>, cuts: &mut Vec<Cut>) {
-        self.flow = Flow::Stretches;
+        self.flow = Flow::Stretches(Stretches::default());
         self.go_on(place.unwrap_or(self.delivered), cx);
         self.finish(cuts);
     }
@@ -268,33 +284,34 @@ impl Output {
 
     /// Goes on from where the server stands, be it before what it once had or behind what it was sent.
     pub(crate) fn go_on(&mut self, place: u64, cx: &mut Cx<'_>) {
-        if self.flow != Flow::Stretches {
+        if !matches!(self.flow, Flow::Stretches(_)) {
             return;
         }
         let place = self.end.map_or(place, |end| place.min(end));
         self.delivered = place;
         self.recorded = self.recorded.min(place);
-        self.places.go_on(place);
+        self.flow = Flow::Stretches(Stretches::at(place));
         self.read_from(place, cx);
     }
 
     /// The server has it up to `place`, for good.
     pub(crate) fn got(&mut self, place: u64, cx: &mut Cx<'_>) {
-        if self.flow != Flow::Stretches || place <= self.delivered {
-            return;
+        match &self.flow {
+            Flow::Stretches(stretches) if place > self.delivered => {
+                if place > stretches.sent() {
+                    return self.go_on(place, cx);
+                }
+                self.delivered = place;
+            }
+            Flow::Stretches(_) | Flow::Lines(_) => {}
         }
-        if place > self.places.sent() {
-            return self.go_on(place, cx);
-        }
-        self.delivered = place;
-        self.places.arrived(place);
     }
 
     /// When there is something to do that no other input tells of.
     pub(crate) fn deadline(&self) -> Option<Millis> {
         let lines = match &self.flow {
             Flow::Lines(lines) => lines.deadline(),
-            Flow::Stretches => self.places.deadline(),
+            Flow::Stretches(stretches) => stretches.deadline(),
         };
         let record = (self.recording.is_none() && self.delivered > self.recorded).then_some(self.record_after);
         [lines, record, self.read_after].into_iter().flatten().min()
@@ -307,9 +324,9 @@ impl Output {
         assert!(self.end.is_none_or(|end| self.cursor <= end || !self.open), "read beyond the log's end");
         match &self.flow {
             Flow::Lines(lines) => lines.check(),
-            Flow::Stretches => {
-                assert!(self.places.sent() <= self.cursor, "more was sent than was read");
-                self.places.check();
+            Flow::Stretches(stretches) => {
+                assert!(stretches.sent() <= self.cursor, "more was sent than was read");
+                stretches.check();
             }
         }
     }

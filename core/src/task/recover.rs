@@ -1,10 +1,9 @@
 //! A new life of the daemon: what is known of a task, from the journal and from its folder, becomes a task that goes
 //! on. Effects of the life before are void; what was under way is asked for again, as each may be done twice.
 
-use core::mem;
-
 use super::attach::{Attaching, Found};
 use super::cx::Cx;
+use super::output::Output;
 use super::phase::Phase;
 use super::prepare::Pending;
 use super::spec::{Spec, Status};
@@ -28,14 +27,13 @@ impl Task {
             None => (None, 0, false),
         };
         let (old, was_ended) = (self.phase.status(), self.has_ended());
-        let delivered = self.output.delivered().max(delivered);
-        self.output = mem::take(&mut self.output).resumed(delivered, None);
+        self.output = Output::resumed(self.output.delivered().max(delivered), None);
         self.phase = self.within(s, |phase, spec, cx| phase.recover(stage, spec, cx));
         if let Phase::Ended(end) = &self.phase {
             // A server that knows of the end has had all of the output before it.
             self.closed |= closed;
             let delivered = if self.closed { end.log_end } else { self.output.delivered() };
-            self.output = mem::take(&mut self.output).resumed(delivered, Some(end.log_end));
+            self.output = Output::resumed(delivered, Some(end.log_end));
             if self.closed {
                 self.outbox.forget(self.spec.id);
                 return;

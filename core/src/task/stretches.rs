@@ -1,7 +1,6 @@
 //! From masked text to `taskOutput` as version 2 of the wire has it: stretches of the log in the log's order, several
 //! lines in one. Each begins where the one before ended, so that a receiver that has a place has all before it.
 
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -22,8 +21,6 @@ pub(crate) struct Stretches {
     held: Option<Held>,
     /// The stream whose line was sent without its end.
     open: Option<Stream>,
-    /// The places at which a line was sent without its end, and of which stream it is: where a receiver may stand.
-    begun: VecDeque<(u64, Stream)>,
 }
 
 /// The beginning of a line.
@@ -39,25 +36,21 @@ struct Held {
 
 impl Stretches {
     /// Goes on from a place at which the receiver stands.
-    pub(crate) fn go_on(&mut self, from: u64) {
-        self.arrived(from);
-        let open = self.begun.iter().find(|(at, _)| *at == from).map(|(_, stream)| *stream);
-        *self = Self { sent: from, held: None, open, begun: core::mem::take(&mut self.begun) };
+    pub(crate) fn at(sent: u64) -> Self {
+        Self { sent, held: None, open: None }
     }
 
-    /// The receiver stands there, for good.
-    pub(crate) fn arrived(&mut self, at: u64) {
-        self.begun.retain(|(begun, _)| *begun >= at);
+    /// What is read next comes right behind what was sent, and there a line of this stream goes on. Where it was sent
+    /// with its end all the same, closing it once more does no harm.
+    pub(crate) const fn begun(&mut self, stream: Option<Stream>) {
+        if self.held.is_none() {
+            self.open = stream;
+        }
     }
 
     /// Where the newest stretch ended.
     pub(crate) const fn sent(&self) -> u64 {
         self.sent
-    }
-
-    /// Whether no more may be on its way for now.
-    pub(crate) fn is_full(&self) -> bool {
-        self.begun.len() >= limits::BEGUN_LINES
     }
 
     /// Takes what a stream wrote.
@@ -113,9 +106,6 @@ impl Stretches {
         cuts.push(Cut { text, pieces: Vec::from([piece]), stretch });
         self.sent = end;
         self.open = partial.then_some(stream);
-        if partial {
-            self.begun.push_back((end, stream));
-        }
     }
 
     /// Sends an unfinished line whose stream has been silent for long enough.

@@ -218,6 +218,8 @@ pub(super) struct Reader {
     /// Empty while the file is not open.
     buffer: Vec<u8>,
     at: Place,
+    /// The stream whose line goes on there.
+    begun: Option<Stream>,
     memory: Memory,
 }
 
@@ -251,7 +253,7 @@ impl Piece {
 
 impl Reader {
     pub(super) fn new(path: PathBuf, secrets: Secrets) -> Self {
-        Self { path, file: None, secrets, buffer: Vec::new(), at: Place::default(), memory: Memory::default() }
+        Self { path, file: None, secrets, buffer: Vec::new(), at: Place::default(), begun: None, memory: Memory::default() }
     }
 
     /// Whether a chunk from there can be had without waiting for a disk: what was written just now is still in
@@ -310,6 +312,7 @@ impl Reader {
         if from != self.at.at {
             self.go_to(from, length, &masker)?;
         }
+        let begun = self.begun;
         let pieces = self.take(length)?;
         let taken = pieces.last().map_or(from, |piece| piece.at + piece.held.len() as u64);
         let mut parts = Vec::new();
@@ -326,7 +329,7 @@ impl Reader {
         if nothing && !(closed && from >= length) {
             return Ok(None);
         }
-        Ok(Some(Chunk { from, to: self.at.at, log: length, closed, parts }))
+        Ok(Some(Chunk { from, to: self.at.at, log: length, closed, begun, parts }))
     }
 
     /// Shows as much of adjacent bytes of one stream as can be shown, and goes behind that.
@@ -338,13 +341,15 @@ impl Reader {
         for piece in stretch {
             bytes.extend_from_slice(self.buffer.get(piece.held.clone()).unwrap_or_default());
         }
-        let shown = masker.show(bytes, before, omitted, ending);
+        let shown = masker.show(bytes.clone(), before, omitted, ending);
         if shown.used > 0 {
             self.at = behind(stretch, shown.used)?;
+            let last = bytes.get(before.saturating_add(shown.used).saturating_sub(1));
+            self.begun = (last != Some(&b'\n')).then_some(stream);
             *self.memory.of(stream) = Last { bytes: shown.recent, omitted: shown.omitted };
         }
         let line_end = shown.line_end.and_then(|count| behind(stretch, count)).map(|place| place.at);
-        (!shown.text.is_empty()).then_some(Part { stream, text: shown.text, line_end })
+        (!shown.text.is_empty()).then_some(Part { stream, text: shown.text, to: self.at.at, line_end })
     }
 
     /// What the log holds behind this place, up to a chunk.
@@ -380,12 +385,17 @@ impl Reader {
     fn go_to(&mut self, position: u64, length: u64, masker: &Masker) -> io::Result<()> {
         self.memory = Memory::default();
         self.at = Place::default();
+        self.begun = None;
         let Some(file) = &self.file else { return if position == 0 { Ok(()) } else { Err(no_place(position)) } };
         let mut recent = Recent::new(masker.memory() as u64);
         let mut found = (position == 0).then(Place::default);
         let mut done = false;
+        let mut last = None;
         Walk::over(file, length, |stream, bytes| {
             // What stands right behind the position says whether the other stream was interrupted there.
+            if bytes.start < bytes.end.min(position) {
+                last = Some((stream, bytes.end.min(position)));
+            }
             if !done {
                 recent.met(stream, bytes.start..bytes.end.min(position));
                 done = bytes.end > position;
@@ -396,6 +406,14 @@ impl Reader {
                 found = Some(Place { at: position, record: Some((stream, bytes.end)) });
             }
         })?;
+        self.begun = match last {
+            Some((stream, end)) => {
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, end.saturating_sub(1))?;
+                (byte != *b"\n").then_some(stream)
+            }
+            None => None,
+        };
         self.memory = recent.read(file)?;
         self.at = found.ok_or_else(|| no_place(position))?;
         Ok(())

@@ -10,7 +10,7 @@ use makima_core::record::Record;
 use makima_core::{Config, Daemon};
 
 use super::format::Bad;
-use super::read::{Segment, command, segments};
+use super::read::{Segment, segments};
 use super::{BUILD, read};
 
 /// A daemon as the journal knows it, before its new life begins.
@@ -165,8 +165,6 @@ impl Recovered {
     }
 
     fn salvage(&mut self, record: Record) {
-        if let Some((now, command, credentials)) = command(record) {
-            self.daemon.salvage(now, command, credentials);
-        }
+        self.daemon.salvage(record.now, record.input);
     }
 }

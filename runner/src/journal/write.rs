@@ -154,6 +154,12 @@ impl Journal {
         standing.flushed >= n || standing.trouble.is_some()
     }
 
+    /// Whether record `n` is written down for good.
+    #[must_use]
+    pub fn has(&self, n: u64) -> bool {
+        self.standing.borrow().flushed >= n
+    }
+
     /// Waits until it is further than it was.
     pub async fn moved(&mut self) {
         if self.standing.changed().await.is_err() {

@@ -93,6 +93,8 @@ pub enum Act {
     },
     /// What the daemon wrote to its journal so far is there for good.
     Sync,
+    /// The journal cannot be written just now, or can again.
+    Trouble,
     /// The journal is begun anew with the state as it is.
     Rotate,
     /// The daemon is killed and started again. Of the effects under way, those whose bit is set were done.
@@ -128,6 +130,20 @@ pub enum Refusal {
     Proxy,
     /// The server does not take the key.
     Key,
+    /// The server asks for time.
+    Busy,
+}
+
+/// Which versions of the wire there are between the daemon and its server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Speech {
+    /// The server knows version 1 only, and no long-poll.
+    #[default]
+    One,
+    /// The server knows both.
+    Two,
+    /// It does, and something on the way takes the headers out of the WebSocket's handshake.
+    Stripped,
 }
 
 /// What kind of task the server asks for.

@@ -7,7 +7,7 @@ use makima_core::protocol::{
     RetryCompletionAction, SendMessage, ServerError, SpawnTask,
 };
 
-use super::{Act, Reply, TASKS, TaskKind, World, task_id};
+use super::{Act, TASKS, TaskKind, World, task_id};
 
 impl World {
     /// The server says something. It is there to be heard.
@@ -22,7 +22,7 @@ impl World {
                 self.server.say(SendMessage { task_id: task_id(task).0, message: self.messages.to_string() });
             }
             Act::Complain => self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() }),
-            Act::Rubbish => self.server.replies.push_back(Reply::Rubbish),
+            Act::Rubbish => self.server.say_rubbish(),
             Act::Other { task, which } => self.other(task, which),
             Act::Accept
             | Act::Refuse(_)
@@ -40,6 +40,7 @@ impl World {
             | Act::Sleep
             | Act::Stop { .. }
             | Act::Sync
+            | Act::Trouble
             | Act::Rotate
             | Act::Kill { .. }
             | Act::Outage { .. } => return false,

@@ -24,12 +24,14 @@ pub(super) struct Journal {
     synced: usize,
     /// Effects that must not be carried out before so many records are for good.
     held: VecDeque<(usize, Effect)>,
+    /// It cannot be written: nothing becomes for good, and nothing waits for that.
+    trouble: bool,
 }
 
 impl Journal {
     pub(super) fn begin(daemon: &Daemon) -> Self {
         let snapshot = serde_json::to_string(&daemon.snapshot()).expect("a snapshot can be written");
-        Self { snapshot, records: Vec::new(), synced: 0, held: VecDeque::new() }
+        Self { snapshot, records: Vec::new(), synced: 0, held: VecDeque::new(), trouble: false }
     }
 
     /// A step was taken. Gives back what may be carried out at once.
@@ -40,8 +42,8 @@ impl Journal {
         let at = self.records.len();
         let mut free = Vec::new();
         for effect in effects {
-            let behind = matches!(effect, Effect::Cancel { .. }) && !self.held.is_empty();
-            if effect.waits_for_the_journal() || behind {
+            let behind = effect.keeps_its_place() && !self.held.is_empty();
+            if (effect.waits_for_the_journal() || behind) && !self.trouble {
                 self.held.push_back((at, effect));
             } else {
                 free.push(effect);
@@ -54,6 +56,16 @@ impl Journal {
     pub(super) fn sync(&mut self) -> Vec<Effect> {
         self.synced = self.records.len();
         self.held.drain(..).map(|(_, effect)| effect).collect()
+    }
+
+    /// It cannot be written any more. Gives back what waited for that and must not wait: all but acknowledgements.
+    pub(super) fn let_go(&mut self) -> Vec<Effect> {
+        self.trouble = true;
+        self.held.drain(..).map(|(_, effect)| effect).filter(|effect| !effect.is_acknowledgement()).collect()
+    }
+
+    pub(super) const fn is_in_trouble(&self) -> bool {
+        self.trouble
     }
 
     pub(super) fn is_synced(&self) -> bool {
@@ -94,10 +106,8 @@ impl Journal {
                 continue;
             }
             trusted = false;
-            if let Input::Command { command, credentials, .. } = record.input {
-                daemon.salvage(record.now, *command, credentials);
-                daemon.check();
-            }
+            daemon.salvage(record.now, record.input);
+            daemon.check();
         }
         (daemon, trusted)
     }

@@ -145,12 +145,15 @@ impl Log {
             match parts.last_mut() {
                 Some(part) if part.stream == *stream => {
                     part.text.push_str(text);
+                    part.to = to;
                     part.line_end = line_end.or(part.line_end);
                 }
-                _ => parts.push(Part { stream: *stream, text: text.clone(), line_end }),
+                _ => parts.push(Part { stream: *stream, text: text.clone(), to, line_end }),
             }
         }
-        Chunk { from, to, log: self.end(), closed: self.closed, parts }
+        let before = first.checked_sub(1).and_then(|before| self.writes.get(before));
+        let begun = before.filter(|(_, text)| !text.ends_with('\n')).map(|(stream, _)| *stream);
+        Chunk { from, to, log: self.end(), closed: self.closed, begun, parts }
     }
 }
 

@@ -5,6 +5,7 @@ mod commands;
 mod journal;
 mod machine;
 mod net;
+mod second;
 mod server;
 mod settle;
 mod sightings;
@@ -12,14 +13,14 @@ mod sightings;
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Effect, Exit};
-use makima_core::id::{EffectId, TaskId};
+use makima_core::id::{EffectId, Epoch, TaskId};
 use makima_core::input::{Boot, Input, Stop};
 use makima_core::protocol::{DaemonMessage, UnreadableKind};
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
 
-pub use self::act::{Act, Refusal, TaskKind, Temper};
+pub use self::act::{Act, Refusal, Speech, TaskKind, Temper};
 use self::journal::Journal;
 pub use self::machine::Machine;
 use self::net::Net;
@@ -88,12 +89,12 @@ pub fn config() -> Config {
 impl World {
     /// A world in which the daemon has just been started.
     #[must_use]
-    pub fn new(manner: Manner, seed: u64) -> Self {
+    pub fn new(manner: Manner, speech: Speech, seed: u64) -> Self {
         let mut world = Self {
             daemon: Daemon::new(config()),
             machine: Machine::default(),
-            server: Server::new(manner),
-            net: Net::default(),
+            server: Server::new(manner, speech),
+            net: Net::new(speech),
             journal: Journal::begin(&Daemon::new(config())),
             now: Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) },
             incarnation: 0,
@@ -159,6 +160,8 @@ impl World {
                 true
             }
             Act::Sync => self.sync(),
+            Act::Trouble => self.trouble(),
+            Act::Rotate if self.journal.is_in_trouble() => false,
             Act::Rotate => {
                 self.sync();
                 self.journal = Journal::begin(&self.daemon);
@@ -179,46 +182,82 @@ impl World {
     }
 
     fn accept(&mut self) -> bool {
-        let Some(input) = self.net.accept() else { return false };
-        self.server.connected();
-        self.step(input);
+        match self.net.accept() {
+            None => return false,
+            Some(net::Attempt::Up(epoch, wire)) => {
+                self.server.connected(epoch, wire);
+                self.step(Input::LinkUp { epoch, wire });
+            }
+            Some(net::Attempt::Down(input)) => self.step(input),
+        }
         true
     }
 
     fn deliver(&mut self) -> bool {
-        let Some(frame) = self.net.deliver() else { return false };
+        let Some((epoch, frame)) = self.net.deliver() else { return false };
         match frame {
-            net::Frame::Message(message) => {
+            net::Frame::Message(message, envelope, stretch) => {
                 self.note(|| format!("-> {}", message.write()));
-                self.server.hear(&message, |task| self.machine.tokens(task));
+                let tokens = |task| self.machine.tokens(task);
+                match envelope {
+                    Some(envelope) => self.server.hear_second(epoch, &message, (envelope, stretch), tokens),
+                    None => self.server.hear(epoch, &message, tokens),
+                }
                 if let DaemonMessage::TaskComplete(end) = *message {
                     self.check_interrupt(&end);
                 }
             }
+            net::Frame::Said(said) => {
+                self.note(|| format!("-> {said:?}"));
+                self.server.hear_said(epoch, &said);
+            }
             net::Frame::Ping(n) => {
                 self.note(|| format!("-> ping {n}"));
-                self.server.pinged(n);
+                self.server.pinged(epoch, n);
             }
         }
         true
     }
 
     fn answer(&mut self) -> bool {
-        let Some(epoch) = self.net.epoch() else { return false };
-        let Some(reply) = self.server.replies.pop_front() else { return false };
+        for (epoch, quiescing) in self.net.open() {
+            let session = self.server.sessions.get_mut(&epoch);
+            match session.and_then(|session| session.replies.pop_front()) {
+                Some(reply) => self.hear(epoch, reply),
+                None if quiescing => {
+                    self.server.disconnected(epoch);
+                    if let Some(input) = self.net.give_up(epoch, "quiesced") {
+                        self.step(input);
+                    }
+                }
+                None => continue,
+            }
+            return true;
+        }
+        false
+    }
+
+    /// A frame reaches the daemon.
+    fn hear(&mut self, epoch: Epoch, reply: Reply) {
+        let mut interrupts = None;
         let input = match reply {
-            Reply::Command(command) => {
-                self.note(|| format!("<- {}", command.write()));
+            Reply::Command(seq, Some(command)) => {
+                self.note(|| format!("<- {} {}", seq.map(|seq| seq.to_string()).unwrap_or_default(), command.write()));
                 self.see_command(&command);
-                self.note_interrupt(&command);
-                Input::Command { epoch, command, credentials: None }
+                interrupts = self.timely_interrupt(&command);
+                Input::Command { epoch, seq, command, credentials: None }
             }
             Reply::Pong(n) => {
                 self.note(|| format!("<- pong {n}"));
                 Input::Pong { epoch, n }
             }
-            Reply::Rubbish => Input::Unreadable {
+            Reply::Said(said) => {
+                self.note(|| format!("<- {said:?}"));
+                Input::Said { epoch, said }
+            }
+            Reply::Command(seq, None) => Input::Unreadable {
                 epoch,
+                seq,
                 what: makima_core::protocol::Unreadable {
                     kind: UnreadableKind::NotAMessage,
                     message_type: None,
@@ -227,18 +266,34 @@ impl World {
                 },
             },
         };
+        let before = self.unheard();
         self.step(input);
-        true
+        if let Some(task) = interrupts.filter(|_| self.unheard() == before) {
+            self.interrupted.insert(task, self.incarnation);
+        }
     }
 
     fn cut(&mut self, told: bool) -> bool {
-        if !self.net.is_up() {
-            return false;
-        }
-        self.server.disconnected();
-        if let Some(input) = self.net.cut(told) {
+        let Some((epoch, input)) = self.net.cut(told) else { return false };
+        self.server.disconnected(epoch);
+        if let Some(input) = input {
             self.step(input);
         }
+        true
+    }
+
+    /// The journal cannot be written from now on, or can again.
+    fn trouble(&mut self) -> bool {
+        let trouble = !self.journal.is_in_trouble();
+        self.server.doubt();
+        if trouble {
+            for effect in self.journal.let_go() {
+                self.take(effect);
+            }
+        } else {
+            self.journal = Journal::begin(&self.daemon);
+        }
+        self.step(Input::Journal { trouble });
         true
     }
 
@@ -274,7 +329,7 @@ impl World {
 
     fn next_moment(&self) -> Option<Millis> {
         let daemon = self.daemon.deadline().map(|(due, _)| due);
-        [daemon, self.net.deadline()].into_iter().flatten().min()
+        [daemon, self.net.deadline().map(|(due, _)| due)].into_iter().flatten().min()
     }
 
     /// Time goes on; whoever has something due by then does it.
@@ -282,9 +337,9 @@ impl World {
         let moment = moment.max(self.now.mono);
         self.now.unix = self.now.unix + moment.since(self.now.mono);
         self.now.mono = moment;
-        if self.net.deadline().is_some_and(|due| due <= moment) {
-            self.server.disconnected();
-            if let Some(input) = self.net.give_up("connection timed out") {
+        while let Some((_, epoch)) = self.net.deadline().filter(|(due, _)| *due <= moment) {
+            self.server.disconnected(epoch);
+            if let Some(input) = self.net.give_up(epoch, "connection timed out") {
                 self.step(input);
             }
         }
@@ -311,11 +366,14 @@ impl World {
         if let Some(kept) = outage {
             self.machine.outage(kept);
         }
-        self.server.disconnected();
         self.server.daemon_killed();
-        self.net = Net::default();
+        self.net = Net::new(self.server.speech);
         let written = std::mem::replace(&mut self.journal, Journal::begin(&Daemon::new(config())));
+        let lost = written.is_in_trouble();
         let (daemon, trusted) = written.recover(journal, other, |task, chunk| self.machine.reread(task, chunk));
+        if lost || !trusted {
+            self.server.doubt();
+        }
         self.seen.see("recovered", if trusted { "by replay" } else { "by salvage" });
         self.daemon = daemon;
         self.boot(u64::from(done));
@@ -352,8 +410,8 @@ impl World {
         self.see_effect(&effect);
         match effect {
             Effect::Link(effect) => {
-                if self.net.take(self.now.mono, effect) {
-                    self.server.disconnected();
+                if let Some(ended) = self.net.take(self.now.mono, effect) {
+                    self.server.disconnected(ended);
                 }
             }
             Effect::Work { id, task, work } => {

@@ -1,32 +1,28 @@
-//! The link: frames in order, lost when it breaks, and breaks that nobody tells of.
+//! The links: frames in order, lost when one breaks, and breaks that nobody tells of.
 
 use std::collections::VecDeque;
 
-use makima_core::effect::LinkEffect;
+use makima_core::effect::{Envelope, LinkEffect, Stretch, Way};
 use makima_core::id::Epoch;
 use makima_core::input::{Input, LinkCause};
-use makima_core::protocol::{DaemonMessage, TaskOutput};
+use makima_core::protocol::{DaemonMessage, Said, TaskOutput, Wire};
 use makima_core::time::Millis;
 
-use super::act::Refusal;
+use super::act::{Refusal, Speech};
 
 /// What nobody has acknowledged for so long ends a connection.
 const USER_TIMEOUT: Millis = Millis::seconds(45);
 
-/// One connection at a time.
+/// Every connection, and every attempt at one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Net {
-    state: State,
+    speech: Speech,
+    asked: Vec<(Epoch, Way)>,
+    up: Vec<Up>,
     /// A connection that is over.
     old: Option<Epoch>,
-}
-
-#[derive(Clone, Debug, Default)]
-enum State {
-    #[default]
-    Down,
-    Asked(Epoch),
-    Up(Up),
+    /// Whose turn it is, where there are several.
+    turn: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +30,8 @@ struct Up {
     epoch: Epoch,
     /// Broken, and the daemon does not know.
     dead: bool,
+    /// The daemon wants no more of it than what is on the way.
+    quiescing: bool,
     /// What has not reached the server, and since when it is on the way.
     frames: VecDeque<(Millis, Frame)>,
     sent: u64,
@@ -42,133 +40,175 @@ struct Up {
 
 #[derive(Clone, Debug)]
 pub(super) enum Frame {
-    Message(Box<DaemonMessage>),
+    Message(Box<DaemonMessage>, Option<Envelope>, Option<Stretch>),
+    Said(Said),
     Ping(u64),
 }
 
+/// What came of an attempt.
+pub(super) enum Attempt {
+    Up(Epoch, Wire),
+    Down(Input),
+}
+
 impl Net {
-    /// The daemon wants something of the link. True where that ended the connection.
-    pub(super) fn take(&mut self, now: Millis, effect: LinkEffect) -> bool {
+    pub(super) fn new(speech: Speech) -> Self {
+        Self { speech, ..Self::default() }
+    }
+
+    /// The daemon wants something of a link. Gives back the connection that this has ended.
+    pub(super) fn take(&mut self, now: Millis, effect: LinkEffect) -> Option<Epoch> {
         match effect {
-            LinkEffect::Connect { epoch } => {
-                let was_up = self.is_up();
-                self.old = self.epoch().or(self.old);
-                self.state = State::Asked(epoch);
-                was_up
+            LinkEffect::Connect { epoch, way } => self.asked.push((epoch, way)),
+            LinkEffect::Send { epoch, n, message, envelope, .. } => {
+                self.push(now, epoch, n, [Frame::Message(message, envelope, None)]);
             }
-            LinkEffect::Send { epoch, n, message, .. } => {
-                self.push(now, epoch, n, [Frame::Message(message)]);
-                false
-            }
-            LinkEffect::Output { epoch, n, task, text, pieces } => {
+            LinkEffect::Output { epoch, n, task, text, pieces, stretch } => {
+                assert!(stretch.is_none() || pieces.len() == 1, "a stretch in pieces");
                 let frames = pieces.into_iter().map(|piece| {
                     let output = text[piece.start as usize..piece.end as usize].to_string();
-                    Frame::Message(Box::new(TaskOutput { task_id: task.0, output, is_partial: piece.partial }.into()))
+                    let message = TaskOutput { task_id: task.0, output, is_partial: piece.partial };
+                    Frame::Message(Box::new(message.into()), stretch.map(|_| Envelope::default()), stretch)
                 });
                 self.push(now, epoch, n, frames);
-                false
             }
-            LinkEffect::Ping { epoch, n } => {
-                self.push(now, epoch, n, [Frame::Ping(n)]);
-                false
+            LinkEffect::Say { epoch, n, said } => self.push(now, epoch, n, [Frame::Said(said)]),
+            LinkEffect::Ping { epoch, n } => self.push(now, epoch, n, [Frame::Ping(n)]),
+            LinkEffect::Quiesce { epoch } => {
+                self.up.iter_mut().filter(|up| up.epoch == epoch).for_each(|up| up.quiescing = true);
             }
             LinkEffect::Close { epoch } => {
-                let ours = self.epoch() == Some(epoch) || matches!(self.state, State::Asked(asked) if asked == epoch);
-                let was_up = ours && self.is_up();
+                let ours = self.asked.iter().any(|(asked, _)| *asked == epoch) || self.find(epoch).is_some();
+                self.asked.retain(|(asked, _)| *asked != epoch);
                 if ours {
                     self.old = Some(epoch);
-                    self.state = State::Down;
                 }
-                was_up
+                return self.remove(epoch).filter(|up| !up.dead).map(|up| up.epoch);
             }
         }
+        None
     }
 
     fn push(&mut self, now: Millis, epoch: Epoch, n: u64, frames: impl IntoIterator<Item = Frame>) {
-        if let State::Up(up) = &mut self.state {
-            assert!(epoch == up.epoch, "a frame goes out on a connection that is over");
-            assert!(n == up.sent + 1, "frame {n} follows frame {}", up.sent);
+        if let Some(at) = self.find(epoch) {
+            let up = &mut self.up[at];
+            // An acknowledgement that must not be given leaves a gap.
+            assert!(n > up.sent, "frame {n} follows frame {}", up.sent);
             up.sent = n;
             up.frames.extend(frames.into_iter().map(|frame| (now, frame)));
         }
     }
 
-    pub(super) const fn is_up(&self) -> bool {
-        matches!(&self.state, State::Up(up) if !up.dead)
+    fn find(&self, epoch: Epoch) -> Option<usize> {
+        self.up.iter().position(|up| up.epoch == epoch)
     }
 
-    pub(super) const fn epoch(&self) -> Option<Epoch> {
-        match &self.state {
-            State::Up(up) => Some(up.epoch),
-            State::Down | State::Asked(_) => None,
+    fn remove(&mut self, epoch: Epoch) -> Option<Up> {
+        self.find(epoch).map(|at| self.up.remove(at))
+    }
+
+    /// The next connection in turn for which something holds.
+    fn next(&mut self, holds: impl Fn(&Up) -> bool) -> Option<&mut Up> {
+        let count = self.up.len();
+        let at = (0..count).map(|n| (self.turn + n) % count).find(|at| holds(&self.up[*at]))?;
+        self.turn = at + 1;
+        Some(&mut self.up[at])
+    }
+
+    /// Connections on which the daemon can be told something, the one whose turn it is first.
+    pub(super) fn open(&mut self) -> Vec<(Epoch, bool)> {
+        self.turn += 1;
+        let open = self.up.iter().filter(|up| !up.dead).map(|up| (up.epoch, up.quiescing));
+        let mut open: Vec<_> = open.collect();
+        if !open.is_empty() {
+            let first = self.turn % open.len();
+            open.rotate_left(first);
         }
+        open
     }
 
-    pub(super) fn accept(&mut self) -> Option<Input> {
-        let State::Asked(epoch) = self.state else { return None };
-        self.state = State::Up(Up { epoch, dead: false, frames: VecDeque::new(), sent: 0, flushed: 0 });
-        Some(Input::LinkUp { epoch })
+    /// The first attempt under way comes to an end that the server likes.
+    pub(super) fn accept(&mut self) -> Option<Attempt> {
+        if self.asked.is_empty() {
+            return None;
+        }
+        let (epoch, way) = self.asked.remove(0);
+        let wire = match (self.speech, way) {
+            (Speech::One, Way::LongPoll) => {
+                let detail = "no such page".to_string();
+                let cause = LinkCause::Refused { status: 404, by_server: true, html: false, retry_after: None, detail };
+                return Some(Attempt::Down(Input::LinkDown { epoch, cause }));
+            }
+            (Speech::One | Speech::Stripped, Way::WebSocket) => Wire::One,
+            (Speech::Two, _) | (Speech::Stripped, Way::LongPoll) => Wire::Two,
+        };
+        let (dead, quiescing) = (false, false);
+        self.up.push(Up { epoch, dead, quiescing, frames: VecDeque::new(), sent: 0, flushed: 0 });
+        Some(Attempt::Up(epoch, wire))
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Option<Input> {
-        let State::Asked(epoch) = self.state else { return None };
-        self.state = State::Down;
+        if self.asked.is_empty() {
+            return None;
+        }
+        let (epoch, _) = self.asked.remove(0);
+        let answered = |status, by_server: bool, detail: &str| LinkCause::Refused {
+            status,
+            by_server,
+            html: !by_server,
+            retry_after: None,
+            detail: detail.to_string(),
+        };
         let cause = match refusal {
             Refusal::Unreachable => LinkCause::Unreachable("connection refused".to_string()),
-            Refusal::Proxy => LinkCause::Refused {
-                status: 403,
-                by_server: false,
-                html: true,
-                retry_after: None,
-                detail: "<html>".to_string(),
-            },
-            Refusal::Key => LinkCause::Refused {
-                status: 401,
+            Refusal::Proxy => answered(403, false, "<html>"),
+            Refusal::Key => answered(401, true, "no such key"),
+            Refusal::Busy => LinkCause::Refused {
+                status: 503,
                 by_server: true,
                 html: false,
-                retry_after: None,
-                detail: "no such key".to_string(),
+                retry_after: Some(Millis::seconds(20)),
+                detail: "later".to_string(),
             },
         };
         Some(Input::LinkDown { epoch, cause })
     }
 
-    pub(super) fn deliver(&mut self) -> Option<Frame> {
-        let State::Up(up) = &mut self.state else { return None };
-        if up.dead { None } else { up.frames.pop_front().map(|(_, frame)| frame) }
+    pub(super) fn deliver(&mut self) -> Option<(Epoch, Frame)> {
+        let up = self.next(|up| !up.dead && !up.frames.is_empty())?;
+        up.frames.pop_front().map(|(_, frame)| (up.epoch, frame))
     }
 
     pub(super) fn flush(&mut self) -> Option<Input> {
-        let State::Up(up) = &mut self.state else { return None };
-        let news = up.sent > up.flushed;
+        let up = self.next(|up| up.sent > up.flushed)?;
         up.flushed = up.sent;
-        news.then_some(Input::Flushed { epoch: up.epoch, n: up.sent })
+        Some(Input::Flushed { epoch: up.epoch, n: up.sent })
     }
 
-    /// Breaks it. What is on the way is lost.
-    pub(super) fn cut(&mut self, told: bool) -> Option<Input> {
-        let State::Up(up) = &mut self.state else { return None };
+    /// Breaks one. What is on the way is lost. Gives back which, and what the daemon is told.
+    pub(super) fn cut(&mut self, told: bool) -> Option<(Epoch, Option<Input>)> {
+        let up = self.next(|up| !up.dead)?;
         up.dead = true;
-        told.then(|| self.give_up("connection reset")).flatten()
+        let epoch = up.epoch;
+        Some((epoch, told.then(|| self.give_up(epoch, "connection reset")).flatten()))
     }
 
-    /// When TCP gives the connection up: nobody has taken what it carries for too long.
-    pub(super) fn deadline(&self) -> Option<Millis> {
-        let State::Up(up) = &self.state else { return None };
-        up.frames.front().map(|(since, _)| *since + USER_TIMEOUT)
+    /// When TCP gives a connection up: nobody has taken what it carries for too long.
+    pub(super) fn deadline(&self) -> Option<(Millis, Epoch)> {
+        let due = |up: &Up| Some((up.frames.front()?.0 + USER_TIMEOUT, up.epoch));
+        self.up.iter().filter_map(due).min()
     }
 
-    /// The connection is over, and the daemon is told.
-    pub(super) fn give_up(&mut self, why: &str) -> Option<Input> {
-        let epoch = self.epoch()?;
+    /// A connection is over, and the daemon is told.
+    pub(super) fn give_up(&mut self, epoch: Epoch, why: &str) -> Option<Input> {
+        self.remove(epoch)?;
         self.old = Some(epoch);
-        self.state = State::Down;
         Some(Input::LinkDown { epoch, cause: LinkCause::Broken(why.to_string()) })
     }
 
     /// Something arrives from a connection that is over.
     pub(super) fn stale(&self) -> Option<Input> {
-        let epoch = self.old.filter(|old| Some(*old) != self.epoch())?;
+        let epoch = self.old.filter(|old| self.find(*old).is_none())?;
         Some(Input::Pong { epoch, n: 1 })
     }
 }

@@ -3,10 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use makima_core::id::TaskId;
-use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, ServerError, SpawnTask, TaskStatusChange};
+use makima_core::id::{Epoch, TaskId};
+use makima_core::protocol::{
+    Authenticated, DaemonCommand, DaemonMessage, Said, ServerError, SpawnTask, TaskStatusChange, Wire,
+};
 use uuid::Uuid;
 
+use super::act::Speech;
+use super::second::Numbers;
 use super::sightings::Sightings;
 
 /// How a server reads the wire.
@@ -21,28 +25,48 @@ pub enum Manner {
 /// Something on its way to the daemon.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// A command.
-    Command(Box<DaemonCommand>),
-    /// A line that is none.
-    Rubbish,
+    /// A command, under its number in version 2; none that can be read where it is rubbish.
+    Command(Option<u64>, Option<Box<DaemonCommand>>),
     /// The answer to the ping that was this frame.
     Pong(u64),
+    /// What a frame of version 2 says beside a message.
+    Said(Said),
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    /// Connections so far: outputs of different ones are told apart by it.
+    pub(super) number: u32,
+    pub(super) wire: Wire,
+    pub(super) authenticated: bool,
+    /// Version 2: the daemon has said how it stands.
+    pub(super) ready: bool,
+    /// Another has taken its place: nothing more is heard of it.
+    pub(super) over: bool,
+    /// Version 2: tasks whose output was asked for from an earlier place.
+    pub(super) rewinding: BTreeSet<TaskId>,
+    /// Frames on their way to the daemon.
+    pub(super) replies: VecDeque<Reply>,
 }
 
 /// The server.
 #[derive(Clone, Debug)]
 pub struct Server {
     manner: Manner,
-    /// Frames on their way to the daemon.
-    pub(super) replies: VecDeque<Reply>,
-    /// Connections so far: outputs of different ones are told apart by it.
-    session: u32,
+    pub(super) speech: Speech,
+    /// Connections so far.
+    connections: u32,
+    pub(super) sessions: BTreeMap<Epoch, Session>,
+    /// The session that has the say.
+    pub(super) current: Option<Epoch>,
     /// Kills of the daemon so far.
     life: u32,
-    authenticated: bool,
-    ledger: BTreeMap<TaskId, Entry>,
+    pub(super) ledger: BTreeMap<TaskId, Entry>,
     /// Tasks that it asked for, as it asked.
-    asked: BTreeMap<TaskId, SpawnTask>,
+    pub(super) asked: BTreeMap<TaskId, SpawnTask>,
+    /// Version 2 of the wire.
+    pub(super) numbers: Numbers,
     /// The next daemon that says who it is is turned away with this code.
     rejects: Option<&'static str>,
     /// What it was told, and how often.
@@ -51,23 +75,23 @@ pub struct Server {
 
 /// What the server was told about one task.
 #[derive(Clone, Debug, Default)]
-struct Entry {
-    accepted: bool,
+pub(super) struct Entry {
+    pub(super) accepted: bool,
     status: Option<String>,
     /// Changes of its status that were told, each with the life of the daemon that told it.
     steps: BTreeSet<(u32, String, String)>,
     /// The life of the daemon that told the newest.
     life: u32,
-    complete: Option<(bool, Option<String>)>,
+    pub(super) complete: Option<(bool, Option<String>)>,
     /// The newest token of each stream, over all sessions.
-    tokens: [u32; 2],
+    pub(super) tokens: [u32; 2],
     /// The same, in the present session: which one, and the newest token.
     now: [(u32, u32); 2],
     action: bool,
     /// The session in which its end was told.
     ended_in: Option<u32>,
     /// A line that was begun: in which session, and of which stream.
-    open: Option<(u32, usize)>,
+    pub(super) open: Option<(u32, usize)>,
 }
 
 impl Entry {
@@ -86,15 +110,17 @@ const STATUSES: [&str; 8] = ["pending", "preparing", "running", "paused", "finis
 impl Server {
     /// A server that nobody has connected to yet.
     #[must_use]
-    pub fn new(manner: Manner) -> Self {
+    pub fn new(manner: Manner, speech: Speech) -> Self {
         Self {
             manner,
-            replies: VecDeque::new(),
-            session: 0,
+            speech,
+            connections: 0,
+            sessions: BTreeMap::new(),
+            current: None,
             life: 0,
-            authenticated: false,
             ledger: BTreeMap::new(),
             asked: BTreeMap::new(),
+            numbers: Numbers::default(),
             rejects: None,
             seen: Sightings::default(),
         }
@@ -102,7 +128,7 @@ impl Server {
 
     /// Turns the next daemon that says who it is away. False where that is already so.
     pub fn reject(&mut self, code: &'static str) -> bool {
-        let news = !self.authenticated && self.rejects.is_none();
+        let news = !self.is_open() && self.rejects.is_none();
         if news {
             self.rejects = Some(code);
         }
@@ -110,49 +136,91 @@ impl Server {
     }
 
     /// A daemon connected.
-    pub fn connected(&mut self) {
-        self.session += 1;
-        self.authenticated = false;
-        self.replies.clear();
+    pub(super) fn connected(&mut self, epoch: Epoch, wire: Wire) {
+        self.connections += 1;
+        let session = Session {
+            number: self.connections,
+            wire,
+            authenticated: false,
+            ready: false,
+            over: false,
+            rewinding: BTreeSet::new(),
+            replies: VecDeque::new(),
+        };
+        self.sessions.insert(epoch, session);
     }
 
-    /// The connection is gone.
-    pub fn disconnected(&mut self) {
-        self.authenticated = false;
-        self.replies.clear();
+    /// A connection is gone.
+    pub(super) fn disconnected(&mut self, epoch: Epoch) {
+        self.sessions.remove(&epoch);
+        self.current = self.current.filter(|current| *current != epoch);
     }
 
-    /// Whether commands can be sent.
+    fn session(&mut self) -> Option<&mut Session> {
+        self.sessions.get_mut(&self.current?)
+    }
+
+    /// Whether commands can be given: version 2 keeps them for a daemon that is away.
     #[must_use]
-    pub const fn is_open(&self) -> bool {
-        self.authenticated
+    pub fn is_open(&self) -> bool {
+        self.current.is_some() || self.numbers.epoch != 0
     }
 
-    /// Sends a command, if somebody is there.
+    /// Whether nothing is on its way to the daemon.
+    pub(super) fn is_quiet(&self) -> bool {
+        let quiet = |session: &Session| session.replies.is_empty() && (session.ready || session.wire == Wire::One);
+        let current = self.current.and_then(|current| self.sessions.get(&current));
+        current.is_some_and(quiet) && self.numbers.orders.is_empty()
+    }
+
+    /// Sends a command, if somebody is there to hear it, or will be.
     pub fn say(&mut self, command: impl Into<DaemonCommand>) {
         let command = command.into();
         if let DaemonCommand::SpawnTask(spawn) = &command {
             self.asked.entry(TaskId(spawn.task_id)).or_insert_with(|| spawn.clone());
         }
-        if self.authenticated {
-            self.replies.push_back(Reply::Command(Box::new(command)));
+        self.give(Some(Box::new(command)));
+    }
+
+    /// Sends a line that is no command.
+    pub(super) fn say_rubbish(&mut self) {
+        self.give(None);
+    }
+
+    fn give(&mut self, command: Option<Box<DaemonCommand>>) {
+        let keeps = self.speech == Speech::Two;
+        match self.session() {
+            Some(session) if session.wire == Wire::One => session.replies.push_back(Reply::Command(None, command)),
+            Some(_) => self.order(command),
+            None if keeps => self.order(command),
+            None => {}
         }
     }
 
     /// A ping reached it.
-    pub fn pinged(&mut self, n: u64) {
-        if self.manner == Manner::Loose {
-            self.replies.push_back(Reply::Pong(n));
+    pub(super) fn pinged(&mut self, epoch: Epoch, n: u64) {
+        if self.manner == Manner::Loose
+            && let Some(session) = self.sessions.get_mut(&epoch).filter(|session| !session.over)
+        {
+            session.replies.push_back(Reply::Pong(n));
         }
     }
 
     /// A message reached it. `tokens` tells how much output a task has written by now.
-    pub fn hear(&mut self, message: &DaemonMessage, tokens: impl Fn(TaskId) -> Option<[u32; 2]>) {
+    pub(super) fn hear(
+        &mut self,
+        epoch: Epoch,
+        message: &DaemonMessage,
+        tokens: impl Fn(TaskId) -> Option<[u32; 2]>,
+    ) {
+        if self.sessions.get(&epoch).is_none_or(|session| session.over) {
+            return;
+        }
         // What is sent is what arrives: the wire's own form is read back.
         let line = message.write();
         let message = DaemonMessage::read(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
         match message {
-            DaemonMessage::Authenticate(_) => self.authenticate(),
+            DaemonMessage::Authenticate(_) => self.authenticate(epoch),
             DaemonMessage::Heartbeat(beat) => self.heartbeat(&beat.active_tasks),
             DaemonMessage::TaskStatusChange(change) => {
                 assert!(STATUSES.contains(&change.new_status.as_str()), "the status `{}` is none", change.new_status);
@@ -166,6 +234,7 @@ impl Server {
             }
             DaemonMessage::TaskOutput(output) => {
                 self.seen.see("output", if output.is_partial { "part of a line" } else { "a line" });
+                self.numbers.places.insert(TaskId(output.task_id), None);
                 self.output(output.task_id, &output.output, output.is_partial);
             }
             DaemonMessage::CompletionActionResult(result) => {
@@ -185,13 +254,15 @@ impl Server {
             | DaemonMessage::DaemonDirectories(_)
             | DaemonMessage::CloneWorktreeResult(_)
             | DaemonMessage::CheckTargetExistsResult(_) => {
-                assert!(self.authenticated, "{line} came before `authenticate`");
+                assert!(self.is_authenticated(), "{line} came before `authenticate`");
             }
         }
     }
 
     /// The daemon has a new life: what it was about to tell may never be told.
     pub fn daemon_killed(&mut self) {
+        self.sessions.clear();
+        self.current = None;
         self.life += 1;
     }
 
@@ -211,20 +282,41 @@ impl Server {
         entry.steps.insert(step);
     }
 
-    fn entry(&mut self, task: Uuid) -> &mut Entry {
-        assert!(self.authenticated, "a task is told about before `authenticated`");
+    fn is_authenticated(&self) -> bool {
+        self.current.is_some()
+    }
+
+    pub(super) fn entry(&mut self, task: Uuid) -> &mut Entry {
+        assert!(self.is_authenticated(), "a task is told about before `authenticated`");
         self.ledger.entry(TaskId(task)).or_default()
     }
 
-    fn authenticate(&mut self) {
-        assert!(!self.authenticated, "`authenticate` came twice");
-        if let Some(code) = self.rejects.take() {
+    fn authenticate(&mut self, epoch: Epoch) {
+        let rejects = self.rejects.take();
+        let Some(session) = self.sessions.get_mut(&epoch) else { return };
+        assert!(!session.authenticated, "`authenticate` came twice");
+        if let Some(code) = rejects {
             self.seen.see("rejected", code);
             let error = ServerError { code: code.to_string(), message: "not now".to_string() };
-            return self.replies.push_back(Reply::Command(Box::new(error.into())));
+            return session.replies.push_back(Reply::Command(None, Some(Box::new(error.into()))));
         }
-        self.authenticated = true;
-        self.say(Authenticated { daemon_id: Uuid::from_u128(1) });
+        session.authenticated = true;
+        let authenticated = Authenticated { daemon_id: Uuid::from_u128(1) };
+        session.replies.push_back(Reply::Command(None, Some(Box::new(authenticated.into()))));
+        let wire = session.wire;
+        // The newest has the say; what the one before had on its way still gets there.
+        if let Some(before) = self.current.replace(epoch).and_then(|before| self.sessions.get_mut(&before)) {
+            self.seen.see("session", "superseded");
+            before.over = true;
+        }
+        self.seen.see("wire", if wire == Wire::One { "one" } else { "two" });
+        if wire == Wire::Two {
+            return self.say_hello(epoch);
+        }
+        // What is not known to be applied is told without a number here.
+        for command in self.numbers.give_up() {
+            self.give(command);
+        }
         if self.manner == Manner::Loose {
             let forgotten: Vec<SpawnTask> = self
                 .asked
@@ -240,15 +332,21 @@ impl Server {
 
     /// Reconciles: what the daemon took on and does not name any more is lost, unless its end was told.
     fn heartbeat(&self, active: &[Uuid]) {
-        assert!(self.authenticated, "a heartbeat came before `authenticated`");
+        assert!(self.is_authenticated(), "a heartbeat came before `authenticated`");
         for (id, entry) in &self.ledger {
             let lost = entry.accepted && entry.complete.is_none() && !active.contains(&id.0);
             assert!(!lost, "a heartbeat leaves out {id}, whose end was not told");
         }
     }
 
-    fn output(&mut self, task: Uuid, output: &str, is_partial: bool) {
-        let session = self.session;
+    /// The name of the session that has the say. Those of version 2 are one, as far as output is concerned: it goes on.
+    fn number(&self) -> u32 {
+        let session = self.current.and_then(|current| self.sessions.get(&current));
+        session.map_or(0, |session| if self.speech == Speech::Two { u32::MAX } else { session.number })
+    }
+
+    pub(super) fn output(&mut self, task: Uuid, output: &str, is_partial: bool) {
+        let session = self.number();
         let mut again = false;
         let entry = self.entry(task);
         assert!(!output.contains('\n'), "an output has more than one line: {output:?}");
@@ -285,7 +383,7 @@ impl Server {
     }
 
     fn complete(&mut self, task: Uuid, end: (bool, Option<String>), written: Option<[u32; 2]>) {
-        let session = self.session;
+        let session = self.number();
         let unknown = end.1.as_deref() == Some("not known to this daemon");
         let again = self.ledger.get(&TaskId(task)).is_some_and(|entry| entry.complete.is_some());
         self.seen.see(

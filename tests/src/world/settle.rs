@@ -20,6 +20,9 @@ impl World {
             if self.exit.is_some() {
                 self.kill(u8::MAX, None, u8::MAX, false);
             }
+            if self.journal.is_in_trouble() {
+                self.apply(Act::Trouble);
+            }
             let progress = self.apply(Act::Sync)
                 || self.apply(Act::Accept)
                 || self.apply(Act::Flush)
@@ -38,24 +41,29 @@ impl World {
     fn interrupt_stubborn(&mut self) -> bool {
         let agents = self.machine.running();
         let stubborn = self.daemon.statuses().find(|(id, status)| *status == Status::Running && agents.contains(id));
-        let Some((task, _)) = stubborn.filter(|_| self.server.is_open() && self.server.replies.is_empty()) else {
+        let Some((task, _)) = stubborn.filter(|_| self.server.is_quiet()) else {
             return false;
         };
         self.server.say(InterruptTask { task_id: task.0, graceful: false });
         true
     }
 
-    /// An interrupt reaches the daemon: where the agent has not ended yet, it decides how the task ends.
-    pub(super) fn note_interrupt(&mut self, command: &DaemonCommand) {
-        let DaemonCommand::InterruptTask(body) = command else { return };
+    /// Whether a command is an interrupt that comes in time: where the agent has not ended yet, it decides how the task
+    /// ends.
+    pub(super) fn timely_interrupt(&self, command: &DaemonCommand) -> Option<TaskId> {
+        let DaemonCommand::InterruptTask(body) = command else { return None };
         let in_time = |status| matches!(status, Status::Pending | Status::Preparing | Status::Running);
         let task = TaskId(body.task_id);
         if self.machine.folder(task).is_some_and(|folder| folder.concluding) {
-            return;
+            return None;
         }
-        if self.daemon.statuses().any(|(id, status)| id == task && in_time(status)) {
-            self.interrupted.insert(task, self.incarnation);
-        }
+        self.daemon.statuses().any(|(id, status)| id == task && in_time(status)).then_some(task)
+    }
+
+    /// How many commands came that the daemon does not apply: from a connection that is gone, or once more.
+    pub(super) const fn unheard(&self) -> u64 {
+        let counters = self.daemon.counters();
+        counters.stale_frames + counters.duplicate_commands
     }
 
     /// It was heeded, unless the daemon was killed before it could be.
@@ -70,7 +78,8 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let told = self.server.accepted().all(|task| self.server.end(task).is_some());
-        told && self.daemon.untold() == 0 && self.machine.is_idle()
+        let heard = self.server.numbers.orders.is_empty();
+        told && heard && self.daemon.untold() == 0 && self.machine.is_idle()
     }
 
     fn describe(&self) -> String {
@@ -85,6 +94,7 @@ impl World {
 
     /// What must hold once everything has come to its end.
     fn check_end(&self) {
+        self.server.check_asked();
         for task in self.server.accepted() {
             let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
             let folder = self.machine.folder(task).expect("a task that was taken on has a folder");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use makima_core::effect::{Effect, Exit, Signal, Work};
+use makima_core::effect::{Effect, Exit, Signal, Way, Work};
 use makima_core::id::TaskId;
 use makima_core::notice::Notice;
 use makima_core::protocol::DaemonCommand;
@@ -132,7 +132,9 @@ impl World {
             Effect::Tell(notice) => self.seen.see(
                 "told",
                 match notice {
-                    Notice::Linked => "linked",
+                    Notice::Linked { way: Way::WebSocket } => "linked",
+                    Notice::Linked { way: Way::LongPoll } => "polling",
+                    Notice::OtherWay { .. } => "other way",
                     Notice::LinkLost { .. } => "link lost",
                     Notice::Silent { what, .. } => what,
                     Notice::KeyRefused { .. } => "key refused",

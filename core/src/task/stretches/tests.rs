@@ -110,10 +110,16 @@ impl Run {
     /// A new session: from the receiver's place on.
     fn go_on(&mut self, arrive: usize) {
         let place = self.receiver.place;
-        self.stretches.go_on(place);
+        self.stretches = Stretches::at(place);
         // A part of which the receiver has the beginning is read from there.
         let next = self.log.iter().position(|(_, part)| part.to > place).unwrap_or(self.log.len());
         self.read = next;
+        // What stands right before the place: in the part that holds it, else in the one before.
+        let before = self.log[..next].last().map(|(_, part)| (part.stream, part.text.ends_with('\n')));
+        let within = self.log.get(next).filter(|(from, _)| *from < place);
+        let within = within.map(|(from, part)| (part.stream, part.text[..(place - from) as usize].ends_with('\n')));
+        let begun = within.or(before).filter(|(_, ends)| !ends).map(|(stream, _)| stream);
+        self.stretches.begun(begun);
         let mut cuts = Vec::new();
         if let Some((from, part)) = self.log.get(next).filter(|(from, _)| *from < place) {
             let text = part.text[(place - from) as usize..].to_string();
@@ -161,7 +167,7 @@ impl Run {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let text = prop_oneof![8 => "[a-d\n]{1,12}", 1 => "(a{5}\n){12000}", 1 => "a{70000}"];
+    let text = prop_oneof![30 => "[a-d\n]{1,12}", 1 => "(a{50}\n){1300}", 1 => "a{70000}"];
     prop_oneof![
         6 => (any::<bool>(), text).prop_map(|(stderr, text)| {
             Op::Write(stderr, if stderr { text.to_uppercase() } else { text })
@@ -172,6 +178,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     /// Protects the output of version 2: nothing lost, nothing twice, nothing in another order, no line glued to
     /// another one's.
     #[test]
