@@ -9,7 +9,7 @@ ALTER TABLE daemons ADD COLUMN applied INTEGER NOT NULL DEFAULT 0;
 
 -- Which commands about it were given a number: 1 to start it, 2 to end it gently, 4 to end it at once.
 ALTER TABLE tasks ADD COLUMN ordered INTEGER NOT NULL DEFAULT 0;
--- How far into the daemon's log the output that we have reaches, in the daemon's bytes.
+-- How far into the daemon's log the output that we have reaches, in the daemon's bytes; -1 where that is not known.
 ALTER TABLE tasks ADD COLUMN log_at INTEGER NOT NULL DEFAULT 0;
 
 -- Commands that were given a number and are not known to be applied. What they say is made anew from the task, so

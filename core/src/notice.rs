@@ -118,7 +118,9 @@ impl fmt::Display for Notice {
             Self::Linked { way: Way::WebSocket } => f.write_str("connected to the server"),
             Self::Linked { way: Way::LongPoll } => f.write_str("connected to the server by long-poll"),
             Self::OtherWay { way: Way::WebSocket } => f.write_str("the next attempt is a WebSocket again"),
-            Self::OtherWay { way: Way::LongPoll } => f.write_str("no WebSocket stands: the next attempt is by long-poll"),
+            Self::OtherWay { way: Way::LongPoll } => {
+                f.write_str("no WebSocket stands: the next attempt is by long-poll")
+            }
             Self::LinkLost { cause, again_in } => write!(f, "{cause}; next attempt in {}", Span(*again_in)),
             Self::Silent { what, again_in } => {
                 write!(f, "the server did not answer {what}; next attempt in {}", Span(*again_in))

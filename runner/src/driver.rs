@@ -10,9 +10,9 @@ use makima_transports::Endpoint;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Duration;
 
+use crate::clock;
 use crate::executor::{Executor, Secrets};
 use crate::journal::Journal;
-use crate::clock;
 use crate::links::Links;
 
 /// For the journal's last records when the daemon ends.

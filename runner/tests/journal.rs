@@ -8,6 +8,7 @@ use std::time::Duration;
 use makima_core::effect::Effect;
 use makima_core::id::{Epoch, TaskId};
 use makima_core::input::{Boot, Input, LinkCause, Stop};
+use makima_core::protocol::Wire;
 use makima_core::protocol::{Authenticated, SpawnTask};
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
@@ -81,8 +82,8 @@ impl Life {
     /// A session with a server that asks for tasks.
     fn session(&mut self, tasks: std::ops::Range<u128>) {
         let epoch = Epoch(1);
-        self.step(Input::LinkUp { epoch });
-        let command = |command| Input::Command { epoch, command: Box::new(command), credentials: None };
+        self.step(Input::LinkUp { epoch, wire: Wire::One });
+        let command = |command| Input::Command { epoch, seq: None, command: Box::new(command), credentials: None };
         self.step(command(Authenticated { daemon_id: task(0) }.into()));
         for n in tasks {
             self.step(command(spawn(n).into()));
@@ -185,8 +186,8 @@ fn a_life_goes_on_where_the_last_one_ended() {
         life.now.mono = Millis(0);
         // Boot asked for a connection: its number goes on too.
         let epoch = Epoch(life_number as u32);
-        life.step(Input::LinkUp { epoch });
-        let command = |command| Input::Command { epoch, command: Box::new(command), credentials: None };
+        life.step(Input::LinkUp { epoch, wire: Wire::One });
+        let command = |command| Input::Command { epoch, seq: None, command: Box::new(command), credentials: None };
         life.step(command(Authenticated { daemon_id: task(0) }.into()));
         for n in known..known + 2 {
             life.step(command(spawn(n + 1).into()));

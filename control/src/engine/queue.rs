@@ -68,7 +68,7 @@ pub(super) struct Queue {
     acks: BTreeMap<SessionId, u64>,
     got: BTreeMap<(SessionId, Uuid), u64>,
     /// Where each task's output stands in the daemon's log.
-    placed: BTreeMap<Uuid, u64>,
+    placed: BTreeMap<Uuid, Option<u64>>,
     heads: BTreeMap<Uuid, Head>,
     bytes: usize,
     fate: watch::Sender<Fate>,

@@ -145,12 +145,13 @@ pub enum Record {
         /// The number.
         n: u64,
     },
-    /// The output that we have reaches up to there in the daemon's log. Kept along with that output.
+    /// The output that we have reaches up to there in the daemon's log, or it is not known how far. Kept along with
+    /// that output.
     Placed {
         /// Which task.
         task: Uuid,
         /// The place, in the daemon's bytes.
-        at: u64,
+        at: Option<u64>,
     },
     /// Something happened to a task.
     Event {

@@ -108,7 +108,7 @@ impl Hub {
             self.renumber(now, id, out);
         }
         let Some(daemon) = self.daemons.get(&id) else { return };
-        let place = |task: &Uuid| Some(Place { task: *task, off: self.tasks.get(task)?.log_at });
+        let place = |task: &Uuid| Some(Place { task: *task, off: self.tasks.get(task)?.log_at? });
         let hello = Hello {
             epoch: daemon.numbers.epoch,
             of: daemon.numbers.theirs,
@@ -176,6 +176,7 @@ impl Hub {
         }
         self.acked(id, applied, out);
         self.forget_lost(id, hello);
+        self.take_places(id, hello, out);
         let Some(daemon) = self.daemons.get(&id) else { return Answer::Over };
         for (seq, order) in &daemon.numbers.orders {
             let command = Box::new(self.command(*order));
@@ -185,6 +186,18 @@ impl Hub {
             self.order_missing(id, task, out);
         }
         Answer::Done
+    }
+
+    /// Where it is not known how far a task's log is had, the daemon says from where on it will tell it.
+    fn take_places(&mut self, id: Uuid, hello: &Hello, out: &mut Vec<Effect>) {
+        for Place { task, off } in &hello.tasks {
+            if let Some(known) = self.live(id, *task)
+                && known.log_at.is_none()
+            {
+                known.log_at = Some(*off);
+                out.push(Effect::Record(Record::Placed { task: *task, at: Some(*off) }));
+            }
+        }
     }
 
     /// What the daemon has applied and yet does not know it has lost: that is told anew.
@@ -307,23 +320,24 @@ impl Hub {
             out.push(tell(Tell::Got, end));
             return Answer::Ignored;
         };
-        if end <= task.log_at {
-            let at = task.log_at;
-            // An empty stretch at the very place where we stand is no news, and no repetition.
+        let at = *task.log_at.get_or_insert(off);
+        // An empty stretch at the very place where we stand ends the line that was begun there, and is no news else.
+        let ends_line = off == at && end == at && task.line_begun && !body.is_partial;
+        if end <= at && !ends_line {
             out.push(tell(Tell::Got, at));
             return Answer::Ignored;
         }
-        if off != task.log_at {
+        if off != at {
             if task.rewinding != Some(session) {
                 task.rewinding = Some(session);
-                out.push(tell(Tell::Rewind, task.log_at));
+                out.push(tell(Tell::Rewind, at));
             }
             return Answer::Ignored;
         }
-        task.log_at = end;
+        task.log_at = Some(end);
         task.rewinding = None;
-        self.output(daemon, body, out);
-        out.push(Effect::Record(Record::Placed { task: id, at: end }));
+        task.write(body, out);
+        out.push(Effect::Record(Record::Placed { task: id, at: Some(end) }));
         out.push(tell(Tell::Got, end));
         Answer::Done
     }

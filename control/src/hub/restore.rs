@@ -54,8 +54,10 @@ pub struct TaskState {
     pub events: u64,
     /// How much output it has.
     pub bytes: u64,
-    /// How far into the daemon's log that reaches.
-    pub log_at: u64,
+    /// How far into the daemon's log that reaches, if that is known.
+    pub log_at: Option<u64>,
+    /// Whether it ends within a line.
+    pub line_begun: bool,
     /// Which commands about it were given a number.
     pub ordered: Ordered,
     /// The whole of it; none once it has ended.
@@ -114,6 +116,7 @@ impl Hub {
                 events: task.events,
                 bytes: task.bytes,
                 log_at: task.log_at,
+                line_begun: task.line_begun,
                 rewinding: None,
                 ordered: task.ordered,
                 life,

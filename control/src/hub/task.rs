@@ -19,8 +19,10 @@ pub(super) struct Task {
     pub(super) branch_known: bool,
     pub(super) events: u64,
     pub(super) bytes: u64,
-    /// How far into the daemon's log that output reaches, where it says so.
-    pub(super) log_at: u64,
+    /// How far into the daemon's log that output reaches; none where some of it came without a place.
+    pub(super) log_at: Option<u64>,
+    /// Whether it ends within a line.
+    pub(super) line_begun: bool,
     /// Over which connection the log was asked for from there on, since something was last taken.
     pub(super) rewinding: Option<SessionId>,
     pub(super) ordered: Ordered,
@@ -89,6 +91,20 @@ impl Task {
         Effect::Record(Record::Event { task: id, n: self.events, offset: self.bytes, time, event })
     }
 
+    /// Puts text behind what there is.
+    pub(super) fn write(&mut self, body: TaskOutput, out: &mut Vec<Effect>) {
+        let mut text = body.output;
+        self.line_begun = body.is_partial && (self.line_begun || !text.is_empty());
+        if !body.is_partial {
+            text.push('\n');
+        }
+        if !text.is_empty() {
+            let offset = self.bytes;
+            self.bytes = offset.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+            out.push(Effect::Output { task: body.task_id, offset, text });
+        }
+    }
+
     /// No message says outright that a commit was made. A text of the daemon's that bears the branch's whole
     /// name, task id and all, does.
     fn learn_branch(&mut self, id: Uuid, text: &str, out: &mut Vec<Effect>) {
@@ -124,18 +140,14 @@ impl Hub {
         }
     }
 
+    /// Output without a place: it is taken as it comes, and from then on it is not known how far the log is had.
     pub(super) fn output(&mut self, daemon: Uuid, body: TaskOutput, out: &mut Vec<Effect>) -> Answer {
-        let Some(task) = self.live(daemon, body.task_id) else { return Answer::Ignored };
-        let mut text = body.output;
-        if !body.is_partial {
-            text.push('\n');
+        let id = body.task_id;
+        let Some(task) = self.live(daemon, id) else { return Answer::Ignored };
+        if task.log_at.take().is_some() {
+            out.push(Effect::Record(Record::Placed { task: id, at: None }));
         }
-        if text.is_empty() {
-            return Answer::Done;
-        }
-        let offset = task.bytes;
-        task.bytes = offset.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
-        out.push(Effect::Output { task: body.task_id, offset, text });
+        task.write(body, out);
         Answer::Done
     }
 
@@ -190,6 +202,10 @@ impl Hub {
 
     pub(super) fn complete(&mut self, now: Millis, daemon: Uuid, body: TaskComplete, out: &mut Vec<Effect>) -> Answer {
         let Some(task) = self.live(daemon, body.task_id) else { return Answer::Ignored };
+        if task.line_begun {
+            let rest = TaskOutput { task_id: body.task_id, output: String::new(), is_partial: false };
+            task.write(rest, out);
+        }
         let error = body.error.map(|error| cut_bytes(error, TEXT));
         let status = end_status(&task.status, body.success, error.as_deref());
         self.end(now, body.task_id, End { status, success: body.success, error }, out);

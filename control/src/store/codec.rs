@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::{StoreError, TaskRow};
 use crate::hub::Event;
 
+/// Stands for a place that is not known.
+pub(super) const NO_PLACE: i64 = -1;
+
 /// SQLite counts in `i64`; nothing here gets that far.
 pub(super) fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)

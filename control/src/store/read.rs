@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::codec::{self, blob, int, maybe_uuid, nat, uuid};
+use super::codec::{self, NO_PLACE, blob, int, maybe_uuid, nat, uuid};
 use super::{EventRow, Head, StoreError, TaskRow};
 use crate::hub::{DaemonState, Numbers, Order, Ordered, Snapshot, TaskState, What};
 
@@ -33,7 +33,8 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
     while let Some(row) = rows.try_next().await? {
         let interrupt = row.try_get("interrupt")?;
         let mut task = task_state(&row, Some(Box::new(codec::asked(&row)?)), interrupt)?;
-        task.log_at = nat(row.try_get("log_at")?);
+        let at: i64 = row.try_get("log_at")?;
+        task.log_at = (at != NO_PLACE).then(|| nat(at));
         task.ordered = Ordered(row.try_get("ordered")?);
         snapshot.tasks.push(task);
     }
@@ -41,6 +42,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
     for task in snapshot.tasks.iter_mut().filter(|task| task.spawn.is_some()) {
         let head = head(&mut transaction, task.id).await?;
         (task.events, task.bytes) = (head.events, head.bytes);
+        task.line_begun = line_begun(&mut transaction, task.id).await?;
     }
     transaction.commit().await?;
     Ok(snapshot)
@@ -92,7 +94,8 @@ fn task_state(
         branch_known: branch.is_some(),
         events: 0,
         bytes: 0,
-        log_at: 0,
+        log_at: Some(0),
+        line_begun: false,
         ordered: Ordered::default(),
         spawn,
     })
@@ -133,6 +136,17 @@ pub(super) async fn head(connection: &mut SqliteConnection, id: Uuid) -> Result<
     .fetch_one(connection)
     .await?;
     Ok(Head { events: nat(row.try_get("events")?), bytes: nat(row.try_get("bytes")?) })
+}
+
+/// Whether a task's output ends within a line.
+async fn line_begun(connection: &mut SqliteConnection, id: Uuid) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT substr(text, -1) <> x'0a' AS begun FROM output WHERE task = $1 ORDER BY start DESC LIMIT 1",
+    )
+    .bind(blob(id))
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| row.try_get("begun")).transpose()?.unwrap_or(false))
 }
 
 pub(super) async fn events(

@@ -7,7 +7,7 @@ use makima_core::time::Millis;
 use sqlx::{Connection, SqliteConnection};
 use uuid::Uuid;
 
-use super::codec::{blob, event, int};
+use super::codec::{NO_PLACE, blob, event, int};
 use super::{Batch, Block, StoreError};
 use crate::hub::{End, Event, Order, Record};
 
@@ -87,7 +87,7 @@ async fn record(connection: &mut SqliteConnection, record: Record) -> Result<(),
                 .bind(int(n))
         }
         Record::Placed { task, at } => {
-            sqlx::query("UPDATE tasks SET log_at = $2 WHERE id = $1").bind(blob(task)).bind(int(at))
+            sqlx::query("UPDATE tasks SET log_at = $2 WHERE id = $1").bind(blob(task)).bind(at.map_or(NO_PLACE, int))
         }
         Record::Event { task, n, offset, time, event } => {
             return happened(connection, task, [n, offset, time.0], event).await;

@@ -112,7 +112,8 @@ impl Ledger {
                     branch_known: false,
                     events: 0,
                     bytes: 0,
-                    log_at: 0,
+                    log_at: Some(0),
+                    line_begun: false,
                     ordered: Ordered::default(),
                     spawn: Some(spawn),
                 };
@@ -124,11 +125,12 @@ impl Ledger {
             }
             Record::Interrupt { task, forced } => self.live(task).interrupt = Some(forced),
             Record::Branch { task, .. } => self.tasks.get_mut(&task).unwrap().branch_known = true,
+            Record::Placed { task, at: None } => self.live(task).log_at = None,
             Record::Epoch { .. }
             | Record::Ordered { .. }
             | Record::Acked { .. }
             | Record::Applied { .. }
-            | Record::Placed { .. } => panic!("none of these speaks version 2"),
+            | Record::Placed { at: Some(_), .. } => panic!("none of these speaks version 2"),
             Record::Event { task, n, offset, event, .. } => {
                 let kept = self.live(task);
                 assert_eq!((kept.events + 1, kept.bytes), (n, offset));

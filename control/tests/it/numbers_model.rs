@@ -172,7 +172,7 @@ impl Ledger {
             }
             Record::Task { seq, name, spawn, .. } => {
                 let (id, status) = (spawn.task_id, "pending".to_owned());
-                let (events, bytes, log_at, ordered) = (0, 0, 0, Ordered::default());
+                let (events, bytes, log_at, line_begun, ordered) = (0, 0, Some(0), false, Ordered::default());
                 let (daemon, interrupt, branch_known, spawn) = (None, None, false, Some(spawn));
                 let task = TaskState {
                     id,
@@ -185,6 +185,7 @@ impl Ledger {
                     events,
                     bytes,
                     log_at,
+                    line_begun,
                     ordered,
                     spawn,
                 };

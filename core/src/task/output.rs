@@ -10,7 +10,7 @@ use super::lines::{Cut, Lines};
 use super::stretches::Stretches;
 use crate::effect::Work;
 use crate::id::EffectId;
-use crate::input::{Chunk, Outcome};
+use crate::input::{Chunk, Outcome, Part};
 use crate::limits;
 use crate::protocol::Wire;
 use crate::time::Millis;
@@ -179,8 +179,10 @@ impl Output {
                     if stretches.sent() == chunk.from {
                         stretches.begun(chunk.begun);
                     }
+                    let last = self.end.unwrap_or(u64::MAX);
                     for part in chunk.parts {
-                        stretches.push(cx.now, part, cuts);
+                        let (to, line_end) = (part.to.min(last), part.line_end.map(|end| end.min(last)));
+                        stretches.push(cx.now, Part { to, line_end, ..part }, cuts);
                     }
                 }
             }

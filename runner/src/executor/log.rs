@@ -253,7 +253,15 @@ impl Piece {
 
 impl Reader {
     pub(super) fn new(path: PathBuf, secrets: Secrets) -> Self {
-        Self { path, file: None, secrets, buffer: Vec::new(), at: Place::default(), begun: None, memory: Memory::default() }
+        Self {
+            path,
+            file: None,
+            secrets,
+            buffer: Vec::new(),
+            at: Place::default(),
+            begun: None,
+            memory: Memory::default(),
+        }
     }
 
     /// Whether a chunk from there can be had without waiting for a disk: what was written just now is still in

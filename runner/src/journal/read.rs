@@ -4,7 +4,6 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use makima_core::protocol::DaemonCommand;
 use makima_core::record::Record;
 
 use super::format::{self, Bad, Header, Lines};
@@ -108,15 +107,4 @@ pub fn segment_file(folder: &Path, number: u64) -> PathBuf {
 pub fn number_of(path: &Path) -> u64 {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.strip_prefix("journal-").and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// The command that a record is about, if it is about one.
-pub(super) fn command(
-    record: Record,
-) -> Option<(makima_core::time::Now, DaemonCommand, Option<makima_core::id::SecretId>)> {
-    if let makima_core::input::Input::Command { command, credentials, .. } = record.input {
-        Some((record.now, *command, credentials))
-    } else {
-        None
-    }
 }

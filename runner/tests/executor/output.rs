@@ -25,17 +25,17 @@ async fn a_line_is_there_as_soon_as_it_is_written() {
     let (mut world, id) = ready().await;
     world.start(id, "echo one; read x; echo two >&2; read x; printf three; read x").await;
     let first = chunk(&mut world, id, 0).await;
-    assert_eq!(first.parts, [Part { stream: Stream::Stdout, text: "one\n".to_owned(), line_end: Some(13) }]);
+    assert_eq!(first.parts, [Part { stream: Stream::Stdout, text: "one\n".to_owned(), to: 13, line_end: Some(13) }]);
     let waiting = world.ask(id, Work::Read { from: first.to });
     world.run(id, Work::Stdin { n: 1, text: "\n".to_owned() }).await;
     let second = match world.answer(waiting).await {
         Outcome::Chunk(chunk) => chunk,
         other => panic!("{other:?}"),
     };
-    assert_eq!(second.parts, [Part { stream: Stream::Stderr, text: "two\n".to_owned(), line_end: Some(26) }]);
+    assert_eq!(second.parts, [Part { stream: Stream::Stderr, text: "two\n".to_owned(), to: 26, line_end: Some(26) }]);
     world.run(id, Work::Stdin { n: 2, text: "\n".to_owned() }).await;
     let third = chunk(&mut world, id, second.to).await;
-    assert_eq!(third.parts, [Part { stream: Stream::Stdout, text: "three".to_owned(), line_end: None }]);
+    assert_eq!(third.parts, [Part { stream: Stream::Stdout, text: "three".to_owned(), to: third.to, line_end: None }]);
     // Nothing more: one that waits is answered when it is cancelled.
     let waiting = world.ask(id, Work::Read { from: third.to });
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -44,7 +44,14 @@ async fn a_line_is_there_as_soon_as_it_is_written() {
     assert_eq!(world.answer(waiting).await, Outcome::Chunk(called_off));
     let waiting = world.ask(id, Work::Read { from: third.to });
     assert_eq!(world.empty(id).await.1, third.to);
-    let empty = Chunk { from: third.to, to: third.to, log: third.to, closed: true, parts: Vec::new() };
+    let empty = Chunk {
+        from: third.to,
+        to: third.to,
+        log: third.to,
+        closed: true,
+        begun: Some(Stream::Stdout),
+        parts: Vec::new(),
+    };
     assert_eq!(world.answer(waiting).await, Outcome::Chunk(empty));
 }
 

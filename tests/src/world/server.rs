@@ -207,12 +207,7 @@ impl Server {
     }
 
     /// A message reached it. `tokens` tells how much output a task has written by now.
-    pub(super) fn hear(
-        &mut self,
-        epoch: Epoch,
-        message: &DaemonMessage,
-        tokens: impl Fn(TaskId) -> Option<[u32; 2]>,
-    ) {
+    pub(super) fn hear(&mut self, epoch: Epoch, message: &DaemonMessage, tokens: impl Fn(TaskId) -> Option<[u32; 2]>) {
         if self.sessions.get(&epoch).is_none_or(|session| session.over) {
             return;
         }

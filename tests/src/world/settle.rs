@@ -70,7 +70,8 @@ impl World {
     pub(super) fn check_interrupt(&self, end: &TaskComplete) {
         if self.interrupted.get(&TaskId(end.task_id)) == Some(&self.incarnation) {
             let error = end.error.as_deref().unwrap_or("none");
-            let other = ["not known to this daemon", "the task could not be written down"];
+            let other =
+                ["not known to this daemon", "the task could not be written down", "this daemon is about to end"];
             let heeded = error == "interrupted" || other.iter().any(|other| error.starts_with(other));
             assert!(heeded, "{} was interrupted and ended with the error `{error}`", end.task_id);
         }
@@ -78,7 +79,7 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let told = self.server.accepted().all(|task| self.server.end(task).is_some());
-        let heard = self.server.numbers.orders.is_empty();
+        let heard = self.server.numbers.orders.is_empty() && self.server.unheard_of().is_none();
         told && heard && self.daemon.untold() == 0 && self.machine.is_idle()
     }
 
@@ -94,7 +95,6 @@ impl World {
 
     /// What must hold once everything has come to its end.
     fn check_end(&self) {
-        self.server.check_asked();
         for task in self.server.accepted() {
             let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
             let folder = self.machine.folder(task).expect("a task that was taken on has a folder");

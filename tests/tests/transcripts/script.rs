@@ -5,7 +5,7 @@ use makima_core::id::{EffectId, Epoch, TaskId};
 use makima_core::input::{
     Boot, Change, Chunk, ExitStatus, Input, Leftover, LinkCause, Outcome, Part, Prepared, Stop, Stream,
 };
-use makima_core::protocol::{Authenticated, DaemonCommand, SpawnTask};
+use makima_core::protocol::{Authenticated, DaemonCommand, SpawnTask, Wire};
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
@@ -124,7 +124,7 @@ impl Script {
 
     fn show(&mut self, effect: Effect) {
         let line = match effect {
-            Effect::Link(LinkEffect::Connect { epoch }) => {
+            Effect::Link(LinkEffect::Connect { epoch, .. }) => {
                 self.epoch = epoch;
                 format!("-> connect #{}", epoch.0)
             }
@@ -147,6 +147,8 @@ impl Script {
                 (self.frame, self.ping) = (n, n);
                 "-> ping".to_string()
             }
+            Effect::Link(LinkEffect::Say { n, said, .. }) => format!("-> {n} {said:?}"),
+            Effect::Link(LinkEffect::Quiesce { epoch }) => format!("-> quiesce #{}", epoch.0),
             Effect::Link(LinkEffect::Close { epoch }) => format!("-> close #{}", epoch.0),
             Effect::Work { id, work, .. } => {
                 let (kind, detail) = describe(&work);
@@ -168,11 +170,11 @@ impl Script {
     /// The server says something.
     pub(crate) fn tell(&mut self, command: impl Into<DaemonCommand>) {
         let (epoch, command) = (self.epoch, Box::new(command.into()));
-        self.step(&format!("<- {}", command.kind()), Input::Command { epoch, command, credentials: None });
+        self.step(&format!("<- {}", command.kind()), Input::Command { epoch, seq: None, command, credentials: None });
     }
 
     pub(crate) fn up(&mut self) {
-        self.step("connected", Input::LinkUp { epoch: self.epoch });
+        self.step("connected", Input::LinkUp { epoch: self.epoch, wire: Wire::One });
     }
 
     pub(crate) fn open(&mut self) {
@@ -240,10 +242,10 @@ impl Script {
         let part = |(stream, text): &(Stream, &str)| {
             to += text.len() as u64;
             let line_end = text.rfind('\n').map(|at| to - text.len() as u64 + at as u64 + 1);
-            Part { stream: *stream, text: (*text).to_string(), line_end }
+            Part { stream: *stream, text: (*text).to_string(), to, line_end }
         };
         let parts = parts.iter().map(part).collect();
-        self.answer("read", "ok", Outcome::Chunk(Chunk { from, to, log: to, closed: false, parts }));
+        self.answer("read", "ok", Outcome::Chunk(Chunk { from, to, log: to, closed: false, begun: None, parts }));
     }
 
     /// From the end of the agent to the end of the task.
