@@ -16,11 +16,8 @@ pub enum Notice {
         /// By which way.
         way: Way,
     },
-    /// The next connection goes another way than the one before.
-    OtherWay {
-        /// Which.
-        way: Way,
-    },
+    /// No WebSocket stands: long-poll is tried.
+    TurnsToPolling,
     /// It is not, and when it is tried again.
     LinkLost {
         /// Why.
@@ -107,7 +104,7 @@ impl Notice {
             | Self::ServerError { .. }
             | Self::NoPongs
             | Self::Misbehaved { .. } => Level::Warn,
-            Self::Linked { .. } | Self::OtherWay { .. } | Self::Slept { .. } | Self::Task { .. } => Level::Info,
+            Self::Linked { .. } | Self::TurnsToPolling | Self::Slept { .. } | Self::Task { .. } => Level::Info,
         }
     }
 }
@@ -117,10 +114,7 @@ impl fmt::Display for Notice {
         match self {
             Self::Linked { way: Way::WebSocket } => f.write_str("connected to the server"),
             Self::Linked { way: Way::LongPoll } => f.write_str("connected to the server by long-poll"),
-            Self::OtherWay { way: Way::WebSocket } => f.write_str("the next attempt is a WebSocket again"),
-            Self::OtherWay { way: Way::LongPoll } => {
-                f.write_str("no WebSocket stands: the next attempt is by long-poll")
-            }
+            Self::TurnsToPolling => f.write_str("no WebSocket stands; long-poll is tried"),
             Self::LinkLost { cause, again_in } => write!(f, "{cause}; next attempt in {}", Span(*again_in)),
             Self::Silent { what, again_in } => {
                 write!(f, "the server did not answer {what}; next attempt in {}", Span(*again_in))

@@ -190,7 +190,7 @@ impl Driver {
             Notice::ServerError { .. }
             | Notice::Slept { .. }
             | Notice::NoPongs
-            | Notice::OtherWay { .. }
+            | Notice::TurnsToPolling
             | Notice::Misbehaved { .. }
             | Notice::Task { .. } => return,
         };

@@ -94,7 +94,7 @@ impl Task {
     /// Puts text behind what there is.
     pub(super) fn write(&mut self, body: TaskOutput, out: &mut Vec<Effect>) {
         let mut text = body.output;
-        self.line_begun = body.is_partial && (self.line_begun || !text.is_empty());
+        self.line_begun = body.is_partial && if text.is_empty() { self.line_begun } else { !text.ends_with('\n') };
         if !body.is_partial {
             text.push('\n');
         }

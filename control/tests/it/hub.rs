@@ -306,7 +306,11 @@ fn output_is_one_text_that_grows() {
     for (piece, partial) in [("one", false), ("tw", true), ("", true), ("o", false), ("", false), ("é", true)] {
         bench.say(1, output(task(1), piece, partial));
         for effect in &bench.out {
-            let Effect::Output { offset, text: part, .. } = effect else { panic!() };
+            let Effect::Output { offset, text: part, .. } = effect else {
+                // Once: it has no place, so nobody knows how far the log is had.
+                assert!(matches!(effect, Effect::Record(Record::Placed { at: None, .. })) && text.is_empty());
+                continue;
+            };
             assert_eq!(*offset, text.len() as u64);
             text.push_str(part);
         }

@@ -7,8 +7,9 @@ mod opening;
 mod route;
 mod sending;
 mod session;
+mod shown;
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -48,7 +49,7 @@ pub(crate) enum Change {
     Lost {
         /// Whether it ever was open.
         authenticated: bool,
-        /// Whether the next attempt goes another way.
+        /// Whether long-poll is tried now, which was not before.
         turns: bool,
     },
     /// It is over: the server does not take the key.
@@ -425,9 +426,10 @@ impl Link {
         };
         let lived = self.leave(s);
         let turns = self.route.lost(s.now.mono, way, cause, lived);
+        s.counters.ways_changed += u64::from(turns);
+        let turns = turns && self.route.way() == Way::LongPoll;
         if turns {
-            s.counters.ways_changed += 1;
-            s.out.push(Effect::Tell(Notice::OtherWay { way: self.route.way() }));
+            s.out.push(Effect::Tell(Notice::TurnsToPolling));
         }
         Change::Lost { authenticated: lived.is_some(), turns }
     }
@@ -457,45 +459,5 @@ impl Link {
         let again_in = Millis(s.rng.up_to(window).max(1));
         self.state = State::Waiting { until: s.now.mono + again_in };
         again_in
-    }
-
-    /// When [`Link::tick`] has something to do, and what.
-    pub(crate) fn deadline(&self) -> Option<(Millis, &'static str)> {
-        let main = match &self.state {
-            State::Idle => return None,
-            State::Waiting { until } => Some((*until, "the next attempt to connect")),
-            State::Opening(opening) => Some(opening.deadline()),
-            State::Live(session) => session.deadline(self.silent),
-        };
-        let idle = self.is_live() && self.probe.is_none();
-        let try_it = self.route.probe_at().filter(|_| idle).map(|due| (due, "a WebSocket to be tried"));
-        let probe = self.probe.as_ref().map(Opening::deadline);
-        let leaving = self.leaving.map(|(_, until)| (until, "the end of the connection before"));
-        [main, try_it, probe, leaving].into_iter().flatten().min()
-    }
-
-    /// What must hold between any two steps.
-    pub(crate) fn check(&self) {
-        match &self.state {
-            State::Live(session) => session.check(),
-            State::Opening(opening) => opening.check(),
-            State::Idle | State::Waiting { .. } => {}
-        }
-        if let Some(probe) = &self.probe {
-            assert!(self.is_live(), "a WebSocket is tried beside nothing");
-            probe.check();
-        }
-    }
-
-    /// For people: how the link stands.
-    pub(crate) fn describe(&self) -> String {
-        match &self.state {
-            State::Idle => "not started",
-            State::Waiting { .. } => "waiting to connect again",
-            State::Opening(opening) => opening.describe(),
-            State::Live(session) if session.way == Way::LongPoll => "connected by long-poll",
-            State::Live(_) => "connected",
-        }
-        .to_string()
     }
 }

@@ -232,6 +232,7 @@ impl World {
                 }
                 None => continue,
             }
+            self.net.turn();
             return true;
         }
         false

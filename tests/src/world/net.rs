@@ -116,8 +116,7 @@ impl Net {
     }
 
     /// Connections on which the daemon can be told something, the one whose turn it is first.
-    pub(super) fn open(&mut self) -> Vec<(Epoch, bool)> {
-        self.turn += 1;
+    pub(super) fn open(&self) -> Vec<(Epoch, bool)> {
         let open = self.up.iter().filter(|up| !up.dead).map(|up| (up.epoch, up.quiescing));
         let mut open: Vec<_> = open.collect();
         if !open.is_empty() {
@@ -125,6 +124,11 @@ impl Net {
             open.rotate_left(first);
         }
         open
+    }
+
+    /// It is the next one's turn.
+    pub(super) const fn turn(&mut self) {
+        self.turn += 1;
     }
 
     /// The first attempt under way comes to an end that the server likes.

@@ -134,7 +134,7 @@ impl World {
                 match notice {
                     Notice::Linked { way: Way::WebSocket } => "linked",
                     Notice::Linked { way: Way::LongPoll } => "polling",
-                    Notice::OtherWay { .. } => "other way",
+                    Notice::TurnsToPolling => "turns to polling",
                     Notice::LinkLost { .. } => "link lost",
                     Notice::Silent { what, .. } => what,
                     Notice::KeyRefused { .. } => "key refused",

@@ -126,6 +126,9 @@ fn once_leaves_no_agent_behind() {
     script.done("conclude");
     script.until_connect();
     script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
+    // The third time: by long-poll.
+    script.until_connect();
+    script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
     assert_snapshot!(script.text());
 }
 

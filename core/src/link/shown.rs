@@ -1,0 +1,50 @@
+//! The link as it is seen from outside: when it wants to be called, what must hold, how it stands.
+
+use alloc::string::{String, ToString};
+
+use super::opening::Opening;
+use super::{Link, State};
+use crate::effect::Way;
+use crate::time::Millis;
+
+impl Link {
+    /// When [`Link::tick`] has something to do, and what.
+    pub(crate) fn deadline(&self) -> Option<(Millis, &'static str)> {
+        let main = match &self.state {
+            State::Idle => return None,
+            State::Waiting { until } => Some((*until, "the next attempt to connect")),
+            State::Opening(opening) => Some(opening.deadline()),
+            State::Live(session) => session.deadline(self.silent),
+        };
+        let idle = self.is_live() && self.probe.is_none();
+        let try_it = self.route.probe_at().filter(|_| idle).map(|due| (due, "a WebSocket to be tried"));
+        let probe = self.probe.as_ref().map(Opening::deadline);
+        let leaving = self.leaving.map(|(_, until)| (until, "the end of the connection before"));
+        [main, try_it, probe, leaving].into_iter().flatten().min()
+    }
+
+    /// What must hold between any two steps.
+    pub(crate) fn check(&self) {
+        match &self.state {
+            State::Live(session) => session.check(),
+            State::Opening(opening) => opening.check(),
+            State::Idle | State::Waiting { .. } => {}
+        }
+        if let Some(probe) = &self.probe {
+            assert!(self.is_live(), "a WebSocket is tried beside nothing");
+            probe.check();
+        }
+    }
+
+    /// For people: how the link stands.
+    pub(crate) fn describe(&self) -> String {
+        match &self.state {
+            State::Idle => "not started",
+            State::Waiting { .. } => "waiting to connect again",
+            State::Opening(opening) => opening.describe(),
+            State::Live(session) if session.way == Way::LongPoll => "connected by long-poll",
+            State::Live(_) => "connected",
+        }
+        .to_string()
+    }
+}
