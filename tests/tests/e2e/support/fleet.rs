@@ -4,6 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::http::request;
+use super::middle::{Manner, Middle};
 use super::place::Place;
 use super::proc::Proc;
 use super::repo::Repo;
@@ -19,12 +20,26 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn start(place: &Place) -> Self {
+        let (serve, url, token) = Self::server(place);
+        Self { serve, daemon: Self::daemon(place), url, token }
+    }
+
+    /// The same, with something between the two.
+    pub(crate) fn behind(place: &Place, manner: Manner) -> (Self, Middle) {
+        let (serve, url, token) = Self::server(place);
+        let middle = Middle::before(&url, manner);
+        let words = ["daemon", "--agent", "shell", "--server", &middle.url()];
+        let daemon = place.makima(words).env("MAKIMA_API_KEY", &token).start();
+        (Self { serve, daemon, url, token }, middle)
+    }
+
+    fn server(place: &Place) -> (Proc, String, String) {
         let serve = place.makima(["serve", "--listen", "127.0.0.1:0"]).start();
         serve.notes("makima serves on");
         let text = std::fs::read_to_string(place.home().join("server.json")).expect("it says where it is");
         let file: Value = serde_json::from_str(&text).expect("JSON");
         let field = |name: &str| file[name].as_str().expect("a text").to_owned();
-        Self { serve, daemon: Self::daemon(place), url: field("url"), token: field("token") }
+        (serve, field("url"), field("token"))
     }
 
     /// Another daemon, once the first is gone.

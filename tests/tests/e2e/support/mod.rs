@@ -3,6 +3,7 @@
 mod binary;
 mod fleet;
 mod http;
+mod middle;
 mod place;
 mod proc;
 mod repo;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use binary::makima as binary;
 pub(crate) use fleet::Fleet;
 pub(crate) use http::status_as;
+pub(crate) use middle::Manner;
 pub(crate) use place::{Place, processes_with};
 pub(crate) use proc::{Call, Done, Proc, becomes_nobody, mounts};
 pub(crate) use repo::Repo;
