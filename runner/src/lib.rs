@@ -14,6 +14,7 @@ pub mod events;
 pub mod executor;
 pub mod home;
 pub mod journal;
+pub mod logging;
 pub mod report;
 pub mod rest;
 pub mod roots;

@@ -16,6 +16,7 @@ use crate::driver::{Driver, State};
 use crate::executor::{Again, Executor, Secrets, Settings, leftovers};
 use crate::home::{Home, daemon_file, write_atomic};
 use crate::journal::{self, Bounds, Journal};
+use crate::logging;
 use crate::report::Failure;
 
 /// What a daemon is started with.
@@ -76,6 +77,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let mut settings = settings(&file)?;
     settings.allowed_roots = file.allowed_roots();
     let secrets = settings.secrets.clone();
+    logging::mask(&secrets);
     secrets.set(SecretId::DaemonKey, key);
     let left = leftovers(&home).map_err(|error| Failure::unusable(error.to_string()))?;
     for unreadable in &left.unreadable {

@@ -15,6 +15,9 @@ pub(super) struct Cli {
     /// Say more of what is going on; twice for even more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// Write the log to a file, which is rotated, and not to stderr
+    #[arg(long, value_name = "PATH", global = true, env = "MAKIMA_LOG_FILE")]
+    pub(super) log_file: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\

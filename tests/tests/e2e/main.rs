@@ -11,6 +11,7 @@ mod commands;
 mod daemon;
 mod journal;
 mod kills;
+mod logs;
 mod protocol;
 mod run;
 mod secrets;
