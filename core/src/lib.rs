@@ -34,6 +34,7 @@ mod outbox;
 pub mod policy;
 pub mod protocol;
 pub mod record;
+pub mod report;
 pub mod rng;
 mod session;
 pub mod snapshot;

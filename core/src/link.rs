@@ -15,6 +15,7 @@ use crate::input::LinkCause;
 use crate::limits;
 use crate::notice::Notice;
 use crate::protocol::{Authenticate, DaemonMessage};
+use crate::report::LinkReport;
 use crate::rng::Rng;
 use crate::session::{Barrier, Session};
 use crate::task::Cut;
@@ -400,6 +401,13 @@ impl Link {
             let window: u64 = session.window.iter().map(|(_, bytes)| bytes).sum();
             assert!(window == session.in_window, "the output window is miscounted");
         }
+    }
+
+    /// For people and what watches over the daemon.
+    pub(crate) fn report(&self, now: Millis) -> LinkReport {
+        let waits = matches!(self.state, State::Waiting { .. });
+        let again_in = self.deadline().filter(|_| waits).map(|(until, _)| until.since(now).0);
+        LinkReport { state: self.describe(), live: self.is_live(), failures: self.failures, again_in }
     }
 
     /// For people: how the link stands.

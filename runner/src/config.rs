@@ -1,6 +1,7 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -36,6 +37,36 @@ pub struct ConfigFile {
     /// Where a daemon and a server say what they do.
     #[serde(default)]
     pub log: LogFile,
+    /// Where a daemon tells what it has counted.
+    #[serde(default)]
+    pub metrics: MetricsFile,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsFile {
+    /// Where to listen for whoever collects metrics.
+    pub listen: Option<SocketAddr>,
+    /// They may be read from other machines.
+    #[serde(default)]
+    pub allow_remote: bool,
+}
+
+impl MetricsFile {
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// Other machines could read them, and nobody said that they may.
+    pub fn address(&self) -> Result<Option<SocketAddr>, Failure> {
+        match self.listen {
+            Some(address) if !address.ip().is_loopback() && !self.allow_remote => Err(Failure::unusable(format!(
+                "metrics.listen in config.toml: {address} is reached from other machines"
+            ))
+            .hint("use a loopback address, or say `allow_remote = true` in [metrics]")),
+            address => Ok(address),
+        }
+    }
 }
 
 /// `[log]`.

@@ -13,6 +13,7 @@ pub mod edge;
 pub mod events;
 pub mod executor;
 pub mod home;
+pub mod inspect;
 pub mod journal;
 pub mod logging;
 pub mod report;

@@ -29,7 +29,7 @@ Examples:
   makima task list                         what that server has
 
 makima keeps its data in ~/.makima, or where MAKIMA_HOME says.
-Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 3 the key was refused,
+Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 3 the key was refused, or no daemon runs,
 4 the server was not reached, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +44,8 @@ pub(super) enum Command {
     Task(TaskArgs),
     /// Tell how the daemon of this home stands
     Status(StatusArgs),
+    /// Print what the daemon of this home has counted, as Prometheus reads it
+    Metrics(MetricsArgs),
     /// Read and write the wire by hand
     Protocol(ProtocolArgs),
     /// Look at the daemon's journal, check it, make a recording of it
@@ -284,12 +286,25 @@ pub(super) struct CreateArgs {
 #[command(after_help = "\
 Examples:
   makima status
-  makima status --json | jq .daemon.link")]
+  makima status --json | jq .daemon.link
+  makima status --json | jq '.tasks[] | {id, status, pid, lag}'
+
+Exit codes: 0 a daemon runs, 3 none does: then this is what the disk tells.")]
 pub(super) struct StatusArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima metrics
+  makima metrics | grep ^makima_link_up
+
+With `listen` in [metrics] of config.toml the daemon tells the same on a port of this machine.
+Exit codes: 0 it is told, 1 the daemon does not answer, 3 none runs.")]
+pub(super) struct MetricsArgs {}
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

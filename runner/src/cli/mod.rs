@@ -61,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Daemon(args) => daemon::daemon(args).await,
             Command::Task(args) => task::task(args).await,
             Command::Status(args) => status::status(&args).await,
+            Command::Metrics(args) => status::metrics(&args).await,
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),

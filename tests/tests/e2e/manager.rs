@@ -1,0 +1,128 @@
+//! The daemon under a service manager: what it tells that, and what it takes no harm from.
+
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Call, Fleet, Place, SOON, until};
+
+fn alone(place: &Place, socket: &str) -> Call {
+    let call = place.makima(["daemon", "--agent", "shell", "--server", "ws://127.0.0.1:1"]);
+    call.env("MAKIMA_API_KEY", "k").env("NOTIFY_SOCKET", socket)
+}
+
+/// What the service manager hears until this word comes.
+#[track_caller]
+fn hears(manager: &UnixDatagram, word: &str) -> Vec<String> {
+    manager.set_read_timeout(Some(SOON)).expect("a bound");
+    let mut heard = Vec::new();
+    loop {
+        let mut buffer = [0; 512];
+        let n =
+            manager.recv(&mut buffer).unwrap_or_else(|why| panic!("{word:?} is to come: {why}; there was {heard:?}"));
+        heard.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+        if heard.last().is_some_and(|last| last == word) {
+            return heard;
+        }
+    }
+}
+
+/// Whether nothing comes for a while, once what was under way has been heard.
+fn is_silent(manager: &UnixDatagram) -> bool {
+    manager.set_read_timeout(Some(Duration::from_millis(50))).expect("a bound");
+    let soon = Instant::now() + SOON;
+    while manager.recv(&mut [0; 512]).is_ok() && Instant::now() < soon {}
+    manager.set_read_timeout(Some(Duration::from_secs(2))).expect("a bound");
+    manager.recv(&mut [0; 512]).is_err()
+}
+
+#[test]
+fn it_is_told_that_the_daemon_is_ready_alive_and_about_to_end() {
+    let place = Place::new();
+    let path = place.path("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    // The server is never there: that is not what ready means.
+    let daemon = alone(&place, path.to_str().expect("plain")).env("WATCHDOG_USEC", "200000").start();
+    assert_eq!(hears(&manager, "READY=1"), ["READY=1"], "first of all");
+    let heard = hears(&manager, "WATCHDOG=1");
+    assert!(heard.iter().any(|word| word.starts_with("STATUS=") && word.ends_with("; 0 tasks")), "{heard:?}");
+    for _ in 0..5 {
+        hears(&manager, "WATCHDOG=1");
+    }
+    daemon.signal(Signal::STOP);
+    assert!(is_silent(&manager), "it hangs");
+    daemon.signal(Signal::CONT);
+    hears(&manager, "WATCHDOG=1");
+    daemon.signal(Signal::TERM);
+    hears(&manager, "STOPPING=1");
+    daemon.wait(SOON).code(0);
+}
+
+#[test]
+fn a_socket_by_an_abstract_name() {
+    let place = Place::new();
+    let name = place.path("notify").display().to_string();
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let manager = UnixDatagram::bind_addr(&address).expect("a socket");
+    let daemon = alone(&place, &format!("@{name}")).start();
+    hears(&manager, "READY=1");
+    daemon.signal(Signal::TERM);
+    let heard = hears(&manager, "STOPPING=1");
+    assert!(!heard.contains(&"WATCHDOG=1".to_owned()), "nobody asked for that");
+    daemon.wait(SOON).code(0);
+}
+
+#[test]
+fn a_manager_that_is_not_there_or_is_another_ones() {
+    let place = Place::new();
+    let daemon = alone(&place, "/no/such/socket").start();
+    daemon.notes("the service manager cannot be told");
+    daemon.terminate().code(0);
+    let path = place.path("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let call = alone(&place, path.to_str().expect("plain"));
+    let daemon = call.env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1").start();
+    hears(&manager, "READY=1");
+    // Twenty times of the watchdog's.
+    std::thread::sleep(Duration::from_secs(2));
+    daemon.signal(Signal::TERM);
+    let heard = hears(&manager, "STOPPING=1");
+    assert!(!heard.contains(&"WATCHDOG=1".to_owned()), "the watchdog is meant for somebody else");
+    daemon.wait(SOON).code(0);
+}
+
+/// The limit is too low for what is asked for; nothing is lost by that, and it is said.
+#[test]
+fn a_daemon_without_descriptors_loses_no_task() {
+    let place = Place::new();
+    let repo = place.repo();
+    let mut fleet = Fleet::start(&place);
+    let home = place.path("other");
+    let call = place.makima(["daemon", "--agent", "shell", "--max-tasks", "16", "--server", &fleet.url]);
+    let call = call.env("MAKIMA_API_KEY", &fleet.token).env("MAKIMA_HOME", &home);
+    // Enough to begin with.
+    let other = call.after("ulimit -n 48").start();
+    other.notes("connected to the server");
+    std::mem::replace(&mut fleet.daemon, other).terminate().code(0);
+    let ids: Vec<String> = (0..16).map(|_| fleet.plan(&repo, "echo up; sleep 2; echo x > x")).collect();
+    let ends: Vec<_> = ids.iter().map(|id| fleet.ended(id)).collect();
+    let failed: Vec<_> = ends.iter().filter(|task| task["status"] == "failed").collect();
+    for task in &ends {
+        let error = task["error"].as_str().unwrap_or_default();
+        let is_done = task["status"] == "done";
+        assert!(is_done || error.contains("Too many open files") || error.contains("open files"), "{task}");
+    }
+    assert!(!failed.is_empty(), "the limit was not reached: this test shows nothing");
+    assert!(fleet.daemon.is_running());
+    // With room again everything goes on.
+    let id = fleet.plan(&repo, "echo x > x");
+    assert_eq!(fleet.ended(&id)["status"], "done");
+    let told = until("an answer", SOON, || {
+        let done = place.makima(["status", "--json"]).env("MAKIMA_HOME", &home).done().json();
+        Some(done).filter(|told| told["daemon"]["answers"] == true)
+    });
+    assert_eq!(told["daemon"]["busy"], 0);
+    fleet.end();
+}
