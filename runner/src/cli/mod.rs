@@ -5,6 +5,7 @@ mod daemon;
 mod follow;
 mod host;
 mod journal;
+mod manage;
 mod print;
 mod protocol;
 mod repo;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Task(args) => task::task(args).await,
             Command::Status(args) => status::status(&args).await,
             Command::Metrics(args) => status::metrics(&args).await,
+            Command::Service(args) => manage::service(args).await,
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),

@@ -16,6 +16,7 @@ mod manager;
 mod protocol;
 mod run;
 mod secrets;
+mod service;
 mod standing;
 mod support;
 mod terminal;
