@@ -2,11 +2,12 @@
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Call, Fleet, Place, SOON, until};
+use crate::support::{Call, Fleet, Place, SOON, mounts, until};
 
 fn alone(place: &Place, socket: &str) -> Call {
     let call = place.makima(["daemon", "--agent", "shell", "--server", "ws://127.0.0.1:1"]);
@@ -124,5 +125,71 @@ fn a_daemon_without_descriptors_loses_no_task() {
         Some(done).filter(|told| told["daemon"]["answers"] == true)
     });
     assert_eq!(told["daemon"]["busy"], 0);
+    fleet.end();
+}
+
+/// A control group as a service has it: the daemon is in it, and only the daemon is signalled.
+struct Group(String);
+
+impl Group {
+    /// What a shell does to be in it.
+    fn join(&self) -> String {
+        format!("mount -t cgroup2 none /mnt && mkdir -p /mnt/{0} && echo 0 > /mnt/{0}/cgroup.procs", self.0)
+    }
+
+    /// Where a process is, below the root of all groups; none once it is gone.
+    fn of(pid: u64) -> Option<String> {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        Some(groups.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let script = format!("mount -t cgroup2 none /mnt && rmdir /mnt/{0}/* /mnt/{0}", self.0);
+        let _ = Command::new("unshare").args(["--mount", "sh", "-c", &script]).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn a_service_that_is_stopped_leaves_agents_and_supervisors_in_its_group_and_the_next_finds_them() {
+    if !mounts() {
+        return eprintln!("skipped: this user may mount nothing");
+    }
+    let place = Place::new();
+    let (repo, go) = (place.repo(), place.path("go"));
+    let group = Group(place.root().file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned());
+    let mut fleet = Fleet::start(&place);
+    let service = || {
+        let daemon = place.makima(["daemon", "--agent", "shell"]).under(&group.join()).start();
+        daemon.notes("connected to the server");
+        daemon
+    };
+    std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate().code(0);
+    fleet.daemon = service();
+    if Group::of(fleet.daemon.pid().unsigned_abs().into()) != Some(format!("/{}", group.0)) {
+        fleet.end();
+        return eprintln!("skipped: there are no control groups of version 2");
+    }
+    let id = fleet.plan(&repo, &format!("echo up; until test -e {}; do sleep 0.02; done; echo x > x", go.display()));
+    fleet.writes(&id, "up");
+    let told = place.makima(["status", "--json"]).done().code(0).json();
+    let agent = told["tasks"][0]["pid"].as_u64().expect("it runs");
+    let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).expect("it runs");
+    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+    let supervisor: u64 = parent.expect("its supervisor");
+    let (of_task, of_service) = (format!("/{}/makima-{id}", group.0), format!("/{}", group.0));
+    let stand = || (Group::of(agent), Group::of(supervisor));
+    let expected = (Some(of_task), Some(of_service));
+    assert_eq!(stand(), expected);
+    // As `KillMode=process` has it.
+    std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate().code(0);
+    assert_eq!(stand(), expected);
+    fleet.daemon = service();
+    assert_eq!(stand(), expected, "the same agent, under the same supervisor");
+    std::fs::write(&go, "").expect("a file");
+    let task = fleet.ended(&id);
+    assert_eq!((&task["status"], repo.branches().len()), (&"done".into(), 1), "{task}");
+    until("both are gone", SOON, || (stand() == (None, None)).then_some(()));
     fleet.end();
 }
