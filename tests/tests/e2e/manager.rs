@@ -109,13 +109,11 @@ fn a_daemon_without_descriptors_loses_no_task() {
     std::mem::replace(&mut fleet.daemon, other).terminate().code(0);
     let ids: Vec<String> = (0..16).map(|_| fleet.plan(&repo, "echo up; sleep 2; echo x > x")).collect();
     let ends: Vec<_> = ids.iter().map(|id| fleet.ended(id)).collect();
-    let failed: Vec<_> = ends.iter().filter(|task| task["status"] == "failed").collect();
-    for task in &ends {
-        let error = task["error"].as_str().unwrap_or_default();
-        let is_done = task["status"] == "done";
-        assert!(is_done || error.contains("Too many open files") || error.contains("open files"), "{task}");
-    }
-    assert!(!failed.is_empty(), "the limit was not reached: this test shows nothing");
+    let reasons: Vec<&str> = ends.iter().filter_map(|task| task["error"].as_str()).collect();
+    let done = ends.iter().filter(|task| task["status"] == "done").count();
+    assert_eq!(done + reasons.len(), ends.len(), "each has its end, and a reason where that is not good: {ends:#?}");
+    // Git's own words, or those of whoever was cut off by it, may be others; most name it.
+    assert!(reasons.iter().any(|why| why.contains("open files")), "the limit is not told of: {reasons:#?}");
     assert!(fleet.daemon.is_running());
     // With room again everything goes on.
     let id = fleet.plan(&repo, "echo x > x");
