@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! counters {
-    ($( $(#[$meta:meta])* $name:ident, )*) => {
+    ($( $(#[doc = $help:literal])+ $name:ident, )*) => {
         /// Counts since the daemon started.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub struct Counters {
-            $( $(#[$meta])* pub $name: u64, )*
+            $( $(#[doc = $help])+ pub $name: u64, )*
         }
 
         impl Counters {
@@ -15,6 +15,12 @@ macro_rules! counters {
             #[must_use]
             pub fn all(&self) -> alloc::vec::Vec<(&'static str, u64)> {
                 alloc::vec![$((stringify!($name), self.$name)),*]
+            }
+
+            /// What each counter counts, in the order of [`Counters::all`].
+            #[must_use]
+            pub const fn help() -> &'static [&'static str] {
+                &[$(concat!($($help),+)),*]
             }
         }
     };

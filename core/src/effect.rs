@@ -187,6 +187,18 @@ pub enum Way {
     LongPoll,
 }
 
+impl Way {
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::LongPoll => "long-poll",
+        }
+        .into()
+    }
+}
+
 /// One `taskOutput`, as a range of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Piece {

@@ -35,6 +35,7 @@ mod outbox;
 pub mod policy;
 pub mod protocol;
 pub mod record;
+pub mod report;
 pub mod rng;
 mod second;
 pub mod snapshot;

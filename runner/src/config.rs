@@ -1,6 +1,8 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -10,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::report::Failure;
-use crate::roots;
+use crate::{logging, roots};
 
 /// What may stand in `config.toml`. Everything is optional; what is not known is an error.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,6 +34,85 @@ pub struct ConfigFile {
     /// Where the wire leaves a meaning open.
     #[serde(default)]
     pub compat: CompatFile,
+    /// Where a daemon and a server say what they do.
+    #[serde(default)]
+    pub log: LogFile,
+    /// Where a daemon tells what it has counted.
+    #[serde(default)]
+    pub metrics: MetricsFile,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsFile {
+    /// Where to listen for whoever collects metrics.
+    pub listen: Option<SocketAddr>,
+    /// They may be read from other machines.
+    #[serde(default)]
+    pub allow_remote: bool,
+}
+
+impl MetricsFile {
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// Other machines could read them, and nobody said that they may.
+    pub fn address(&self) -> Result<Option<SocketAddr>, Failure> {
+        match self.listen {
+            Some(address) if !address.ip().is_loopback() && !self.allow_remote => Err(Failure::unusable(format!(
+                "metrics.listen in config.toml: {address} is reached from other machines"
+            ))
+            .hint("use a loopback address, or say `allow_remote = true` in [metrics]")),
+            address => Ok(address),
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogFile {
+    /// The file, by an absolute path or one that begins with `~`. Where none is named it is stderr.
+    #[serde(default, deserialize_with = "absolute")]
+    pub file: Option<PathBuf>,
+    /// How large it becomes before it is rotated, in MiB.
+    pub max_mib: Option<NonZeroU32>,
+    /// How many files are kept.
+    pub files: Option<NonZeroU32>,
+}
+
+impl LogFile {
+    /// The file of the configuration.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        let user = user_folder();
+        self.file.as_ref().map(|file| roots::expand(file, user.as_deref()).unwrap_or_else(|| file.clone()))
+    }
+
+    /// How much of it is kept.
+    #[must_use]
+    pub fn bounds(&self) -> logging::Bounds {
+        let usual = logging::Bounds::default();
+        logging::Bounds {
+            bytes: self.max_mib.map_or(usual.bytes, |mib| u64::from(mib.get()) << 20),
+            files: self.files.map_or(usual.files, NonZeroU32::get),
+        }
+    }
+}
+
+/// The user's own folder.
+fn user_folder() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
+/// A relative path would mean another file wherever the daemon is started.
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.is_absolute() || path.starts_with("~") {
+        return Ok(Some(path));
+    }
+    Err(de::Error::custom(format!("{} is no absolute path", path.display())))
 }
 
 /// A relative path would mean another folder wherever the daemon is started.
@@ -136,7 +217,7 @@ impl ConfigFile {
     /// Where things may be written to on a server's word, as the configuration has it.
     #[must_use]
     pub fn allowed_roots(&self) -> Vec<PathBuf> {
-        let user = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let user = user_folder();
         let Some(roots) = &self.allowed_roots else { return user.into_iter().collect() };
         let expanded = roots.iter().map(|root| roots::expand(root, user.as_deref()).unwrap_or_else(|| root.clone()));
         expanded.collect()

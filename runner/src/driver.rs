@@ -12,6 +12,8 @@ use tokio::time::Duration;
 
 use crate::clock;
 use crate::executor::{Executor, Secrets};
+use crate::inspect::meters::Meters;
+use crate::inspect::{Question, Told};
 use crate::journal::Journal;
 use crate::links::Links;
 
@@ -46,6 +48,8 @@ pub struct Driver {
     exit: Option<Exit>,
     /// What was last said about the journal, if it cannot be written.
     journal_trouble: Option<String>,
+    questions: Option<mpsc::Receiver<Question>>,
+    meters: Meters,
 }
 
 impl std::fmt::Debug for Driver {
@@ -78,7 +82,16 @@ impl Driver {
             state,
             exit: None,
             journal_trouble: None,
+            questions: None,
+            meters: Meters::default(),
         }
+    }
+
+    /// The same, and what is asked there is answered.
+    #[must_use]
+    pub fn with_questions(mut self, questions: mpsc::Receiver<Question>) -> Self {
+        self.questions = Some(questions);
+        self
     }
 
     /// Runs until the core says that its work is done.
@@ -98,6 +111,7 @@ impl Driver {
 
     /// One step: written down, and done, or held until it is written down for good.
     fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        self.meters.steps = self.meters.steps.saturating_add(1);
         let now = clock::now();
         let record = self.journal.record(now, &input);
         self.core.step(now, input, effects);
@@ -142,8 +156,15 @@ impl Driver {
         let wait = clock::until(self.core.deadline().map(|(due, _)| due), clock::now());
         Some(tokio::select! {
             () = self.journal.moved() => return None,
+            Some(question) = asked(&mut self.questions) => {
+                self.answer(question);
+                return None;
+            }
             input = self.links.next() => input,
-            Some(input) = self.executor_events.recv() => input,
+            Some(input) = self.executor_events.recv() => {
+                self.meters.answered(&input);
+                input
+            }
             Some(how) = self.stops.recv() => Input::Stop { how },
             () = tokio::time::sleep(wait) => Input::Tick,
         })
@@ -167,23 +188,39 @@ impl Driver {
         Some(news)
     }
 
+    /// Tells how it stands, between two steps.
+    fn answer(&self, question: Question) {
+        // Whoever has left needs no answer.
+        match question {
+            Question::Turn(to) => drop(to.send(self.core.overdue(clock::now().mono))),
+            Question::Standing(to) => {
+                let (report, journal, held) = (self.core.report(), self.journal.standing(), self.held.len());
+                drop(to.send(Box::new(Told { report, journal, held, meters: self.meters.clone() })));
+            }
+        }
+    }
+
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Link(effect) => self.links.carry_out(effect),
-            Effect::Work { id, task, work } => self.executor.perform(id, task, work),
+            Effect::Work { id, task, work } => {
+                self.meters.began(id, &work);
+                self.executor.perform(id, task, work);
+            }
             Effect::Cancel { id } => self.executor.cancel(id),
             Effect::Tell(notice) => self.tell(&notice),
             Effect::Exit(exit) => self.exit = Some(exit),
         }
     }
 
-    fn tell(&self, notice: &Notice) {
+    fn tell(&mut self, notice: &Notice) {
         let text = self.secrets.masked(&notice.to_string());
         match notice.level() {
             Level::Error => tracing::error!("{text}"),
             Level::Warn => tracing::warn!("{text}"),
             Level::Info => tracing::info!("{text}"),
         }
+        self.meters.noticed(notice, &text);
         let trouble = match notice {
             Notice::LinkLost { .. } | Notice::Silent { .. } | Notice::KeyRefused { .. } => Some(text),
             Notice::Linked { .. } => None,
@@ -214,4 +251,9 @@ impl Driver {
         journal.end(&core, LAST_RECORDS).await;
         links.end().await;
     }
+}
+
+/// The next question, if anybody may ask.
+async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Option<Question> {
+    questions.as_mut()?.recv().await
 }

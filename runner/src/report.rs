@@ -22,6 +22,9 @@ pub const UNUSABLE: u8 = 2;
 /// `--once`: the server refused the key.
 pub const KEY_REFUSED: u8 = 3;
 
+/// No daemon runs on this home.
+pub const NOT_RUNNING: u8 = 3;
+
 /// The server was not reached.
 pub const NOT_REACHED: u8 = 4;
 

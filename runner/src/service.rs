@@ -9,14 +9,18 @@ use makima_core::{Compat, Config, Daemon};
 use makima_transports::{Endpoint, endpoint};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::ConfigFile;
 use crate::driver::{Driver, State};
 use crate::executor::{Again, Executor, Secrets, Settings, leftovers};
 use crate::home::{Home, daemon_file, write_atomic};
+use crate::inspect::notify::{self, Notifier, Wishes};
+use crate::inspect::socket::{self, Desk};
+use crate::inspect::status::Identity;
 use crate::journal::{self, Bounds, Journal};
 use crate::report::Failure;
+use crate::{inspect, logging};
 
 /// What a daemon is started with.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub struct Service {
     /// How it stands.
     pub state: watch::Receiver<State>,
     task: JoinHandle<Exit>,
+    notifier: Notifier,
     exit: Option<Exit>,
 }
 
@@ -76,6 +81,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let mut settings = settings(&file)?;
     settings.allowed_roots = file.allowed_roots();
     let secrets = settings.secrets.clone();
+    logging::mask(&secrets);
     secrets.set(SecretId::DaemonKey, key);
     let left = leftovers(&home).map_err(|error| Failure::unusable(error.to_string()))?;
     for unreadable in &left.unreadable {
@@ -90,7 +96,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         home_directory: text(&home.clones()),
         worktrees_directory: text(&home.worktrees()),
         once,
-        compat: match file.compat.refused_codes {
+        compat: match file.compat.refused_codes.clone() {
             Some(refused_codes) => Compat { refused_codes },
             None => Compat::default(),
         },
@@ -103,17 +109,47 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         Executor::new(home.clone(), settings, events).map_err(|unfit| Failure::unusable(unfit.to_string()))?;
     let (stop, stops) = mpsc::channel(4);
     let (state_in, state) = watch::channel(State::default());
+    let (asker, asked) = inspect::questions();
+    let mut desks = JoinSet::new();
+    let desk = Desk { asker, home: home.root().to_path_buf(), who: who(&server) };
+    open_desks(&mut desks, &desk, &file)?;
+    let wishes = Wishes::here();
+    let notifier = wishes.notifier.clone();
+    desks.spawn(notify::keep_told(wishes, desk.asker, state.clone()));
     let keeper = tokio::spawn(keep_file(home.root().to_path_buf(), server.to_string(), state.clone()));
     let driver = Driver::new((core, journal), (executor, executor_events), server, secrets, stops, state_in);
+    let driver = driver.with_questions(asked);
     let task = tokio::spawn(async move {
         let exit = driver.run(boot).await;
         let _ = keeper.await;
         // The last who holds the home lets go of it.
         let _ = std::fs::remove_file(daemon_file(home.root()));
+        desks.shutdown().await;
+        socket::remove(home.root());
         drop(home);
         exit
     });
-    Ok(Service { stop, state, task, exit: None })
+    Ok(Service { stop, state, task, notifier, exit: None })
+}
+
+fn who(server: &Endpoint) -> Identity {
+    Identity { server: server.to_string(), since: crate::clock::now().unix.0 }
+}
+
+/// Begins to tell how the daemon stands. A daemon works without it, but not where it was asked for and cannot be had.
+fn open_desks(desks: &mut JoinSet<()>, desk: &Desk, file: &ConfigFile) -> Result<(), Failure> {
+    match socket::bind(&desk.home) {
+        Ok(listener) => drop(desks.spawn(socket::serve_home(listener, desk.clone()))),
+        Err(why) => tracing::warn!("how this daemon stands cannot be asked of it: {why}"),
+    }
+    let Some(address) = file.metrics.address()? else { return Ok(()) };
+    let failed = |why: std::io::Error| {
+        Failure::unusable(format!("metrics cannot be told on {address}: {why}"))
+            .hint("see metrics.listen in config.toml")
+    };
+    desks.spawn(socket::serve_port(socket::bind_port(address).map_err(failed)?, desk.clone()));
+    tracing::info!("metrics are told on http://{address}/metrics");
+    Ok(())
 }
 
 /// The settings of this process and of the configuration, with what is secret in them known as such.
@@ -151,6 +187,7 @@ fn take_up(home: &Home, config: &Config, secrets: &Secrets) -> Result<(Daemon, J
 impl Service {
     /// Tells it to end. The sternest word counts.
     pub fn stop(&self, how: Stop) {
+        self.notifier.stopping(how);
         // A full queue has as stern words in it already: nobody says more than a few.
         let _ = self.stop.try_send(how);
     }

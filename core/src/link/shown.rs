@@ -5,6 +5,8 @@ use alloc::string::{String, ToString};
 use super::opening::Opening;
 use super::{Link, State};
 use crate::effect::Way;
+use crate::protocol::Wire;
+use crate::report::LinkReport;
 use crate::time::Millis;
 
 impl Link {
@@ -33,6 +35,30 @@ impl Link {
         if let Some(probe) = &self.probe {
             assert!(self.is_live(), "a WebSocket is tried beside nothing");
             probe.check();
+        }
+    }
+
+    /// For people and what watches over the daemon.
+    pub(crate) fn report(&self, now: Millis) -> LinkReport {
+        let waits = matches!(self.state, State::Waiting { .. });
+        let again_in = self.deadline().filter(|_| waits).map(|(until, _)| until.since(now).0);
+        let (state, live, failures) = (self.describe(), self.is_live(), self.failures);
+        LinkReport {
+            state,
+            way: self.way().map(Way::name),
+            wire: self.wire().map(Wire::number),
+            live,
+            failures,
+            again_in,
+        }
+    }
+
+    /// By which way it goes, while there is one.
+    const fn way(&self) -> Option<Way> {
+        match &self.state {
+            State::Idle | State::Waiting { .. } => None,
+            State::Opening(opening) => Some(opening.way),
+            State::Live(session) => Some(session.way),
         }
     }
 

@@ -78,6 +78,17 @@ pub enum Wire {
     Two,
 }
 
+impl Wire {
+    /// The version as a number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
 /// One frame of version 2. Absent fields are left out; unknown ones are ignored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

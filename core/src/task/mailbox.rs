@@ -38,6 +38,11 @@ impl Mailbox {
         fits
     }
 
+    /// How many messages wait, or are on their way.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Has the next message that waits sent by `send`, which is given its number and text. False where none waits.
     pub(crate) fn send(&mut self, send: impl FnOnce(u64, &str) -> EffectId) -> bool {
         let Some(message) = self.messages.iter_mut().find(|message| message.sent.is_none()) else { return false };

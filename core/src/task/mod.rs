@@ -10,6 +10,7 @@ mod output;
 mod phase;
 mod prepare;
 mod recover;
+mod report;
 mod run;
 mod spec;
 mod stretches;

@@ -15,6 +15,9 @@ pub(super) struct Cli {
     /// Say more of what is going on; twice for even more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// Write the log to a file, which is rotated, and not to stderr
+    #[arg(long, value_name = "PATH", global = true, env = "MAKIMA_LOG_FILE")]
+    pub(super) log_file: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -26,7 +29,7 @@ Examples:
   makima task list                         what that server has
 
 makima keeps its data in ~/.makima, or where MAKIMA_HOME says.
-Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 3 the key was refused,
+Exit codes: 0 done, 1 started and failed, 2 cannot be used as given, 3 the key was refused, or no daemon runs,
 4 the server was not reached, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +44,10 @@ pub(super) enum Command {
     Task(TaskArgs),
     /// Tell how the daemon of this home stands
     Status(StatusArgs),
+    /// Print what the daemon of this home has counted, as Prometheus reads it
+    Metrics(MetricsArgs),
+    /// Have the daemon run under this machine's service manager
+    Service(ServiceArgs),
     /// Read and write the wire by hand
     Protocol(ProtocolArgs),
     /// Look at the daemon's journal, check it, make a recording of it
@@ -281,12 +288,25 @@ pub(super) struct CreateArgs {
 #[command(after_help = "\
 Examples:
   makima status
-  makima status --json | jq .daemon.link")]
+  makima status --json | jq .daemon.link
+  makima status --json | jq '.tasks[] | {id, status, pid, lag}'
+
+Exit codes: 0 a daemon runs, 3 none does: then this is what the disk tells.")]
 pub(super) struct StatusArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima metrics
+  makima metrics | grep ^makima_link_up
+
+With `listen` in [metrics] of config.toml the daemon tells the same on a port of this machine.
+Exit codes: 0 it is told, 1 the daemon does not answer, 3 none runs.")]
+pub(super) struct MetricsArgs {}
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -297,6 +317,64 @@ pub(super) struct VersionArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServiceArgs {
+    #[command(subcommand)]
+    pub(super) command: ServiceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Install it for this user, and start it
+    #[command(after_help = "\
+Examples:
+  MAKIMA_API_KEY=secret makima service install --server wss://makima.example.com --agent shell
+  makima service install --print
+
+The key does not stand in the service's file: one in MAKIMA_API_KEY is put into a file of the home that only you can
+read. What was changed by hand in the service's file is not written over without --force.
+Exit codes: 0 it runs, 1 it was installed and not started, 2 nothing was done.")]
+    Install(InstallArgs),
+    /// End the daemon and take it out of the service manager; agents go on, and all work stays
+    #[command(after_help = "\
+Examples:
+  makima service uninstall")]
+    Uninstall {
+        /// Also where its file was changed by hand
+        #[arg(long)]
+        force: bool,
+    },
+    /// Tell what the service manager says of it
+    #[command(after_help = "\
+Examples:
+  makima service status
+
+Exit codes: 0 it runs, 1 the service manager does not say, 3 it does not run.")]
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    /// The control server [default: `server` in config.toml]
+    #[arg(long, value_name = "URL", env = "MAKIMA_SERVER_URL")]
+    pub(super) server: Option<String>,
+    /// A file that holds the server's key
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// Which agent runs the tasks [default: `agent` in config.toml]
+    #[arg(long, value_name = "AGENT")]
+    pub(super) agent: Option<String>,
+    /// Let the key go over the network unencrypted
+    #[arg(long)]
+    pub(super) insecure: bool,
+    /// Only print the service's file
+    #[arg(long, visible_alias = "dry-run")]
+    pub(super) print: bool,
+    /// Write over what was changed by hand
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Args)]

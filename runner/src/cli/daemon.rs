@@ -136,7 +136,7 @@ pub(super) async fn choose(
     Ok(Chosen { url: daemon.server, key })
 }
 
-fn no_key(url: &str) -> Failure {
+pub(super) fn no_key(url: &str) -> Failure {
     Failure::unusable(format!("there is no key for {url}"))
         .hint("set MAKIMA_API_KEY, or name a file that holds it with --api-key-file")
 }
@@ -147,7 +147,7 @@ fn same_server(one: &str, other: &str) -> bool {
 }
 
 /// The key: the file of the flag, the environment, the file of the configuration.
-fn given_key(flag: Option<&Path>, file: &ConfigFile) -> Result<Option<String>, Failure> {
+pub(super) fn given_key(flag: Option<&Path>, file: &ConfigFile) -> Result<Option<String>, Failure> {
     let from_file = |path: PathBuf| {
         let key = std::fs::read_to_string(&path)
             .map_err(|error| Failure::unusable(format!("the key in {} cannot be read: {error}", path.display())))?;

@@ -5,6 +5,7 @@ mod daemon;
 mod follow;
 mod host;
 mod journal;
+mod manage;
 mod print;
 mod protocol;
 mod repo;
@@ -19,25 +20,33 @@ mod work;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
 
 use self::args::{Cli, Command};
+use crate::config::{self, ConfigFile};
+use crate::logging::{self, File, Log, Target};
 use crate::report::Failure;
 
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(&cli);
-    match run(cli) {
+    match start_log(&cli).and_then(|log| {
+        let result = run(cli);
+        // What led to it stands before it.
+        log.flush();
+        result
+    }) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if !failure.message.is_empty() {
-                print::error(&failure);
-            }
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => told(&failure),
     }
+}
+
+/// Tells a person what went wrong.
+fn told(failure: &Failure) -> ExitCode {
+    if !failure.message.is_empty() {
+        print::error(failure);
+    }
+    ExitCode::from(failure.code)
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -53,6 +62,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Daemon(args) => daemon::daemon(args).await,
             Command::Task(args) => task::task(args).await,
             Command::Status(args) => status::status(&args).await,
+            Command::Metrics(args) => status::metrics(&args).await,
+            Command::Service(args) => manage::service(args).await,
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
@@ -64,27 +75,38 @@ fn run(cli: Cli) -> Result<(), Failure> {
     result
 }
 
-/// Logs go to stderr. People who run one task see what went wrong only; a daemon's log tells its course.
-fn start_log(cli: &Cli) {
-    let ordinary = match (&cli.command, cli.verbose) {
-        (Command::Serve(_) | Command::Daemon(_), 0) => "info",
-        (_, 0) => "error",
+/// Where the log goes: the flag, the environment, and for what runs for long the configuration; else stderr.
+fn start_log(cli: &Cli) -> Result<Log, Failure> {
+    let stays = matches!(&cli.command, Command::Serve(_) | Command::Daemon(_));
+    // A configuration that cannot be read is told of by whoever needs it.
+    let configured = config::home_path().and_then(|home| ConfigFile::read(&home)).map(|file| file.log);
+    let configured = configured.unwrap_or_default();
+    let path = cli.log_file.clone().or_else(|| configured.path().filter(|_| stays));
+    let target = match path {
+        None => Target::Stderr { colours: console::colors_enabled_stderr() },
+        Some(path) => Target::File(File::open(path.clone(), configured.bounds()).map_err(|error| {
+            Failure::unusable(format!("the log cannot be written to {}: {error}", path.display()))
+                .hint("name another file with --log-file, or none to have it on stderr")
+        })?),
+    };
+    let set = std::env::var("RUST_LOG").ok().filter(|_| cli.verbose == 0);
+    let (filter, unreadable) = logging::filter(set.as_deref(), &usual_lines(stays, cli.verbose));
+    let log = logging::start(target, filter);
+    if let Some(text) = unreadable {
+        tracing::error!("RUST_LOG cannot be read, and does not count: {text:?}");
+    }
+    Ok(log)
+}
+
+/// People who run one task see what went wrong only; a daemon's log tells its course.
+fn usual_lines(stays: bool, verbose: u8) -> String {
+    let ordinary = match (stays, verbose) {
+        (true, 0) => "info",
+        (false, 0) => return "error".to_owned(),
         (_, 1) => "info",
         (_, 2) => "debug",
         (_, _) => "trace",
     };
     // sqlx and hyper have much to say that helps nobody here.
-    let ours = format!(
-        "warn,makima={ordinary},makima_runner={ordinary},makima_control={ordinary},makima_transports={ordinary}"
-    );
-    let quiet = if ordinary == "error" { "error".to_string() } else { ours };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
-    let colour = console::colors_enabled_stderr();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false);
-    // Fails only where there is one already.
-    let _ = log.try_init();
+    format!("warn,makima={ordinary},makima_runner={ordinary},makima_control={ordinary},makima_transports={ordinary}")
 }

@@ -51,7 +51,7 @@ pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use mask::Secrets;
 pub(crate) use proc::identity;
 pub(crate) use record::{Ending, Folder, Held};
-pub use record::{Leftovers, RecordError, leftovers};
+pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 pub use settings::Settings;
 
 use answer::{Answer, CANCELLED, Desk};

@@ -210,7 +210,7 @@ impl Folder {
         let _ = fs::remove_file(self.file("agent"));
     }
 
-    pub(super) fn held(&self) -> Result<Option<Held>, RecordError> {
+    pub(crate) fn held(&self) -> Result<Option<Held>, RecordError> {
         read(&self.file("agent"))
     }
 
@@ -308,8 +308,16 @@ pub struct Leftovers {
 /// # Errors
 /// The folder that holds them cannot be listed.
 pub fn leftovers(home: &Home) -> io::Result<Leftovers> {
+    leftovers_in(&home.tasks())
+}
+
+/// The same, of a home that is not ours to hold.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn leftovers_in(tasks: &Path) -> io::Result<Leftovers> {
     let mut found = Leftovers::default();
-    for entry in fs::read_dir(home.tasks())? {
+    for entry in fs::read_dir(tasks)? {
         let path = entry?.path();
         let id = path.file_name().and_then(|name| Uuid::try_parse(&name.to_string_lossy()).ok());
         let Some(id) = id.map(TaskId) else { continue };

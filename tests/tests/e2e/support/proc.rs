@@ -22,6 +22,7 @@ pub(crate) struct Call {
     pub(super) folder: PathBuf,
     stdin: Vec<u8>,
     mount: Option<String>,
+    script: Option<String>,
     nobody: bool,
 }
 
@@ -48,6 +49,7 @@ impl Call {
             folder: place.user(),
             stdin: Vec::new(),
             mount: None,
+            script: None,
             nobody: false,
         };
         call.env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -87,6 +89,12 @@ impl Call {
         self
     }
 
+    /// By a shell that does this first.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        self.script = Some(script.to_owned());
+        self
+    }
+
     /// By a user who may not read everything.
     pub(crate) fn by_nobody(mut self) -> Self {
         self.nobody = true;
@@ -106,7 +114,14 @@ impl Call {
                 command.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")]).arg(makima());
                 command
             }
-            None => Command::new(makima()),
+            None => match &self.script {
+                Some(script) => {
+                    let mut command = Command::new("sh");
+                    command.args(["-c", &format!("{script} && exec \"$0\" \"$@\"")]).arg(makima());
+                    command
+                }
+                None => Command::new(makima()),
+            },
         };
         command.args(&self.words).current_dir(&self.folder).env_clear().envs(self.env);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
