@@ -241,6 +241,10 @@ fn of_another_makimas_steps_the_commands_are_taken_over() {
     let known: Vec<TaskId> = recovered.daemon.statuses().map(|(id, _)| id).collect();
     assert_eq!(known, [1, 2, 3].map(|n| TaskId(task(n))));
     assert!(!recovered.goes_on);
+    for id in known {
+        let told = recovered.notes.iter().filter(|note| note.starts_with(&format!("task {id}, pending ")));
+        assert_eq!(told.count(), 1, "each task in doubt is named: {:?}", recovered.notes);
+    }
 }
 
 #[test]

@@ -79,6 +79,9 @@ pub fn recover(
         recovered.take(segment, &mut trusted, &mut log);
     }
     recovered.goes_on = trusted && !files.is_empty();
+    if !trusted {
+        recovered.mark_doubtful();
+    }
     Ok(recovered)
 }
 
@@ -148,6 +151,18 @@ impl Recovered {
             self.next = self.next.max(record.n.saturating_add(1));
             self.salvage(record);
         }
+    }
+
+    /// Says of which tasks it is not known how far they had come: their folders and their supervisors tell that.
+    fn mark_doubtful(&mut self) {
+        let open = self.daemon.statuses().filter(|(_, status)| !status.is_end());
+        let notes = open.map(|(id, status)| {
+            format!(
+                "task {id}, {} when that was written: how far it has come is told by its folder and its agent",
+                status.as_str()
+            )
+        });
+        self.notes.extend(notes);
     }
 
     fn replay(
