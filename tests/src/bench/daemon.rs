@@ -27,7 +27,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(home.with_extension("log"))?;
         let began = now();
         let mut process = Command::new(&bench.makima)
-            .args(["daemon", "--agent", "shell", "--server", &bench.sink.url()])
+            .args(["daemon", "--agent", "shell", "--max-tasks", "200", "--server", &bench.sink.url()])
             .env("MAKIMA_HOME", home)
             .env("MAKIMA_API_KEY", "a-key-for-the-bench")
             .env_remove("RUST_LOG")
@@ -53,6 +53,30 @@ impl Daemon {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The supervisor that has this task's agent in hand.
+    pub(crate) fn supervisor(&self, task: Uuid) -> Result<u32, Failure> {
+        let held = std::fs::read(self.home.join("tasks").join(task.to_string()).join("agent"))?;
+        let held: serde_json::Value = serde_json::from_slice(&held)?;
+        let pid = held["supervisor"]["pid"].as_u64().ok_or("no supervisor is written down")?;
+        Ok(u32::try_from(pid)?)
+    }
+
+    /// Kills it and waits until it is gone; its agents go on.
+    pub(crate) fn die(mut self) -> Result<(), Failure> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Lets it find that its connection is gone, and takes the next: with the time at which that came.
+    pub(crate) fn reconnected(&mut self, bench: &Bench) -> Result<u64, Failure> {
+        let mut session = bench.sink.accept()?;
+        let accepted = session.accepted;
+        session.authenticate()?;
+        self.session = session;
+        Ok(accepted)
     }
 
     /// Asks for a task. Returns its id and when it was asked for.
