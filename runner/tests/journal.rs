@@ -255,3 +255,44 @@ fn a_newer_makimas_journal_is_refused() {
     let refused = recover(folder.path(), &config(), |_, _| None).expect_err("it is newer");
     assert!(refused.to_string().contains("reads version 1; start the newer makima again"), "{refused}");
 }
+
+/// The lines in the document are what is written and read here: their checksums, their fields.
+#[test]
+fn the_documents_lines_are_lines_of_a_journal() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/journal.md")).expect("the document");
+    let blocks = text.split("```").skip(1).step_by(2);
+    let (mut headers, mut records) = (Vec::new(), Vec::new());
+    let state = serde_json::to_string(&Daemon::new(config()).snapshot()).expect("JSON");
+    for line in blocks.flat_map(|block| block.trim().lines()) {
+        let whole = format!("{line}\n");
+        let read = format::Lines::new(whole.as_bytes())
+            .next_line()
+            .expect("it can be read")
+            .expect("it is there")
+            .map(str::to_owned);
+        let json = read.unwrap_or_else(|why| panic!("{line}\n{why}"));
+        if json.contains(r#""snapshot":{…}"#) {
+            headers.push(format::header(&json.replace("{…}", &state)).unwrap_or_else(|why| panic!("{line}\n{why}")));
+            continue;
+        }
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let record = format::record(&json, value["n"].as_u64().expect("a number"));
+        let record = record.unwrap_or_else(|why| panic!("{line}\n{why}"));
+        // Nothing in it that a reader would not see, nothing left out.
+        assert_eq!(serde_json::to_value(&record).expect("JSON"), value, "{line}");
+        records.push(record);
+    }
+    assert_eq!(headers.iter().map(|header| (header.journal, header.first)).collect::<Vec<_>>(), [(format::VERSION, 4)]);
+    assert_eq!(records.iter().map(|record| record.n).collect::<Vec<_>>(), [4, 5, 6, 6]);
+    // The figures that it names.
+    let bounds = Bounds::default();
+    for figure in [
+        "20,000 records".to_string(),
+        format!("{} MiB", bounds.bytes >> 20),
+        format!("{} MiB", bounds.output >> 20),
+        format!("{} MiB", bounds.all >> 20),
+    ] {
+        assert!(text.contains(&figure), "{figure}");
+    }
+    assert_eq!(bounds.records, 20_000);
+}
