@@ -247,6 +247,32 @@ fn of_another_makimas_steps_the_commands_are_taken_over() {
     }
 }
 
+/// A segment whose state is damaged is one of steps only: they fit behind those of the segment before, if it goes on
+/// from there.
+#[test]
+fn steps_behind_a_damaged_state_are_trusted_only_where_they_go_on() {
+    for goes_on in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut life = Life::begin(folder.path(), Bounds::default());
+        life.session(1..2);
+        life.journal.rotate(&life.daemon);
+        life.step(Input::LinkDown { epoch: Epoch(1), cause: LinkCause::Broken("reset".to_string()) });
+        let digest = life.daemon.digest();
+        drop(life.journal);
+        std::thread::sleep(Duration::from_millis(200));
+        let file = segments(folder.path()).expect("a journal").pop().expect("a second segment");
+        let text = fs::read_to_string(&file).expect("text");
+        let (first, rest) = text.split_once('\n').expect("a header");
+        let mut header: serde_json::Value = serde_json::from_str(&first[9..]).expect("a header");
+        header["snapshot"]["seal"] = 0.into();
+        header["goes_on"] = goes_on.into();
+        fs::write(&file, [format::line(&header).expect("a line"), rest.as_bytes().to_vec()].concat()).expect("a segment");
+        let recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
+        assert!(recovered.notes[0].contains("damaged"), "{:?}", recovered.notes);
+        assert_eq!((recovered.goes_on, recovered.daemon.digest() == digest), (goes_on, goes_on));
+    }
+}
+
 #[test]
 fn a_newer_makimas_journal_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
