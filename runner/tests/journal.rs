@@ -266,7 +266,8 @@ fn steps_behind_a_damaged_state_are_trusted_only_where_they_go_on() {
         let mut header: serde_json::Value = serde_json::from_str(&first[9..]).expect("a header");
         header["snapshot"]["seal"] = 0.into();
         header["goes_on"] = goes_on.into();
-        fs::write(&file, [format::line(&header).expect("a line"), rest.as_bytes().to_vec()].concat()).expect("a segment");
+        fs::write(&file, [format::line(&header).expect("a line"), rest.as_bytes().to_vec()].concat())
+            .expect("a segment");
         let recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
         assert!(recovered.notes[0].contains("damaged"), "{:?}", recovered.notes);
         assert_eq!((recovered.goes_on, recovered.daemon.digest() == digest), (goes_on, goes_on));

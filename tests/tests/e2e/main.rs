@@ -15,6 +15,7 @@ mod kills;
 mod protocol;
 mod run;
 mod secrets;
+mod secrets_nowhere;
 mod support;
 mod terminal;
 mod together;
