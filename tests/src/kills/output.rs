@@ -79,8 +79,8 @@ mod tests {
     /// An agent of three lines on stdout.
     fn agent() -> Agent {
         let mut rng = Rng::new(1);
-        let agents = std::iter::repeat_with(|| Agent::draw(&mut rng));
-        let mut agent = agents.skip_while(Agent::is_on_both).next().expect("some kind is not on both");
+        let mut agents = std::iter::repeat_with(|| Agent::draw(&mut rng));
+        let mut agent = agents.find(|agent| !agent.is_on_both()).expect("some kind is not on both");
         (agent.lines, agent.token) = (3, "t".to_owned());
         agent
     }

@@ -21,7 +21,7 @@ fn by_another_build(home: &Path) -> usize {
     let state = header["snapshot"].as_object_mut().expect("a state");
     let tasks = state.remove("tasks").or_else(|| state.remove("work")).expect("tasks");
     let count = tasks.as_array().expect("a list").len();
-    let name = if count % 2 == 0 { "tasks" } else { "work" };
+    let name = if count == 0 { "tasks" } else { "work" };
     state.insert(name.to_owned(), tasks);
     let header = header.to_string();
     fs::write(&newest, format!("{:08x} {header}\n{records}", crc32(header.as_bytes()))).expect("a segment");
