@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use makima_core::protocol::{DaemonMessage, SpawnTask};
 use uuid::Uuid;
 
-use super::process::{ms, now};
+use super::process::{PATIENCE, ms, now};
 use super::sink::Session;
 use super::{Bench, Failure};
 
@@ -70,13 +71,25 @@ impl Daemon {
         Ok(())
     }
 
-    /// Lets it find that its connection is gone, and takes the next: with the time at which that came.
+    /// Takes the next connection, after this one was cut: with the time at which that came.
     pub(crate) fn reconnected(&mut self, bench: &Bench) -> Result<u64, Failure> {
-        let mut session = bench.sink.accept()?;
-        let accepted = session.accepted;
-        session.authenticate()?;
-        self.session = session;
-        Ok(accepted)
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // One that nobody took for long has been given up meanwhile.
+            let opened = bench.sink.accept().and_then(|mut session| {
+                session.authenticate()?;
+                session.until(|message| matches!(message, DaemonMessage::DaemonDirectories(_)).then_some(()))?;
+                Ok(session)
+            });
+            match opened {
+                Ok(session) => {
+                    self.session = session;
+                    return Ok(self.session.accepted);
+                }
+                Err(why) if Instant::now() > until => return Err(why),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Asks for a task. Returns its id and when it was asked for.
