@@ -242,6 +242,37 @@ fn of_another_makimas_steps_the_commands_are_taken_over() {
     let known: Vec<TaskId> = recovered.daemon.statuses().map(|(id, _)| id).collect();
     assert_eq!(known, [1, 2, 3].map(|n| TaskId(task(n))));
     assert!(!recovered.goes_on);
+    for id in known {
+        let told = recovered.notes.iter().filter(|note| note.starts_with(&format!("task {id}, pending ")));
+        assert_eq!(told.count(), 1, "each task in doubt is named: {:?}", recovered.notes);
+    }
+}
+
+/// A segment whose state is damaged is one of steps only: they fit behind those of the segment before, if it goes on
+/// from there.
+#[test]
+fn steps_behind_a_damaged_state_are_trusted_only_where_they_go_on() {
+    for goes_on in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut life = Life::begin(folder.path(), Bounds::default());
+        life.session(1..2);
+        life.journal.rotate(&life.daemon);
+        life.step(Input::LinkDown { epoch: Epoch(1), cause: LinkCause::Broken("reset".to_string()) });
+        let digest = life.daemon.digest();
+        drop(life.journal);
+        std::thread::sleep(Duration::from_millis(200));
+        let file = segments(folder.path()).expect("a journal").pop().expect("a second segment");
+        let text = fs::read_to_string(&file).expect("text");
+        let (first, rest) = text.split_once('\n').expect("a header");
+        let mut header: serde_json::Value = serde_json::from_str(&first[9..]).expect("a header");
+        header["snapshot"]["seal"] = 0.into();
+        header["goes_on"] = goes_on.into();
+        fs::write(&file, [format::line(&header).expect("a line"), rest.as_bytes().to_vec()].concat())
+            .expect("a segment");
+        let recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
+        assert!(recovered.notes[0].contains("damaged"), "{:?}", recovered.notes);
+        assert_eq!((recovered.goes_on, recovered.daemon.digest() == digest), (goes_on, goes_on));
+    }
 }
 
 #[test]
@@ -251,4 +282,56 @@ fn a_newer_makimas_journal_is_refused() {
     fs::write(folder.path().join("journal-00000001"), line).expect("a segment");
     let refused = recover(folder.path(), &config(), |_, _| None).expect_err("it is newer");
     assert!(refused.to_string().contains("reads version 1; start the newer makima again"), "{refused}");
+}
+
+/// Whether all that `told` says stands in `written`, which may say more.
+fn holds(written: &serde_json::Value, told: &serde_json::Value) -> bool {
+    if let Some(fields) = told.as_object() {
+        return fields.iter().all(|(name, told)| holds(&written[name], told));
+    }
+    if let Some(all) = told.as_array() {
+        let same = written.as_array().is_some_and(|list| list.len() == all.len());
+        return same && all.iter().enumerate().all(|(at, told)| holds(&written[at], told));
+    }
+    written == told
+}
+
+/// The lines in the document are what is written and read here: their checksums, their fields.
+#[test]
+fn the_documents_lines_are_lines_of_a_journal() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/journal.md")).expect("the document");
+    let blocks = text.split("```").skip(1).step_by(2);
+    let (mut headers, mut records) = (Vec::new(), Vec::new());
+    let state = serde_json::to_string(&Daemon::new(config()).snapshot()).expect("JSON");
+    for line in blocks.flat_map(|block| block.trim().lines()) {
+        let whole = format!("{line}\n");
+        let read = format::Lines::new(whole.as_bytes())
+            .next_line()
+            .expect("it can be read")
+            .expect("it is there")
+            .map(str::to_owned);
+        let json = read.unwrap_or_else(|why| panic!("{line}\n{why}"));
+        if json.contains(r#""snapshot":{…}"#) {
+            headers.push(format::header(&json.replace("{…}", &state)).unwrap_or_else(|why| panic!("{line}\n{why}")));
+            continue;
+        }
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let record = format::record(&json, value["n"].as_u64().expect("a number"));
+        let record = record.unwrap_or_else(|why| panic!("{line}\n{why}"));
+        assert!(holds(&serde_json::to_value(&record).expect("JSON"), &value), "{line}");
+        records.push(record);
+    }
+    assert_eq!(headers.iter().map(|header| (header.journal, header.first)).collect::<Vec<_>>(), [(format::VERSION, 4)]);
+    assert_eq!(records.iter().map(|record| record.n).collect::<Vec<_>>(), [4, 5, 6, 6]);
+    // The figures that it names.
+    let bounds = Bounds::default();
+    for figure in [
+        "20,000 records".to_string(),
+        format!("{} MiB", bounds.bytes >> 20),
+        format!("{} MiB", bounds.output >> 20),
+        format!("{} MiB", bounds.all >> 20),
+    ] {
+        assert!(text.contains(&figure), "{figure}");
+    }
+    assert_eq!(bounds.records, 20_000);
 }

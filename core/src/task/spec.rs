@@ -65,6 +65,15 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether nothing comes behind it.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        match self {
+            Self::Pending | Self::Preparing | Self::Running | Self::Finishing => false,
+            Self::Done | Self::Failed | Self::Interrupted => true,
+        }
+    }
+
     /// Its name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use makima_core::id::SecretId;
 use makima_core::policy;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// What stands where a secret stood.
 const MASK: &str = "***";
@@ -22,6 +22,11 @@ const MASK: &str = "***";
 const SHORTEST: usize = 8;
 /// Longer values are masked in pieces of this length: no piece of a text is held back for longer.
 const LONGEST: usize = 4096;
+
+/// What RFC 3986 leaves as it is, as most programs do.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// What `encodeURIComponent` leaves as it is.
+const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
 
 /// All secrets that the daemon knows. Cheap to clone; the clones share them.
 #[derive(Clone, Debug, Default)]
@@ -309,11 +314,26 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for text in plain {
         forms.extend(base64_forms(text.as_bytes()));
-        forms.push(utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string().into_bytes());
+        forms.extend(url_forms(&text));
         if let Ok(quoted) = serde_json::to_string(&text) {
             forms.push(quoted.trim_start_matches('"').as_bytes().split_last().map_or(Vec::new(), |(_, l)| l.to_vec()));
         }
         forms.push(text.into_bytes());
+    }
+    forms
+}
+
+/// In a URL it shows up by what the program that made it takes for harmless, how that writes a space, and its digits.
+fn url_forms(value: &str) -> BTreeSet<Vec<u8>> {
+    let mut forms = BTreeSet::new();
+    for escaped in [NON_ALPHANUMERIC, UNRESERVED, COMPONENT] {
+        let upper: Vec<&str> = utf8_percent_encode(value, escaped).collect();
+        let lower =
+            upper.iter().map(|part| if part.starts_with('%') { part.to_ascii_lowercase() } else { (*part).to_owned() });
+        for form in [upper.concat(), lower.collect()] {
+            forms.insert(form.replace("%20", "+").into_bytes());
+            forms.insert(form.into_bytes());
+        }
     }
     forms
 }
@@ -427,6 +447,20 @@ mod tests {
         assert_eq!((first.text.as_str(), first.used), ("a ***", 8));
         let rest = masker.show(b"a s3cret-token b".to_vec(), 8, 0, Ending::Final);
         assert_eq!(rest.text, " b");
+    }
+
+    #[test]
+    fn a_secret_is_found_however_a_url_shows_it() {
+        let masker = masker(&["a-secret!? (of/many) signs_"]);
+        for url in [
+            "a-secret!%3F%20(of%2Fmany)%20signs_",
+            "a-secret%21%3F%20%28of%2Fmany%29%20signs_",
+            "a-secret%21%3f%20%28of%2fmany%29%20signs_",
+            "a-secret!%3F+(of%2Fmany)+signs_",
+            "a%2Dsecret%21%3F%20%28of%2Fmany%29%20signs%5F",
+        ] {
+            assert_eq!(masker.whole(&format!("?q={url}&x")), "?q=***&x");
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub use read::{Damage, Segment, segments};
 pub use recover::{JournalError, Recovered, recover};
 pub use write::{Bounds, Journal, Standing};
 
-/// Which makima this is: steps of another one's journal are not taken again.
+/// Which makima this is: steps of another one's journal are not taken again. A build with a version of its own writes
+/// another form of the state, too.
 pub const BUILD: &str = match option_env!("MAKIMA_BUILD_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),

@@ -62,6 +62,7 @@ pub fn recover(
     let mut recovered = Recovered { daemon: fresh(), next: 1, segment, goes_on: false, replayed: 0, notes: Vec::new() };
     // Newest first, until one holds a state; what lies behind that is the tail.
     let mut tail: Vec<Segment> = Vec::new();
+    let mut restored = false;
     for path in files.iter().rev() {
         let mut segment = Segment::read(path)?;
         if let Err(bad @ Bad::Newer { .. }) = &segment.header {
@@ -71,18 +72,30 @@ pub fn recover(
         tail.push(segment);
         if let Some(daemon) = state {
             recovered.daemon = daemon;
+            restored = true;
             break;
         }
     }
     let mut trusted = true;
-    for segment in tail.into_iter().rev() {
+    for (at, segment) in tail.into_iter().rev().enumerate() {
+        // Its own state, or what the steps before lead to.
+        let joins = if at == 0 { restored } else { segment.goes_on_at(recovered.next) };
+        trusted &= joins;
         recovered.take(segment, &mut trusted, &mut log);
     }
     recovered.goes_on = trusted && !files.is_empty();
+    if !trusted {
+        recovered.mark_doubtful();
+    }
     Ok(recovered)
 }
 
 impl Segment {
+    /// Whether its steps are those that follow the one before `next`.
+    fn goes_on_at(&self, next: u64) -> bool {
+        self.header.as_ref().is_ok_and(|header| header.goes_on && header.first == next)
+    }
+
     /// The state that it begins with.
     fn restore(&mut self, notes: &mut Vec<String>) -> Option<Daemon> {
         let Ok(header) = &self.header else { return None };
@@ -148,6 +161,18 @@ impl Recovered {
             self.next = self.next.max(record.n.saturating_add(1));
             self.salvage(record);
         }
+    }
+
+    /// Says of which tasks it is not known how far they had come: their folders and their supervisors tell that.
+    fn mark_doubtful(&mut self) {
+        let open = self.daemon.statuses().filter(|(_, status)| !status.is_end());
+        let notes = open.map(|(id, status)| {
+            format!(
+                "task {id}, {} when that was written: how far it has come is told by its folder and its agent",
+                status.as_str()
+            )
+        });
+        self.notes.extend(notes);
     }
 
     fn replay(

@@ -55,7 +55,8 @@ impl Shape {
     }
 }
 
-/// `lines COUNT SHAPE GATE`, `beat COUNT MICROSECONDS`, `stamp` or `sleep`.
+/// `lines COUNT SHAPE GATE`, `beat COUNT MICROSECONDS`, `pulse MICROSECONDS STOP`, `wait GATE`, `pour MEGABYTES SECONDS`,
+/// `stamp` or `sleep`.
 pub(crate) fn run(words: Vec<String>) -> Result<(), Failure> {
     // Not std's, which would look for the lines in what it is given.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -68,6 +69,9 @@ pub(crate) fn run(words: Vec<String>) -> Result<(), Failure> {
             lines(&mut out, count.parse()?, shape)
         }
         ["beat", count, pause] => beat(&mut out, count.parse()?, Duration::from_micros(pause.parse()?)),
+        ["pulse", pause, stop] => pulse(&mut out, Duration::from_micros(pause.parse()?), Path::new(stop)),
+        ["wait", gate] => Gate::pass(Path::new(gate)),
+        ["pour", megabytes, seconds] => pour(&mut out, megabytes.parse()?, seconds.parse()?),
         ["stamp"] => Ok(writeln!(out, "{:0TIME$}", now())?),
         ["sleep"] => loop {
             std::thread::sleep(Duration::from_secs(3600));
@@ -100,4 +104,26 @@ fn beat(out: &mut File, count: u32, pause: Duration) -> Result<(), Failure> {
         out.write_all(line.as_bytes())?;
     }
     Ok(())
+}
+
+/// Lone lines until the file `stop` is there.
+fn pulse(out: &mut File, pause: Duration, stop: &Path) -> Result<(), Failure> {
+    while !stop.exists() {
+        beat(out, 1, pause)?;
+    }
+    Ok(())
+}
+
+/// So many megabytes of lines each second; then the longest that a write took and all of the time, in nanoseconds.
+fn pour(out: &mut File, megabytes: usize, seconds: u64) -> Result<(), Failure> {
+    let (each, began, mut longest) = (Duration::from_millis(20), now(), 0);
+    let block = format!("{}\n", Shape::Plain.line(0)).repeat(megabytes * 20_000 / (LINE + 1));
+    for n in 0..seconds * 50 {
+        let due = began + n * u64::try_from(each.as_nanos())?;
+        std::thread::sleep(Duration::from_nanos(due.saturating_sub(now())));
+        let before = now();
+        out.write_all(block.as_bytes())?;
+        longest = longest.max(now() - before);
+    }
+    Ok(writeln!(out, "{longest} {}", now() - began)?)
 }

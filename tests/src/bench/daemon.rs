@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use makima_core::protocol::{DaemonMessage, SpawnTask};
 use uuid::Uuid;
 
-use super::process::{ms, now};
+use super::process::{PATIENCE, ms, now};
 use super::sink::Session;
 use super::{Bench, Failure};
 
@@ -27,7 +28,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(home.with_extension("log"))?;
         let began = now();
         let mut process = Command::new(&bench.makima)
-            .args(["daemon", "--agent", "shell", "--server", &bench.sink.url()])
+            .args(["daemon", "--agent", "shell", "--max-tasks", "200", "--server", &bench.sink.url()])
             .env("MAKIMA_HOME", home)
             .env("MAKIMA_API_KEY", "a-key-for-the-bench")
             .env_remove("RUST_LOG")
@@ -53,6 +54,42 @@ impl Daemon {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The supervisor that has this task's agent in hand.
+    pub(crate) fn supervisor(&self, task: Uuid) -> Result<u32, Failure> {
+        let held = std::fs::read(self.home.join("tasks").join(task.to_string()).join("agent"))?;
+        let held: serde_json::Value = serde_json::from_slice(&held)?;
+        let pid = held["supervisor"]["pid"].as_u64().ok_or("no supervisor is written down")?;
+        Ok(u32::try_from(pid)?)
+    }
+
+    /// Kills it and waits until it is gone; its agents go on.
+    pub(crate) fn die(mut self) -> Result<(), Failure> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Takes the next connection, after this one was cut: with the time at which that came.
+    pub(crate) fn reconnected(&mut self, bench: &Bench) -> Result<u64, Failure> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // One that nobody took for long has been given up meanwhile.
+            let opened = bench.sink.accept().and_then(|mut session| {
+                session.authenticate()?;
+                session.until(|message| matches!(message, DaemonMessage::DaemonDirectories(_)).then_some(()))?;
+                Ok(session)
+            });
+            match opened {
+                Ok(session) => {
+                    self.session = session;
+                    return Ok(self.session.accepted);
+                }
+                Err(why) if Instant::now() > until => return Err(why),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Asks for a task. Returns its id and when it was asked for.

@@ -3,9 +3,12 @@
 //! A figure means little by itself: machines differ, and other work runs beside. So each is measured in turn
 //! with a limit that is as plain as can be, and what is promised is the ratio of the two medians.
 
+mod again;
 pub(crate) mod agents;
+mod away;
 mod daemon;
 mod idle;
+mod journal;
 mod latency;
 mod output;
 mod process;
@@ -31,10 +34,26 @@ pub(crate) enum Figure {
     Spawn,
     Idle,
     Start,
+    Restart,
+    Tail,
+    Reconnect,
+    Journal,
+    Away,
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 5] = [Self::Idle, Self::Start, Self::Latency, Self::Spawn, Self::Output];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Idle,
+        Self::Start,
+        Self::Latency,
+        Self::Spawn,
+        Self::Output,
+        Self::Reconnect,
+        Self::Restart,
+        Self::Tail,
+        Self::Journal,
+        Self::Away,
+    ];
 }
 
 /// How much is measured, and where.
@@ -93,6 +112,11 @@ impl Bench {
             Figure::Spawn => spawn::measure(self),
             Figure::Idle => idle::measure(self),
             Figure::Start => start::measure(self),
+            Figure::Restart => again::restart(self),
+            Figure::Tail => again::tail(self),
+            Figure::Reconnect => again::reconnect(self),
+            Figure::Journal => journal::measure(self),
+            Figure::Away => away::measure(self),
         }
     }
 
@@ -109,4 +133,9 @@ impl Bench {
         std::fs::create_dir(&place)?;
         Ok(place)
     }
+}
+
+/// A size from the environment, for machines that have the time and the room.
+fn size(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -27,6 +27,10 @@ pub(crate) struct Sink {
 pub(crate) struct Session {
     stream: TcpStream,
     reader: BufReader<TcpStream>,
+    /// When it came in.
+    pub(crate) accepted: u64,
+    /// Pings that were answered.
+    pub(crate) pongs: u64,
 }
 
 /// A frame's head.
@@ -58,10 +62,11 @@ impl Sink {
     /// The next connection, its handshake answered.
     pub(crate) fn accept(&self) -> Result<Session, Failure> {
         let (stream, _) = self.listener.accept()?;
+        let accepted = now();
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let reader = BufReader::with_capacity(256 << 10, stream.try_clone()?);
-        let mut session = Session { stream, reader };
+        let mut session = Session { stream, reader, accepted, pongs: 0 };
         session.shake_hands()?;
         Ok(session)
     }
@@ -124,6 +129,46 @@ impl Session {
         }
     }
 
+    /// Waits until one more ping has been answered: everything before that has arrived, and the daemon is told so.
+    pub(crate) fn until_pong(&mut self) -> Result<(), Failure> {
+        let before = self.pongs;
+        while self.pongs == before {
+            let head = self.head()?;
+            if head.opcode == TEXT { self.skip(head.length)? } else { self.other(&head)? }
+        }
+        Ok(())
+    }
+
+    /// Cuts the connection off.
+    pub(crate) fn cut(&self) -> Result<(), Failure> {
+        Ok(self.stream.shutdown(std::net::Shutdown::Both)?)
+    }
+
+    /// Takes lines of output until one that is shorter, and not a piece of another: how many there were before that,
+    /// and that one.
+    pub(crate) fn count(&mut self, length: usize) -> Result<(u64, String), Failure> {
+        let mut count = 0;
+        loop {
+            let head = self.head()?;
+            if head.opcode != TEXT {
+                self.other(&head)?;
+            } else if head.length == length {
+                self.skip(head.length)?;
+                count += 1;
+            } else {
+                match self.read(&head)? {
+                    DaemonMessage::TaskOutput(line) if line.is_partial => {}
+                    DaemonMessage::TaskOutput(line) if line.output.ends_with(|end: char| end.is_ascii_digit()) => {
+                        return Ok((count, line.output));
+                    }
+                    DaemonMessage::TaskOutput(_) => count += 1,
+                    DaemonMessage::TaskComplete(_) => return Err("the last line is missing".into()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// Takes `count` lines of output. A message of `length` bytes is a whole line, and only the first of these is
     /// looked into; others may be pieces of lines, where the agent was held up in the middle of one.
     pub(crate) fn flood(&mut self, count: u64, length: usize) -> Result<Flood, Failure> {
@@ -164,7 +209,9 @@ impl Session {
         match head.opcode {
             PING => {
                 let payload = self.payload(head)?;
-                self.write(PONG, &payload)
+                self.write(PONG, &payload)?;
+                self.pongs += 1;
+                Ok(())
             }
             CLOSE => {
                 self.skip(head.length)?;

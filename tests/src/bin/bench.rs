@@ -17,12 +17,19 @@ Measures the release binary of makima, in turn with what bounds it.
 Usage: bench [FIGURE...] [--rounds N] [--lines N] [--files N] [--makima PATH] [--folder PATH]
 
 Figures:
-  output   lines a second from an agent to a server, and what a line costs
-  latency  from an agent's write to the server's receipt of a lone line
-  spawn    from `spawnTask` to the running agent
-  idle     memory, connected and without a task
-  start    from exec to a session
-  all      all of them (default)
+  output     lines a second from an agent to a server, and what a line costs
+  latency    from an agent's write to the server's receipt of a lone line
+  spawn      from `spawnTask` to the running agent
+  idle       memory, connected and without a task
+  start      from exec to a session
+  restart    from the start of the next daemon until the next line of each of 100 agents
+  tail       the same behind the longest journal that there can be, and a long log
+  reconnect  from a new connection until everything is there and acknowledged
+  journal    flushes of the journal, against bare ones (wants the example `journal_bench` of makima-runner)
+  away       memory, while a server is away and an agent writes a lot
+  all        all of them (default)
+
+Sizes from the environment: MAKIMA_BENCH_AGENTS (100), MAKIMA_BENCH_LOG_MIB (256), MAKIMA_BENCH_AWAY_SECONDS (20).
 
   --rounds N     rounds of each; the figures are medians
   --lines N      lines of output a round (default 1000000)
@@ -85,6 +92,11 @@ fn read(words: Vec<String>) -> Result<(Vec<Figure>, Options), Failure> {
             "spawn" => figures.push(Figure::Spawn),
             "idle" => figures.push(Figure::Idle),
             "start" => figures.push(Figure::Start),
+            "restart" => figures.push(Figure::Restart),
+            "tail" => figures.push(Figure::Tail),
+            "reconnect" => figures.push(Figure::Reconnect),
+            "journal" => figures.push(Figure::Journal),
+            "away" => figures.push(Figure::Away),
             "all" => figures.extend(Figure::ALL),
             _ => return Err(format!("`{word}` is not known; see --help").into()),
         }

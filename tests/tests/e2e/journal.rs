@@ -62,7 +62,7 @@ fn a_recording_that_was_changed_is_told_by_its_first_difference() {
 }
 
 /// The CRC-32 of the world's file formats.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1)))
     })
