@@ -1,7 +1,6 @@
 //! One task: what of it is in this process, and its work.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +13,9 @@ use tokio::sync::oneshot;
 use super::agent::{Seat, Started};
 use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
-use super::log::{Reader, Shared};
+use super::log::Shared;
 use super::mask::Secrets;
+use super::reader::Reader;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree};
@@ -55,8 +55,8 @@ struct Running {
 }
 
 impl Log {
-    fn new(path: PathBuf, secrets: Secrets, shared: Arc<Shared>) -> Self {
-        Self { shared, reader: Mutex::new(Reader::new(path, secrets)) }
+    fn new(folder: Folder, secrets: Secrets, shared: Arc<Shared>) -> Self {
+        Self { shared, reader: Mutex::new(Reader::new(folder, secrets)) }
     }
 
     /// Blocks.
@@ -142,6 +142,9 @@ impl Task {
                 answer.done_or_cancelled(written, "it cannot be written down that the task is closed").await;
             }
             Work::Delivered { to } => {
+                if let Some(link) = self.link() {
+                    link.delivered(to);
+                }
                 let written = write_down(move || folder.delivered(to)).await;
                 answer.done(written, "it cannot be written down how far its output was handed over");
             }
@@ -204,8 +207,8 @@ impl Task {
 
     /// An agent runs, and its supervisor is spoken to.
     fn in_hand(&self, hands: &Hands, answer: Answer, (link, ended): (Link, oneshot::Receiver<ExitStatus>), tree: Tree) {
-        let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let log = Log::new(path, secrets, Arc::clone(&link.log));
+        let (folder, secrets) = (Folder::of(&hands.home, self.id), hands.settings.secrets.clone());
+        let log = Log::new(folder, secrets, Arc::clone(&link.log));
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(log));
         let pid = link.pid.unsigned_abs();
         let running = Running { tree, link: Arc::new(link) };
@@ -354,12 +357,11 @@ impl Task {
         if let Some(log) = self.log.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             return Ok(Arc::clone(log));
         }
-        let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let folder = Folder::of(&hands.home, self.id);
+        let (folder, secrets) = (Folder::of(&hands.home, self.id), hands.settings.secrets.clone());
         let settle = move || {
             // What is being written is not to be cut.
-            let shared = if is_held(folder.path()) { log::measure(&path)? } else { log::settle(&path)? };
-            io::Result::Ok(Log::new(path, secrets, Arc::new(shared)))
+            let shared = if is_held(folder.path()) { log::measure(&folder.log())? } else { log::settle(&folder)? };
+            io::Result::Ok(Log::new(folder, secrets, Arc::new(shared)))
         };
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);

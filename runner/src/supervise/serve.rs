@@ -182,6 +182,7 @@ impl Supervisor {
                 Told::Stdin { n, text } => self.take(n, text),
                 Told::Signal(Sign::Interrupt) => self.agent.signal(Signal::INT),
                 Told::Signal(Sign::Terminate) => self.agent.signal(Signal::TERM),
+                Told::Delivered(to) => self.agent.pump.delivered(to),
             }
         }
     }

@@ -1,0 +1,419 @@
+//! Reading an output log in chunks, masked, from any place in it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use fs_err as fs;
+use makima_core::input::{Chunk, Part, Stream};
+
+use super::gone::{Gone, Mark, marks};
+use super::log::{AT_HAND, HEAD, RECORD_MAX, Shared, read_head, read_some, walk};
+use super::mask::{Ending, Masker, Secrets, cut_character};
+use super::record::Folder;
+
+/// So often in a row a log may be cut while a chunk of it is read.
+const TRIES: usize = 16;
+
+/// What stands for bytes that a secret may have ended in whose beginning is gone.
+const HIDDEN: &str = "***";
+
+/// What the streams wrote right before a position.
+#[derive(Debug, Default)]
+struct Memory {
+    stdout: Last,
+    stderr: Last,
+}
+
+/// What one stream wrote right before a position.
+#[derive(Debug, Default)]
+struct Last {
+    bytes: Vec<u8>,
+    /// How many of them, at their end, were left out: the beginning of a character whose rest may come.
+    omitted: usize,
+    /// How many bytes are not shown: what stood before is gone, and a secret that began there may end in them.
+    hidden: usize,
+}
+
+impl Memory {
+    fn of(&mut self, stream: Stream) -> &mut Last {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+/// Reads a log in chunks. It knows where it is; going elsewhere costs a walk from the last mark before.
+#[derive(Debug)]
+pub(super) struct Reader {
+    folder: Folder,
+    /// Open while the log grows; then only while a chunk is read, as the logs of many ended tasks may wait for
+    /// a server that is away.
+    file: Option<File>,
+    secrets: Secrets,
+    /// Empty while the file is not open.
+    buffer: Vec<u8>,
+    /// Unknown where it is in no place of the log.
+    at: Option<Place>,
+    memory: Memory,
+    /// What was gone when it was last looked at.
+    gone: Gone,
+}
+
+/// A position, and the record that it lies in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    at: u64,
+    /// The record's stream and where it ends; none between records.
+    record: Option<(Stream, u64)>,
+}
+
+/// Bytes of one record.
+#[derive(Debug)]
+struct Piece {
+    stream: Stream,
+    /// Where they are in the buffer.
+    held: Range<usize>,
+    /// Where they are in the log.
+    at: u64,
+    /// Where their record ends.
+    end: u64,
+}
+
+impl Piece {
+    /// The place behind the first `count` bytes.
+    fn place(&self, count: usize) -> Place {
+        let at = self.at + count as u64;
+        Place { at, record: (at < self.end).then_some((self.stream, self.end)) }
+    }
+}
+
+impl Reader {
+    /// Of the log in this folder.
+    pub(super) fn new(folder: Folder, secrets: Secrets) -> Self {
+        let (memory, gone) = (Memory::default(), Gone::default());
+        Self { folder, file: None, secrets, buffer: Vec::new(), at: Some(Place::default()), memory, gone }
+    }
+
+    fn is_at(&self, place: u64) -> bool {
+        self.at.is_some_and(|here| here.at == place)
+    }
+
+    /// Whether a chunk from there can be had without waiting for a disk: what was written just now is still in
+    /// memory.
+    pub(super) fn has_at_hand(&self, from: u64, log: &Shared) -> bool {
+        self.file.is_some() && self.is_at(from) && log.length().saturating_sub(from) <= AT_HAND
+    }
+
+    /// What stands behind `from`. None if there is nothing that can be shown yet; a chunk of no length if the
+    /// log has ended there. May block, see [`Reader::has_at_hand`].
+    pub(super) fn next(&mut self, from: u64, log: &Shared) -> io::Result<Option<Chunk>> {
+        // In this order: what is closed does not grow.
+        let closed = log.is_closed();
+        let length = log.length();
+        self.open()?;
+        let chunk = self.chunk(from, length, closed);
+        if closed {
+            self.rest();
+        }
+        chunk
+    }
+
+    /// The text of a chunk that was read before, as it was read then; none where the log gives another one now.
+    pub(super) fn again(&mut self, was: &Chunk) -> io::Result<Option<Vec<Part>>> {
+        self.open()?;
+        let same = |chunk: &Chunk| chunk.to == was.to;
+        let mut chunk = self.chunk(was.from, was.log, was.closed)?.filter(same);
+        if chunk.is_none() {
+            // What is held back at its end depends on what is known to be secret, and that may be less here.
+            chunk = self.chunk(was.from, was.to, true)?.filter(same);
+        }
+        let gone = || self.gone.at(was.from).filter(|range| was.to <= range.end).map(|_| missing(was.from..was.to));
+        Ok(chunk.map(|chunk| chunk.parts).or_else(|| gone().map(|part| vec![part])))
+    }
+
+    /// Lets go of the file until the next chunk is read.
+    pub(super) fn rest(&mut self) {
+        self.file = None;
+        self.buffer = Vec::new();
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        match fs::File::open(self.folder.log()) {
+            Ok(file) => self.file = Some(file.into_parts().0),
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
+            Err(failure) => return Err(failure),
+        }
+        self.buffer = vec![0; RECORD_MAX + HEAD];
+        Ok(())
+    }
+
+    /// What is read is of worth only if it was not gone afterwards.
+    fn chunk(&mut self, from: u64, length: u64, closed: bool) -> io::Result<Option<Chunk>> {
+        for _ in 0..TRIES {
+            let chunk = self.attempt(from, length, closed);
+            let gone = self.folder.gone()?;
+            if gone == self.gone {
+                return chunk;
+            }
+            self.gone = gone;
+            self.at = None;
+        }
+        Err(io::Error::other("the output log is cut faster than it can be read"))
+    }
+
+    fn attempt(&mut self, from: u64, length: u64, closed: bool) -> io::Result<Option<Chunk>> {
+        if let Some(gone) = self.gone.at(from) {
+            self.at = None;
+            let to = gone.end;
+            return Ok(Some(Chunk { from, to, log: length.max(to), closed, parts: vec![missing(from..to)] }));
+        }
+        let masker = self.secrets.masker();
+        if !self.is_at(from) {
+            self.go_to(from, length, &masker)?;
+        }
+        let limit = self.gone.next(from).map_or(length, |gone| gone.min(length));
+        let pieces = self.take(limit)?;
+        let taken = pieces.last().map_or(from, |piece| piece.at + piece.held.len() as u64);
+        let mut parts = Vec::new();
+        let mut stretches = pieces.chunk_by(|one, next| one.stream == next.stream).peekable();
+        while let Some(stretch) = stretches.next() {
+            // What goes on behind a gap does not go on here.
+            let broken = stretches.peek().is_some() || (taken >= limit && limit < length);
+            let ending = match (broken, closed && taken >= length) {
+                (true, _) => Ending::Broken,
+                (false, true) => Ending::Final,
+                (false, false) => Ending::Open,
+            };
+            parts.extend(self.show(&masker, stretch, ending));
+        }
+        let to = self.at.map_or(from, |here| here.at);
+        if to == from && !(closed && from >= length) {
+            return Ok(None);
+        }
+        Ok(Some(Chunk { from, to, log: length, closed, parts }))
+    }
+
+    /// Shows as much of adjacent bytes of one stream as can be shown, and goes behind that.
+    fn show(&mut self, masker: &Masker, stretch: &[Piece], ending: Ending) -> Option<Part> {
+        let stream = stretch.first()?.stream;
+        let last = self.memory.of(stream);
+        let (mut bytes, omitted, left) = (last.bytes.clone(), last.omitted, last.hidden);
+        let start = bytes.len();
+        for piece in stretch {
+            bytes.extend_from_slice(self.buffer.get(piece.held.clone()).unwrap_or_default());
+        }
+        let hidden = left.min(bytes.len() - start);
+        let shown = masker.show(bytes, start + hidden, omitted, ending);
+        let used = hidden + shown.used;
+        if used > 0 {
+            self.at = Some(behind(stretch, used)?);
+            *self.memory.of(stream) = Last { bytes: shown.recent, omitted: shown.omitted, hidden: left - hidden };
+        }
+        let line_end = shown.line_end.and_then(|count| behind(stretch, hidden + count)).map(|place| place.at);
+        let text = if hidden > 0 { format!("{HIDDEN}{}", shown.text) } else { shown.text };
+        (!text.is_empty()).then_some(Part { stream, text, line_end })
+    }
+
+    /// What the log holds behind this place, up to a chunk.
+    fn take(&mut self, length: u64) -> io::Result<Vec<Piece>> {
+        let Some(file) = &self.file else { return Ok(Vec::new()) };
+        let Place { at, mut record } = self.at.unwrap_or_default();
+        let wanted = usize::try_from(length.saturating_sub(at)).unwrap_or(usize::MAX).min(self.buffer.len());
+        let count = read_some(file, self.buffer.get_mut(..wanted).unwrap_or_default(), at)?;
+        let mut pieces = Vec::new();
+        let mut place = 0;
+        while place < count {
+            let (stream, end) = match record.take() {
+                Some(open) => open,
+                None if place + HEAD > count => break,
+                None => {
+                    let head = self.buffer.get(place..count).and_then(read_head);
+                    let (stream, long) = head.ok_or_else(|| damaged(at + place as u64))?;
+                    place += HEAD;
+                    (stream, at + place as u64 + u64::from(long))
+                }
+            };
+            let here = at + place as u64;
+            let long = usize::try_from(end.saturating_sub(here)).unwrap_or(usize::MAX).min(count - place);
+            if long > 0 {
+                pieces.push(Piece { stream, held: place..place + long, at: here, end });
+            }
+            place += long;
+        }
+        Ok(pieces)
+    }
+
+    /// Goes to a position as if everything before it had been read.
+    fn go_to(&mut self, position: u64, length: u64, masker: &Masker) -> io::Result<()> {
+        self.memory = Memory::default();
+        self.at = None;
+        let Some(file) = &self.file else {
+            self.at = (position == 0).then(Place::default);
+            return if position == 0 { Ok(()) } else { Err(no_place(position)) };
+        };
+        let way = Way::to(position, masker.memory() as u64, &self.gone, &marks(&self.folder)?);
+        let mut recent = Recent::new(masker.memory() as u64);
+        let mut found = (position == way.last).then_some(Place { at: position, record: None });
+        for stretch in way.before.iter().cloned().chain([way.last..length]) {
+            walk(file, stretch, |stream, bytes| {
+                if bytes.end == position {
+                    found = Some(Place { at: position, record: None });
+                } else if bytes.contains(&position) {
+                    found = Some(Place { at: position, record: Some((stream, bytes.end)) });
+                }
+                // What stands right behind the position says whether the other stream was interrupted there.
+                recent.met(stream, bytes.start..bytes.end.min(position));
+                bytes.end <= position
+            })?;
+        }
+        self.memory = recent.read(file)?;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let last = self.memory.of(stream);
+            if way.is_cut(stream) && masker.has_secrets() {
+                last.hidden = masker.memory().saturating_sub(last.bytes.len());
+            }
+        }
+        self.at = Some(found.ok_or_else(|| no_place(position))?);
+        Ok(())
+    }
+}
+
+/// What is to be walked over so that all is known that was written right before a place.
+#[derive(Debug, Default)]
+struct Way {
+    before: Vec<Range<u64>>,
+    /// Where the stretch begins that the place lies in.
+    last: u64,
+    /// The streams of which something is gone that would have to be known.
+    cut: Vec<Stream>,
+}
+
+impl Way {
+    /// Backwards over the stretches between marks, as long as one holds what is wanted.
+    fn to(position: u64, most: u64, gone: &Gone, marks: &[Mark]) -> Self {
+        let mut edges = vec![0];
+        edges.extend(marks.iter().map(|mark| mark.at));
+        edges.extend(gone.ranges().iter().flat_map(|range| [range.start, range.end]));
+        edges.retain(|edge| *edge <= position);
+        edges.sort_unstable();
+        edges.dedup();
+        let mut way = Self { last: edges.last().copied().unwrap_or_default(), ..Self::default() };
+        let mut wanted = vec![(Stream::Stdout, most), (Stream::Stderr, most)];
+        for stretch in edges.array_windows().rev().map(|[from, to]| *from..*to) {
+            let mark = marks.binary_search_by_key(&stretch.end, |mark| mark.at).ok().and_then(|at| marks.get(at));
+            // Where no mark tells, something may stand there.
+            let has = |stream: Stream| mark.is_none_or(|mark| mark.of(stream) > 0);
+            if gone.at(stretch.start).is_some() {
+                way.cut.extend(wanted.extract_if(.., |(stream, _)| has(*stream)).map(|(stream, _)| stream));
+            } else if wanted.iter().any(|(stream, _)| has(*stream)) {
+                for (stream, more) in &mut wanted {
+                    *more = more.saturating_sub(mark.map_or(0, |mark| u64::from(mark.of(*stream))));
+                }
+                way.before.push(stretch);
+                wanted.retain(|(_, more)| *more > 0);
+            }
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        way.before.reverse();
+        way
+    }
+
+    fn is_cut(&self, stream: Stream) -> bool {
+        self.cut.contains(&stream)
+    }
+}
+
+/// What stands for a stretch that is gone.
+fn missing(gone: Range<u64>) -> Part {
+    let count = gone.end - gone.start;
+    let text = format!("\n[makima: {count} bytes of the output log are missing here: it had become too long]\n");
+    Part { stream: Stream::Stderr, text, line_end: Some(gone.end) }
+}
+
+/// The place behind the first `count` bytes of a stretch.
+fn behind(stretch: &[Piece], mut count: usize) -> Option<Place> {
+    for piece in stretch {
+        let long = piece.held.len();
+        if count <= long {
+            return Some(piece.place(count));
+        }
+        count -= long;
+    }
+    None
+}
+
+/// The last bytes of each stream, as ranges of the log.
+struct Recent {
+    most: u64,
+    stdout: Ranges,
+    stderr: Ranges,
+}
+
+#[derive(Default)]
+struct Ranges {
+    ranges: VecDeque<Range<u64>>,
+    /// Whether the other stream wrote after that.
+    interrupted: bool,
+}
+
+impl Recent {
+    fn new(most: u64) -> Self {
+        Self { most, stdout: Ranges::default(), stderr: Ranges::default() }
+    }
+
+    /// Takes note of bytes; of none if they lie behind the position.
+    fn met(&mut self, stream: Stream, bytes: Range<u64>) {
+        let (own, other) = match stream {
+            Stream::Stdout => (&mut self.stdout, &mut self.stderr),
+            Stream::Stderr => (&mut self.stderr, &mut self.stdout),
+        };
+        other.interrupted = true;
+        if bytes.start >= bytes.end {
+            return;
+        }
+        own.interrupted = false;
+        own.ranges.push_back(bytes.start.max(bytes.end.saturating_sub(self.most))..bytes.end);
+        let mut total: u64 = own.ranges.iter().map(|range| range.end - range.start).sum();
+        while let Some(long) = own.ranges.front().map(|range| range.end - range.start)
+            && total - long >= self.most
+        {
+            own.ranges.pop_front();
+            total -= long;
+        }
+    }
+
+    fn read(&self, file: &File) -> io::Result<Memory> {
+        Ok(Memory { stdout: self.stdout.read(file, self.most)?, stderr: self.stderr.read(file, self.most)? })
+    }
+}
+
+impl Ranges {
+    fn read(&self, file: &File, most: u64) -> io::Result<Last> {
+        let mut bytes = Vec::new();
+        for range in &self.ranges {
+            let start = bytes.len();
+            bytes.resize(start + usize::try_from(range.end - range.start).unwrap_or_default(), 0);
+            read_some(file, bytes.get_mut(start..).unwrap_or_default(), range.start)?;
+        }
+        let surplus = bytes.len().saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
+        bytes.drain(..surplus);
+        let omitted = if self.interrupted { cut_character(&bytes) } else { 0 };
+        Ok(Last { bytes, omitted, hidden: 0 })
+    }
+}
+
+fn damaged(at: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the output log is damaged at byte {at}"))
+}
+
+fn no_place(at: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("the output log has no position {at}"))
+}
