@@ -59,3 +59,37 @@ async fn a_server_that_keeps_up_gets_all_and_what_it_has_goes() {
     let Outcome::Chunk(chunk) = world.run(id, Work::Read { from: 0 }).await else { panic!("no chunk") };
     assert!(chunk.parts[0].text.contains("are missing here"), "{:?}", chunk.parts);
 }
+
+/// A file system that goes with this.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Protects a disk whose file system cannot make holes: the log takes no more, the agent goes on, and it is said.
+#[tokio::test]
+async fn where_no_holes_can_be_made_what_comes_over_the_bound_is_counted() {
+    let mut world = World::with(Options { output_max: BOUND, ..Options::default() });
+    let tasks = world.home.tasks();
+    let mount = std::process::Command::new("mount").args(["-t", "ramfs", "none"]).arg(&tasks).status();
+    if !mount.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    }
+    let mounted = Mounted(tasks);
+    let id = task();
+    world.prepare(id, None).await;
+    assert_eq!(world.act(id, "seq 1 1500000").await, ExitStatus::Code(0));
+    let (parts, end) = world.output(id, 0).await;
+    let told = text_of(&parts, Stream::Stderr);
+    let count = told.split(' ').find_map(|word| word.parse::<u64>().ok());
+    let kept = text_of(&parts, Stream::Stdout).len() as u64;
+    let all: u64 = (1..=1_500_000_u64).map(|n| u64::from(n.ilog10()) + 2).sum();
+    drop(mounted);
+    assert!(told.contains("bytes of output are missing here"), "{told}");
+    assert!(end <= BOUND + BOUND / 4, "{end}");
+    assert_eq!(count, Some(all - kept));
+}
