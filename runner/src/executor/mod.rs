@@ -9,6 +9,7 @@ mod again;
 mod agent;
 mod answer;
 mod bare;
+mod before;
 #[cfg(test)]
 mod bounded;
 mod branch;
@@ -21,6 +22,7 @@ mod group;
 mod lay;
 mod log;
 mod mask;
+mod output;
 mod pipes;
 mod prepare;
 mod proc;

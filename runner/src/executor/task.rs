@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use makima_core::effect::{Launch, Prepare, Signal, Work};
 use makima_core::id::TaskId;
-use makima_core::input::{Chunk, ExitStatus, Outcome, Prepared};
+use makima_core::input::{ExitStatus, Outcome, Prepared};
 use makima_core::task::End;
 use tokio::sync::oneshot;
 
 use super::agent::{Seat, Started};
 use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
-use super::log::Shared;
-use super::mask::Secrets;
-use super::reader::Reader;
+use super::output::Log;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree};
@@ -42,38 +40,10 @@ pub(super) struct Task {
 /// How long the end of a tree waits for a start that was called off: less than the core waits for that end.
 const CALLED_OFF: Duration = Duration::from_secs(10);
 
-/// A log and who reads it.
-struct Log {
-    shared: Arc<Shared>,
-    reader: Mutex<Reader>,
-}
-
 /// An agent that is in hand.
 struct Running {
     tree: Tree,
     link: Arc<Link>,
-}
-
-impl Log {
-    fn new(folder: Folder, secrets: Secrets, shared: Arc<Shared>) -> Self {
-        Self { shared, reader: Mutex::new(Reader::new(folder, secrets)) }
-    }
-
-    /// Blocks.
-    fn next(&self, from: u64) -> io::Result<Option<Chunk>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).next(from, &self.shared)
-    }
-
-    /// Lets go of the file until it is read again. Blocks.
-    fn rest(&self) {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).rest();
-    }
-
-    /// The next chunk without blocking. None where that cannot be.
-    fn at_once(&self, from: u64) -> Option<io::Result<Option<Chunk>>> {
-        let mut reader = self.reader.try_lock().ok()?;
-        reader.has_at_hand(from, &self.shared).then(|| reader.next(from, &self.shared))
-    }
 }
 
 impl Task {
@@ -366,35 +336,6 @@ impl Task {
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
-    }
-}
-
-impl Log {
-    async fn wait(self: &Arc<Self>, from: u64, cancel: &Cancel) -> Result<Chunk, String> {
-        let nothing = Chunk { from, to: from, ..Chunk::default() };
-        loop {
-            let grown = self.shared.grown();
-            tokio::pin!(grown);
-            grown.as_mut().enable();
-            let next = match self.at_once(from) {
-                Some(next) => next,
-                None => {
-                    let log = Arc::clone(self);
-                    tokio::select! {
-                        biased;
-                        next = blocking(move || log.next(from)) => next?,
-                        () = cancel.set() => return Ok(nothing),
-                    }
-                }
-            };
-            if let Some(chunk) = next.map_err(|failure| format!("its output cannot be read: {failure}"))? {
-                return Ok(chunk);
-            }
-            tokio::select! {
-                () = grown => {}
-                () = cancel.set() => return Ok(nothing),
-            }
-        }
     }
 }
 

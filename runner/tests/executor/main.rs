@@ -12,4 +12,5 @@ mod puts;
 mod records;
 mod starts;
 mod strange;
+mod strangers;
 mod support;
