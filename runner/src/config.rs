@@ -31,6 +31,9 @@ pub struct ConfigFile {
     /// are named it is that one.
     #[serde(default, deserialize_with = "roots")]
     pub allowed_roots: Option<Vec<PathBuf>>,
+    /// How much of a task's output is kept on the disk, in MiB.
+    #[serde(default, deserialize_with = "output_mib")]
+    pub output_mib: Option<u32>,
     /// Where the wire leaves a meaning open.
     #[serde(default)]
     pub compat: CompatFile,
@@ -129,6 +132,14 @@ fn max_tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, 
     match u32::deserialize(deserializer)? {
         number @ 1..=1000 => Ok(Some(number)),
         number => Err(de::Error::custom(format!("max_tasks is a number from 1 to 1000, and not {number}"))),
+    }
+}
+
+/// A log of none could not even say what is missing.
+fn output_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    match u32::deserialize(deserializer)? {
+        number @ 1..=1_048_576 => Ok(Some(number)),
+        number => Err(de::Error::custom(format!("output_mib is a number from 1 to 1048576, and not {number}"))),
     }
 }
 

@@ -19,13 +19,16 @@ const EVENTS: usize = 256;
 /// For the last frames of connections that are closed when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Both ends of a channel.
+type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
 /// Every connection that the core has asked for and not closed.
 #[derive(Debug)]
 pub(crate) struct Links {
     endpoint: Endpoint,
     secrets: Secrets,
     open: BTreeMap<Epoch, (LinkHandle, Wire)>,
-    events: (mpsc::Sender<(Epoch, LinkEvent)>, mpsc::Receiver<(Epoch, LinkEvent)>),
+    events: Channel<(Epoch, LinkEvent)>,
     /// What a frame said behind the first that it said.
     further: VecDeque<Input>,
 }

@@ -156,6 +156,9 @@ fn open_desks(desks: &mut JoinSet<()>, desk: &Desk, file: &ConfigFile) -> Result
 fn settings(file: &ConfigFile) -> Result<Settings, Failure> {
     let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
     settings.agent_env = file.agent_env();
+    if let Some(number) = file.output_mib {
+        settings.output_max = u64::from(number) << 20;
+    }
     settings.know_secrets();
     Ok(settings)
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use makima_core::id::TaskId;
 use makima_core::input::{Chunk, Part};
 
-use super::log::Reader;
 use super::mask::Secrets;
-use super::record::LOG;
+use super::reader::Reader;
+use super::record::Folder;
 
 /// Logs that may be open at once.
 const OPEN: usize = 32;
@@ -33,8 +33,8 @@ impl Again {
         if self.readers.len() > OPEN {
             self.readers.clear();
         }
-        let path = self.tasks.join(task.to_string()).join(LOG);
-        let reader = self.readers.entry(task).or_insert_with(|| Reader::new(path, self.secrets.clone()));
+        let folder = Folder::at(&self.tasks.join(task.to_string()));
+        let reader = self.readers.entry(task).or_insert_with(|| Reader::new(folder, self.secrets.clone()));
         reader.again(chunk).ok().flatten()
     }
 }

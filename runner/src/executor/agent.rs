@@ -59,6 +59,7 @@ impl Seat {
             Some(group) => command.arg(group),
             None => command.arg(NO_GROUP),
         };
+        command.arg(hands.settings.output_max.to_string());
         command.args(hands.descriptors.map(|limit| limit.to_string()));
         command.env_clear().env(MARK, &nonce).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -146,7 +147,7 @@ fn ready(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: 
     // Nothing is started twice.
     if folder.held().is_ok_and(|held| held.is_none()) {
         let orders = orders(hands, task, launch, folder, intent)?.bytes()?;
-        log::settle(&folder.log()).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
+        log::settle(folder).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
         let wrote = folder.start(intent);
         wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
         return Ok(orders);

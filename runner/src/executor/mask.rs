@@ -165,6 +165,11 @@ impl Masker {
         self.longest.max(4)
     }
 
+    /// Whether there is anything to be masked.
+    pub(super) fn has_secrets(&self) -> bool {
+        self.engines.is_some()
+    }
+
     /// Shows the piece `bytes[before..]` of a stream; `bytes[..before]` is what the stream wrote right before,
     /// of which the last `omitted` were left out.
     pub(super) fn show(&self, mut bytes: Vec<u8>, before: usize, omitted: usize, ending: Ending) -> Shown {

@@ -11,6 +11,8 @@
 //! socket         where the supervisor is spoken to, while it lives
 //! supervisor.lock  held by it
 //! output.log     what it wrote: see `log`
+//! output.gone    what that does not hold any more: see `gone`
+//! output.marks   places in it
 //! delivered      how far that was handed over: eight bytes, little-endian
 //! end.json       how it ended
 //! closed         the server knows
@@ -31,6 +33,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::gone::Gone;
 use super::mask::Secrets;
 use crate::home::{Home, make_private, write_atomic, write_whole};
 
@@ -121,6 +124,8 @@ pub enum RecordError {
 /// The name of a task's output log.
 pub(super) const LOG: &str = "output.log";
 
+const GONE: &str = "output.gone";
+
 /// The records of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(PathBuf);
@@ -139,7 +144,7 @@ impl Folder {
         &self.0
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -221,6 +226,19 @@ impl Folder {
 
     pub(super) fn ending(&self) -> Result<Option<Ending>, RecordError> {
         read(&self.file("exit"))
+    }
+
+    /// What its output log does not hold any more.
+    pub(crate) fn gone(&self) -> io::Result<Gone> {
+        read(&self.file(GONE)).map(Option::unwrap_or_default).map_err(|why| match why {
+            RecordError::Io(failure) => failure,
+            garbled @ RecordError::Garbled { .. } => io::Error::new(io::ErrorKind::InvalidData, garbled),
+        })
+    }
+
+    /// By the supervisor: this is about to be taken out of the log.
+    pub(crate) fn loses(&self, gone: &Gone) -> io::Result<()> {
+        self.keep(GONE, gone)
     }
 
     pub(super) fn conclude(&self, end: End) -> io::Result<()> {

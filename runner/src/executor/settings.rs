@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use super::mask::Secrets;
 
+/// How much of a task's output is kept on the disk where nothing else is said, in bytes.
+pub(super) const OUTPUT_MAX: u64 = 1 << 30;
+
 /// What the executor is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +24,8 @@ pub struct Settings {
     pub launcher: PathBuf,
     /// Whether control groups may be used where there are some.
     pub groups: bool,
+    /// How much of a task's output is kept on the disk, in bytes.
+    pub output_max: u64,
 }
 
 impl Settings {
@@ -40,6 +45,7 @@ impl Settings {
             git: PathBuf::from("git"),
             launcher: std::env::current_exe()?,
             groups: true,
+            output_max: OUTPUT_MAX,
         })
     }
 

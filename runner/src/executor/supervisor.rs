@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ type Taken = oneshot::Sender<Result<(), String>>;
 enum Order {
     Text { n: u64, text: String, taken: Taken },
     Sign(Sign),
+    Delivered(u64),
 }
 
 /// A supervisor that is spoken to.
@@ -127,6 +129,11 @@ impl Link {
         told
     }
 
+    /// The server has the log up to here. Where that gets lost, more is kept for a while.
+    pub(super) fn delivered(&self, to: u64) {
+        let _ = self.to.send(Order::Delivered(to));
+    }
+
     /// Signals the agent's process group. False where the agent is gone.
     pub(super) fn signal(&self, sign: Sign) -> bool {
         !self.gone.load(Ordering::Acquire) && self.to.send(Order::Sign(sign)).is_ok()
@@ -184,12 +191,6 @@ impl Wire {
     }
 }
 
-/// How a conversation ends, other than by the supervisor's leaving.
-enum End {
-    /// Nobody listens here any more.
-    Left,
-}
-
 /// The conversation with one supervisor, over as many connections as it takes.
 struct Talk {
     folder: Folder,
@@ -206,10 +207,10 @@ impl Talk {
     async fn run(mut self, mut wire: Wire, tell: oneshot::Sender<ExitStatus>) {
         let mut tell = Some(tell);
         loop {
-            if let Some(End::Left) = self.session(&mut wire, &mut tell).await {
+            // An error, too, says that it has gone or does not want this connection any more.
+            if self.session(&mut wire, &mut tell).await.is_ok_and(|how| how.is_break()) {
                 return;
             }
-            // It has gone, or does not want this connection any more.
             match self.again().await {
                 Some(anew) => wire = anew,
                 None => break,
@@ -227,13 +228,10 @@ impl Talk {
 
     /// Where the log ends is known: at its last whole record, if the supervisor was killed in the middle of one.
     async fn close(&self, in_order: bool) {
-        let path = self.folder.log();
-        let length =
-            blocking(
-                move || {
-                    if in_order { Ok(fs_err::metadata(path)?.len()) } else { Ok(log::settle(&path)?.length()) }
-                },
-            );
+        let folder = self.folder.clone();
+        let length = blocking(move || {
+            if in_order { Ok(fs_err::metadata(folder.log())?.len()) } else { Ok(log::settle(&folder)?.length()) }
+        });
         match length.await.unwrap_or_else(|why| Err(io::Error::other(why))) {
             Ok(length) => self.log.grow(length),
             Err(failure) => tracing::warn!("{failure}"),
@@ -253,22 +251,27 @@ impl Talk {
         None
     }
 
-    /// One connection. None where that has ended.
-    async fn session(&mut self, wire: &mut Wire, tell: &mut Option<oneshot::Sender<ExitStatus>>) -> Option<End> {
+    /// One connection, until its end; a break where nobody listens here any more.
+    async fn session(
+        &mut self,
+        wire: &mut Wire,
+        tell: &mut Option<oneshot::Sender<ExitStatus>>,
+    ) -> io::Result<ControlFlow<()>> {
         for (n, (text, _)) in &self.texts {
-            wire.send(&Told::Stdin { n: *n, text: text.clone() }).await.ok()?;
+            wire.send(&Told::Stdin { n: *n, text: text.clone() }).await?;
         }
         loop {
             let said = tokio::select! {
-                said = wire.next() => said.ok()??,
+                said = wire.next() => said?,
                 order = self.orders.recv() => {
                     // Nobody has a hold of it any more: another daemon may have.
-                    let Some(order) = order else { return Some(End::Left) };
+                    let Some(order) = order else { return Ok(ControlFlow::Break(())) };
                     let told = self.told(order);
-                    wire.send(&told).await.ok()?;
+                    wire.send(&told).await?;
                     continue;
                 }
             };
+            let Some(said) = said else { return Ok(ControlFlow::Continue(())) };
             match said {
                 Said::Log(length) => self.log.grow(length),
                 Said::Took(n) => self.taken(n, Ok(())),
@@ -289,6 +292,7 @@ impl Talk {
                 Told::Stdin { n, text }
             }
             Order::Sign(sign) => Told::Signal(sign),
+            Order::Delivered(to) => Told::Delivered(to),
         }
     }
 

@@ -1,21 +1,19 @@
 //! One task: what of it is in this process, and its work.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use makima_core::effect::{Launch, Prepare, Signal, Work};
 use makima_core::id::TaskId;
-use makima_core::input::{Chunk, ExitStatus, Outcome, Prepared};
+use makima_core::input::{ExitStatus, Outcome, Prepared};
 use makima_core::task::End;
 use tokio::sync::oneshot;
 
 use super::agent::{Seat, Started};
 use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
-use super::log::{Reader, Shared};
-use super::mask::Secrets;
+use super::output::Log;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree};
@@ -42,38 +40,10 @@ pub(super) struct Task {
 /// How long the end of a tree waits for a start that was called off: less than the core waits for that end.
 const CALLED_OFF: Duration = Duration::from_secs(10);
 
-/// A log and who reads it.
-struct Log {
-    shared: Arc<Shared>,
-    reader: Mutex<Reader>,
-}
-
 /// An agent that is in hand.
 struct Running {
     tree: Tree,
     link: Arc<Link>,
-}
-
-impl Log {
-    fn new(path: PathBuf, secrets: Secrets, shared: Arc<Shared>) -> Self {
-        Self { shared, reader: Mutex::new(Reader::new(path, secrets)) }
-    }
-
-    /// Blocks.
-    fn next(&self, from: u64) -> io::Result<Option<Chunk>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).next(from, &self.shared)
-    }
-
-    /// Lets go of the file until it is read again. Blocks.
-    fn rest(&self) {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).rest();
-    }
-
-    /// The next chunk without blocking. None where that cannot be.
-    fn at_once(&self, from: u64) -> Option<io::Result<Option<Chunk>>> {
-        let mut reader = self.reader.try_lock().ok()?;
-        reader.has_at_hand(from, &self.shared).then(|| reader.next(from, &self.shared))
-    }
 }
 
 impl Task {
@@ -142,6 +112,9 @@ impl Task {
                 answer.done_or_cancelled(written, "it cannot be written down that the task is closed").await;
             }
             Work::Delivered { to } => {
+                if let Some(link) = self.link() {
+                    link.delivered(to);
+                }
                 let written = write_down(move || folder.delivered(to)).await;
                 answer.done(written, "it cannot be written down how far its output was handed over");
             }
@@ -204,8 +177,8 @@ impl Task {
 
     /// An agent runs, and its supervisor is spoken to.
     fn in_hand(&self, hands: &Hands, answer: Answer, (link, ended): (Link, oneshot::Receiver<ExitStatus>), tree: Tree) {
-        let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let log = Log::new(path, secrets, Arc::clone(&link.log));
+        let (folder, secrets) = (Folder::of(&hands.home, self.id), hands.settings.secrets.clone());
+        let log = Log::new(folder, secrets, Arc::clone(&link.log));
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(log));
         let pid = link.pid.unsigned_abs();
         let running = Running { tree, link: Arc::new(link) };
@@ -354,45 +327,15 @@ impl Task {
         if let Some(log) = self.log.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             return Ok(Arc::clone(log));
         }
-        let (path, secrets) = (Folder::of(&hands.home, self.id).log(), hands.settings.secrets.clone());
-        let folder = Folder::of(&hands.home, self.id);
+        let (folder, secrets) = (Folder::of(&hands.home, self.id), hands.settings.secrets.clone());
         let settle = move || {
             // What is being written is not to be cut.
-            let shared = if is_held(folder.path()) { log::measure(&path)? } else { log::settle(&path)? };
-            io::Result::Ok(Log::new(path, secrets, Arc::new(shared)))
+            let shared = if is_held(folder.path()) { log::measure(&folder.log())? } else { log::settle(&folder)? };
+            io::Result::Ok(Log::new(folder, secrets, Arc::new(shared)))
         };
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
-    }
-}
-
-impl Log {
-    async fn wait(self: &Arc<Self>, from: u64, cancel: &Cancel) -> Result<Chunk, String> {
-        let nothing = Chunk { from, to: from, ..Chunk::default() };
-        loop {
-            let grown = self.shared.grown();
-            tokio::pin!(grown);
-            grown.as_mut().enable();
-            let next = match self.at_once(from) {
-                Some(next) => next,
-                None => {
-                    let log = Arc::clone(self);
-                    tokio::select! {
-                        biased;
-                        next = blocking(move || log.next(from)) => next?,
-                        () = cancel.set() => return Ok(nothing),
-                    }
-                }
-            };
-            if let Some(chunk) = next.map_err(|failure| format!("its output cannot be read: {failure}"))? {
-                return Ok(chunk);
-            }
-            tokio::select! {
-                () = grown => {}
-                () = cancel.set() => return Ok(nothing),
-            }
-        }
     }
 }
 

@@ -76,13 +76,16 @@ impl Tree {
         let mut pause = Duration::from_micros(200);
         loop {
             let members = self.members();
-            quiet = if members.is_empty() { quiet + 1 } else { 0 };
+            // One that is about to be gone may have lost its marks before: its memory, its leader.
+            let going: Vec<i32> = met.iter().filter(|id| proc::is_alive(**id)).map(|id| id.pid).collect();
+            quiet = if members.is_empty() && going.is_empty() { quiet + 1 } else { 0 };
             if quiet == 2 {
                 break;
             }
             if quiet == 0 {
                 if Instant::now() > until {
-                    return Ended::Left(members.into_iter().map(|process| process.id.pid).collect());
+                    let members = members.into_iter().map(|process| process.id.pid);
+                    return Ended::Left(members.chain(going).collect::<BTreeSet<i32>>().into_iter().collect());
                 }
                 met.extend(members.iter().map(|process| process.id));
                 self.kill(&members);

@@ -26,8 +26,8 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Starts it. That it is about to be is on the disk before, and who it became behind that.
-    pub(super) fn start(orders: Orders) -> Result<Self, String> {
+    /// Starts it; of its output so many bytes are kept. That it is about to be is on the disk before, and who it became behind that.
+    pub(super) fn start(orders: Orders, output: u64) -> Result<Self, String> {
         let Orders { nonce, folder, argv, env } = orders;
         let Some((program, args)) = argv.split_first() else { return Err("its command line is empty".to_owned()) };
         let records = Folder::at(Path::new("."));
@@ -51,17 +51,17 @@ impl Agent {
         held.agent = identity(super::raw(pid));
         // The agent runs by now. If this cannot be written, its parent still knows it.
         let _ = records.holds(&held);
-        Self::in_hand(pid, child, &records.log()).inspect_err(|_| {
+        Self::in_hand(pid, child, &records, output).inspect_err(|_| {
             // Nobody would see to it.
             let _ = kill_process_group(pid, Signal::KILL);
         })
     }
 
-    fn in_hand(pid: Pid, mut child: Child, log: &Path) -> Result<Self, String> {
+    fn in_hand(pid: Pid, mut child: Child, records: &Folder, output: u64) -> Result<Self, String> {
         let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(out), Some(err)) = (out, err) else { return Err("a pipe is missing".to_owned()) };
         let failed = |failure: io::Error| format!("its output cannot be kept: {failure}");
-        let pump = Pump::begin(log, out, err).map_err(failed)?;
+        let pump = Pump::begin(records, output, out, err).map_err(failed)?;
         let ended = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|failure| format!("its end cannot be waited for: {failure}"))?;
         if let Some(stdin) = &stdin {

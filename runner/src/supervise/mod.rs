@@ -6,10 +6,10 @@
 //! daemon talks to it over a socket in the task's folder, comes and goes, and is never waited for.
 //!
 //! ```text
-//! makima __supervise REPORT FOLDER CGROUP [DESCRIPTORS]
+//! makima __supervise REPORT FOLDER CGROUP OUTPUT [DESCRIPTORS]
 //! ```
 //! `REPORT` is a FIFO: closed without a word once the agent runs, else it bears the reason. `FOLDER` is the task's.
-//! `CGROUP` is a control group's folder, or `-`. `DESCRIPTORS` is how many the agent may have open, where that is not
+//! `CGROUP` is a control group's folder, or `-`. `OUTPUT` is how many bytes of output are kept. `DESCRIPTORS` is how many the agent may have open, where that is not
 //! what the daemon may. The orders come on standard input; if that ends before they are there, the daemon is gone, and
 //! so is this process.
 //!
@@ -21,6 +21,7 @@ mod lock;
 pub(crate) mod orders;
 pub(crate) mod protocol;
 mod pump;
+mod room;
 mod serve;
 
 use std::ffi::OsString;
@@ -37,6 +38,8 @@ use rustix::process::{DumpableBehavior, Pid, getpid, set_child_subreaper, set_du
 use agent::Agent;
 pub(crate) use lock::is_held;
 use orders::Orders;
+#[cfg(test)]
+pub(crate) use pump::Writer;
 
 use crate::descriptors;
 
@@ -63,11 +66,12 @@ pub fn intercept(args: impl IntoIterator<Item = OsString>) -> Option<i32> {
         return Some(MISUSED);
     };
     let Ok(mut report) = open_report(Path::new(&report)) else { return Some(MISUSED) };
-    let limit = args.next().and_then(|limit| limit.to_str()?.parse().ok());
+    let mut number = || args.next().and_then(|number| number.to_str()?.parse().ok());
+    let (Some(output), limit) = (number(), number()) else { return Some(MISUSED) };
     let group = (group != NO_GROUP).then(|| PathBuf::from(group));
     let why = match Seat::take(Path::new(&folder), group) {
         Ok(seat) => match seat.wait() {
-            Ok(Some((seat, orders))) => match seat.start(orders, limit) {
+            Ok(Some((seat, orders))) => match seat.start(orders, output, limit) {
                 Ok(running) => {
                     // Said by closing it.
                     drop(report);
@@ -128,7 +132,7 @@ impl Seat {
     }
 
     /// Starts the agent.
-    fn start(self, orders: Orders, limit: Option<u64>) -> Result<Running, String> {
+    fn start(self, orders: Orders, output: u64, limit: Option<u64>) -> Result<Running, String> {
         // What an agent leaves behind stays below us instead of going to the machine's first process.
         let _ = set_child_subreaper(Some(getpid()));
         // Another process of this user cannot look into it: orders may hold secrets.
@@ -139,7 +143,7 @@ impl Seat {
             descriptors::give_back(limit);
         }
         let nonce = orders.nonce.clone();
-        let agent = Agent::start(orders)?;
+        let agent = Agent::start(orders, output)?;
         Ok(Running { seat: self, listener, agent, nonce })
     }
 

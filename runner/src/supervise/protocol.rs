@@ -8,7 +8,7 @@ use makima_core::input::ExitStatus;
 use serde::{Deserialize, Serialize};
 
 /// The version that is spoken here.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The longest line: a message to an agent, with everything in it escaped.
 pub(crate) const LINE: usize = 8 << 20;
@@ -33,6 +33,8 @@ pub(crate) enum Told {
     },
     /// Signal the agent's process group.
     Signal(Sign),
+    /// The server has the output up to this place of the log. Since version 2.
+    Delivered(u64),
 }
 
 /// A signal.

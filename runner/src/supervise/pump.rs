@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
 use std::process::{ChildStderr, ChildStdout};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,8 @@ use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use makima_core::input::Stream;
 
-use crate::executor::{HEAD, RECORD_MAX, head};
+use super::room::Room;
+use crate::executor::{Folder, HEAD, RECORD_MAX, head};
 
 /// A writer that comes back within this time is a flood.
 const FLOOD: Duration = Duration::from_micros(50);
@@ -34,16 +34,13 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Pipes to be drained into the log at `path`.
-    pub(super) fn begin(path: &Path, out: ChildStdout, err: ChildStderr) -> io::Result<Self> {
-        let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let (file, _) = file.into_parts();
-        let length = file.metadata()?.len();
+    /// Pipes to be drained into the log in this folder, which is to hold no more than `bound` bytes.
+    pub(super) fn begin(folder: &Folder, bound: u64, out: ChildStdout, err: ChildStderr) -> io::Result<Self> {
         for pipe in [out.as_fd(), err.as_fd()] {
             // Only a larger buffer; some systems do not allow it.
             let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
         }
-        let writer = Writer { file, length, torn: false, lost: 0, began: Instant::now() };
+        let writer = Writer::begin(folder, bound)?;
         let buffer = vec![0_u8; HEAD + RECORD_MAX];
         Ok(Self { out: Some(out), err: Some(err), writer, buffer, last: Instant::now(), much: true })
     }
@@ -61,6 +58,11 @@ impl Pump {
     /// How far the log is written.
     pub(super) const fn length(&self) -> u64 {
         self.writer.length
+    }
+
+    /// The server has everything before this place.
+    pub(super) fn delivered(&mut self, to: u64) {
+        self.writer.delivered(to);
     }
 
     /// Whether nobody can write any more, and everything is in the log or counted as lost.
@@ -85,6 +87,7 @@ impl Pump {
         }
         self.much = count >= RECORD_MAX / 2;
         self.last = Instant::now();
+        self.writer.make_room();
         if self.is_done() {
             // What is missing at the end is said there, if there is room for that by now.
             let _ = self.writer.own_up();
@@ -106,10 +109,13 @@ fn drain(pipe: &mut Option<impl io::Read>, stream: Stream, buffer: &mut [u8], wr
     0
 }
 
-struct Writer {
+/// The one who writes to a log.
+pub(crate) struct Writer {
     file: File,
     /// Where the last whole record ends.
     length: u64,
+    /// What it may hold.
+    room: Room,
     /// Whether something that is no whole record stands behind it.
     torn: bool,
     /// How many bytes could not be written and are not yet accounted for in the log.
@@ -118,11 +124,34 @@ struct Writer {
 }
 
 impl Writer {
+    pub(crate) fn begin(folder: &Folder, bound: u64) -> io::Result<Self> {
+        let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(folder.log())?;
+        let (file, _) = file.into_parts();
+        let length = file.metadata()?.len();
+        let room = Room::begin(folder.clone(), length, bound)?;
+        Ok(Self { file, length, room, torn: false, lost: 0, began: Instant::now() })
+    }
+
+    /// The server has everything before this place.
+    pub(crate) fn delivered(&mut self, to: u64) {
+        self.room.delivered(to);
+    }
+
+    /// Keeps to what the log may hold.
+    pub(crate) fn make_room(&mut self) {
+        self.room.make(&self.file, self.length);
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Writes a record whose head is still to be filled in, and says so. What cannot be written is counted.
-    fn write(&mut self, stream: Stream, record: &mut [u8]) {
+    pub(crate) fn write(&mut self, stream: Stream, record: &mut [u8]) {
         let count = record.len().saturating_sub(HEAD) as u64;
-        let written = self.own_up().and_then(|()| self.append(stream, record));
-        if written.is_err() {
+        let full = self.room.is_full(self.length);
+        if full || self.own_up().and_then(|()| self.append(stream, record)).is_err() {
             self.lost += count;
         }
     }
@@ -154,6 +183,7 @@ impl Writer {
             self.torn = self.file.set_len(self.length).is_err();
             return Err(failure);
         }
+        self.room.wrote(stream, long, self.length);
         self.length += record.len() as u64;
         Ok(())
     }

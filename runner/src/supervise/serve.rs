@@ -42,8 +42,16 @@ pub(super) fn listen() -> io::Result<UnixListener> {
 
 /// Stays with the agent until it has ended, that is written down, and all output is in the log.
 pub(super) fn serve(listener: UnixListener, agent: Agent, nonce: String) -> io::Result<()> {
-    let mut supervisor =
-        Supervisor { listener, agent, nonce, daemon: None, texts: VecDeque::new(), taken: 0, recorded: false };
+    let mut supervisor = Supervisor {
+        listener,
+        agent,
+        nonce,
+        daemon: None,
+        guest: None,
+        texts: VecDeque::new(),
+        taken: 0,
+        recorded: false,
+    };
     while !supervisor.is_done() {
         supervisor.round()?;
     }
@@ -57,6 +65,8 @@ struct Supervisor {
     agent: Agent,
     nonce: String,
     daemon: Option<Daemon>,
+    /// Somebody who has not said the nonce yet.
+    guest: Option<Daemon>,
     /// Messages for the agent, the first of them perhaps begun.
     texts: VecDeque<Text>,
     /// The number of the newest message that was taken, whatever became of it.
@@ -74,8 +84,6 @@ struct Text {
 /// A daemon at the other end of the socket.
 struct Daemon {
     stream: UnixStream,
-    /// It has said the nonce.
-    known: bool,
     heard: Vec<u8>,
     unsent: Vec<u8>,
     /// What it was told of the log.
@@ -91,6 +99,7 @@ struct Ready {
     err: bool,
     knock: bool,
     daemon: bool,
+    guest: bool,
 }
 
 impl Supervisor {
@@ -112,6 +121,9 @@ impl Supervisor {
         if ready.daemon {
             self.listen();
         }
+        if ready.guest {
+            self.admit();
+        }
         self.hand_over();
         self.record();
         self.tell();
@@ -126,6 +138,7 @@ impl Supervisor {
             let write = if daemon.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             Some((daemon.stream.as_fd(), PollFlags::IN | write))
         });
+        let guest = self.guest.as_ref().map(|guest| (guest.stream.as_fd(), PollFlags::IN));
         let stdin = self.agent.stdin.as_ref().filter(|_| !self.texts.is_empty());
         let ended = self.agent.exit.is_none().then(|| (self.agent.ended.as_fd(), PollFlags::IN));
         let sources = [
@@ -133,6 +146,7 @@ impl Supervisor {
             pump.err().map(|fd| (fd, PollFlags::IN)),
             Some((self.listener.as_fd(), PollFlags::IN)),
             daemon,
+            guest,
             stdin.map(|fd| (fd.as_fd(), PollFlags::OUT)),
             ended,
         ];
@@ -146,10 +160,10 @@ impl Supervisor {
         }
         let mut answers = asked.iter().map(|fd| !fd.revents().is_empty());
         let mut is_ready = |at: usize| sources.get(at).is_some_and(Option::is_some) && answers.next() == Some(true);
-        Ok(Ready { out: is_ready(0), err: is_ready(1), knock: is_ready(2), daemon: is_ready(3) })
+        Ok(Ready { out: is_ready(0), err: is_ready(1), knock: is_ready(2), daemon: is_ready(3), guest: is_ready(4) })
     }
 
-    /// Somebody is at the door. The newest has the say: the one before is dead, or about to be.
+    /// Somebody is at the door. There is room for one: whoever says nothing there gives way to the next.
     fn greet(&mut self) {
         let Ok((stream, _)) = self.listener.accept() else { return };
         let same = rustix::net::sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid == getuid());
@@ -163,25 +177,46 @@ impl Supervisor {
             log: self.agent.pump.length(),
         };
         let log = self.agent.pump.length();
-        self.daemon = Some(Daemon { stream, known: false, heard: Vec::new(), unsent: line(&hello), log, told: false });
+        let mut guest = Daemon { stream, heard: Vec::new(), unsent: line(&hello), log, told: false };
+        self.guest = guest.write().then_some(guest);
+    }
+
+    /// Whoever says the nonce has the say from then on: the daemon before is dead, or about to be.
+    fn admit(&mut self) {
+        let Some(mut guest) = self.guest.take() else { return };
+        let Some(lines) = guest.read() else { return };
+        let mut lines = lines.into_iter();
+        match lines.next() {
+            None => self.guest = Some(guest),
+            Some(Told::Hello { nonce, .. }) if nonce == self.nonce => {
+                self.daemon = Some(guest);
+                self.obey(lines);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Reads what the daemon says.
     fn listen(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
-        let Some(lines) = daemon.read() else {
-            self.daemon = None;
-            return;
-        };
+        match daemon.read() {
+            Some(lines) => self.obey(lines),
+            None => self.daemon = None,
+        }
+    }
+
+    fn obey(&mut self, lines: impl IntoIterator<Item = Told>) {
         for told in lines {
-            let Some(daemon) = &mut self.daemon else { return };
             match told {
-                Told::Hello { nonce, .. } if nonce == self.nonce => daemon.known = true,
-                _ if !daemon.known => self.daemon = None,
-                Told::Hello { .. } => self.daemon = None,
+                // Said once.
+                Told::Hello { .. } => {
+                    self.daemon = None;
+                    return;
+                }
                 Told::Stdin { n, text } => self.take(n, text),
                 Told::Signal(Sign::Interrupt) => self.agent.signal(Signal::INT),
                 Told::Signal(Sign::Terminate) => self.agent.signal(Signal::TERM),
+                Told::Delivered(to) => self.agent.pump.delivered(to),
             }
         }
     }

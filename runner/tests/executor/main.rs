@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the one answer that it expects")]
 
 mod attach;
+mod bound;
 mod commits;
 mod hostile;
 mod output;
@@ -11,4 +12,5 @@ mod puts;
 mod records;
 mod starts;
 mod strange;
+mod strangers;
 mod support;

@@ -38,6 +38,7 @@ pub(crate) struct World {
 
 pub(crate) struct Options {
     pub(crate) groups: bool,
+    pub(crate) output_max: u64,
     pub(crate) agent_env: Vec<(String, String)>,
     pub(crate) git: PathBuf,
     pub(crate) launcher: PathBuf,
@@ -47,7 +48,14 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_makima"));
-        Self { groups: true, agent_env: Vec::new(), git: PathBuf::from("git"), launcher, more: Vec::new() }
+        Self {
+            groups: true,
+            output_max: 1 << 30,
+            agent_env: Vec::new(),
+            git: PathBuf::from("git"),
+            launcher,
+            more: Vec::new(),
+        }
     }
 }
 
@@ -89,6 +97,7 @@ impl World {
             git: options.git,
             launcher: options.launcher,
             groups: options.groups,
+            output_max: options.output_max,
         };
         let (sender, events) = mpsc::unbounded_channel();
         let executor = Executor::new(home.clone(), settings, sender).expect("an executor");
