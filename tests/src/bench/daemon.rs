@@ -115,6 +115,16 @@ impl Daemon {
         })?
     }
 
+    /// Waits until each of these tasks has ended, in whatever order.
+    pub(crate) fn finish_all(&mut self, mut tasks: Vec<Uuid>) -> Result<(), Failure> {
+        while !tasks.is_empty() {
+            let ended = |message| if let DaemonMessage::TaskComplete(end) = message { Some(end.task_id) } else { None };
+            let ended = self.session.until(ended)?;
+            tasks.retain(|task| *task != ended);
+        }
+        Ok(())
+    }
+
     /// Waits for the end of a task, which has to be a good one.
     pub(crate) fn finish(&mut self, task: Uuid) -> Result<(), Failure> {
         let ended = self.session.until(|message| match message {

@@ -17,6 +17,7 @@ mod repository;
 mod sink;
 mod spawn;
 mod start;
+mod supervisors;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub(crate) enum Figure {
     Latency,
     Spawn,
     Idle,
+    Supervisors,
     Start,
     Restart,
     Tail,
@@ -42,8 +44,9 @@ pub(crate) enum Figure {
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Idle,
+        Self::Supervisors,
         Self::Start,
         Self::Latency,
         Self::Spawn,
@@ -111,6 +114,7 @@ impl Bench {
             Figure::Latency => latency::measure(self),
             Figure::Spawn => spawn::measure(self),
             Figure::Idle => idle::measure(self),
+            Figure::Supervisors => supervisors::measure(self),
             Figure::Start => start::measure(self),
             Figure::Restart => again::restart(self),
             Figure::Tail => again::tail(self),

@@ -17,17 +17,18 @@ Measures the release binary of makima, in turn with what bounds it.
 Usage: bench [FIGURE...] [--rounds N] [--lines N] [--files N] [--makima PATH] [--folder PATH]
 
 Figures:
-  output     lines a second from an agent to a server, and what a line costs
-  latency    from an agent's write to the server's receipt of a lone line
-  spawn      from `spawnTask` to the running agent
-  idle       memory, connected and without a task
-  start      from exec to a session
-  restart    from the start of the next daemon until the next line of each of 100 agents
-  tail       the same behind the longest journal that there can be, and a long log
-  reconnect  from a new connection until everything is there and acknowledged
-  journal    flushes of the journal, against bare ones (wants the example `journal_bench` of makima-runner)
-  away       memory, while a server is away and an agent writes a lot
-  all        all of them (default)
+  output       lines a second from an agent to a server, and what a line costs
+  latency      from an agent's write to the server's receipt of a lone line
+  spawn        from `spawnTask` to the running agent
+  idle         memory, connected and without a task
+  supervisors  memory and time of ten that stand beside silent agents
+  start        from exec to a session
+  restart      from the start of the next daemon until the next line of each of 100 agents
+  tail         the same behind the longest journal that there can be, and a long log
+  reconnect    from a new connection until everything is there and acknowledged
+  journal      flushes of the journal, against bare ones (wants the example `journal_bench` of makima-runner)
+  away         memory, while a server is away and an agent writes a lot
+  all          all of them (default)
 
 Sizes from the environment: MAKIMA_BENCH_AGENTS (100), MAKIMA_BENCH_LOG_MIB (256), MAKIMA_BENCH_AWAY_SECONDS (20).
 
@@ -91,6 +92,7 @@ fn read(words: Vec<String>) -> Result<(Vec<Figure>, Options), Failure> {
             "latency" => figures.push(Figure::Latency),
             "spawn" => figures.push(Figure::Spawn),
             "idle" => figures.push(Figure::Idle),
+            "supervisors" => figures.push(Figure::Supervisors),
             "start" => figures.push(Figure::Start),
             "restart" => figures.push(Figure::Restart),
             "tail" => figures.push(Figure::Tail),
