@@ -280,9 +280,11 @@ impl Step<'_> {
             self.heartbeat();
         }
         self.send_loose();
-        for id in self.touched.clone() {
-            self.send_reports(id);
+        let touched = mem::take(&mut self.touched);
+        for id in &touched {
+            self.send_reports(*id);
         }
+        self.touched = touched;
         self.acknowledge();
         self.read_output();
         self.barrier();
