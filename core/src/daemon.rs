@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::digest;
+use crate::digest::{self, Digests};
 use crate::effect::Effect;
 use crate::id::{EffectId, TaskId};
-use crate::index::{self, Index};
+use crate::index::Index;
 use crate::input::{Input, Stop};
 use crate::limits;
 use crate::link::Link;
@@ -29,8 +29,7 @@ pub struct Daemon {
     pub(crate) core: Core,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) index: Index,
-    /// Of the state at the end of the newest step.
-    pub(crate) digest: u64,
+    pub(crate) digests: Digests,
 }
 
 /// The state beside the tasks.
@@ -73,10 +72,13 @@ impl Daemon {
     /// A daemon that has not started: its first input is [`Input::Boot`].
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let (core, tasks, index) = (Core::default(), BTreeMap::new(), Index::default());
-        let mut daemon = Self { config, core, tasks, index, digest: 0 };
-        daemon.digest = daemon.digest_anew();
-        daemon
+        Self {
+            config,
+            core: Core::default(),
+            tasks: BTreeMap::new(),
+            index: Index::default(),
+            digests: Digests::default(),
+        }
     }
 
     /// Takes one input and pushes everything that is to be done about it to `out`. Total: any input in any
@@ -102,16 +104,16 @@ impl Daemon {
         [task, stop, self.core.link.deadline()].into_iter().flatten().min()
     }
 
-    /// A hash of the whole state. Two daemons that were given the same inputs have the same.
-    #[must_use]
-    pub const fn digest(&self) -> u64 {
-        self.digest
+    /// A hash of the whole state. Two daemons that were given the same inputs have the same. Costs what has changed
+    /// since it was asked for last.
+    pub fn digest(&mut self) -> u64 {
+        self.core.digest_with(self.digests.of(&self.tasks))
     }
 
     /// [`Daemon::digest`], computed from the state as it stands.
     #[must_use]
     pub fn digest_anew(&self) -> u64 {
-        self.core.digest_with(index::digest_anew(&self.tasks))
+        self.core.digest_with(digest::anew(&self.tasks))
     }
 
     /// What must hold between any two steps.
@@ -124,10 +126,10 @@ impl Daemon {
         for task in self.tasks.values() {
             task.check();
         }
-        let tasks = self.index.check(&self.tasks);
+        self.index.check(&self.tasks);
+        self.digests.check(&self.tasks);
         let busy = self.index.busy;
         assert!(busy <= self.config.max_tasks as usize || self.core.ids.incarnation > 1, "too many tasks run at once");
-        assert!(self.digest == self.core.digest_with(tasks), "the digest was not kept up to date");
         if let Some((due, why)) = self.deadline() {
             assert!(due > self.core.last.mono, "a deadline ({why}) is not in the future");
         }
@@ -186,6 +188,7 @@ impl Daemon {
     pub(crate) fn reindex(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.get(&id) {
             self.index.update(id, task);
+            self.digests.changed(id);
         }
     }
 
@@ -195,9 +198,5 @@ impl Daemon {
             let starved = self.tasks.iter().filter(|(_, task)| task.wants_read());
             self.index.starved = starved.map(|(id, _)| *id).collect();
         }
-    }
-
-    pub(crate) fn rehash(&mut self) {
-        self.digest = self.core.digest_with(self.index.digest(&self.tasks));
     }
 }

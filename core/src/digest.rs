@@ -1,15 +1,67 @@
 //! A pinned hash of the core's state: two runs that are given the same inputs have the same digest at every
 //! step, on every machine.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::hash::{Hash, Hasher};
 
+use crate::id::TaskId;
 use crate::rng::mix;
+use crate::task::Task;
 
 /// The hash of one part of the state.
 pub(crate) fn of(part: &impl Hash) -> u64 {
     let mut hasher = Fold(0x6d61_6b69_6d61_0001);
     part.hash(&mut hasher);
     hasher.finish()
+}
+
+/// The digests of the tasks, kept so that their sum costs what has changed and not what there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Digests {
+    each: BTreeMap<TaskId, u64>,
+    /// Tasks that may have changed since they were hashed.
+    stale: BTreeSet<TaskId>,
+    sum: u64,
+}
+
+impl Digests {
+    /// A task may have changed.
+    pub(crate) fn changed(&mut self, id: TaskId) {
+        self.stale.insert(id);
+    }
+
+    /// The digest of all tasks, of which only those are hashed that may have changed.
+    pub(crate) fn of(&mut self, tasks: &BTreeMap<TaskId, Task>) -> u64 {
+        while let Some(id) = self.stale.pop_first() {
+            let new = tasks.get(&id).map_or(0, |task| of_task(id, task));
+            let old = self.each.insert(id, new).unwrap_or(0);
+            self.sum = self.sum.wrapping_sub(old).wrapping_add(new);
+        }
+        self.sum
+    }
+
+    /// What must hold between any two steps: whoever is not known to have changed has not.
+    pub(crate) fn check(&self, tasks: &BTreeMap<TaskId, Task>) {
+        let mut sum = 0_u64;
+        for (id, task) in tasks {
+            let own = self.each.get(id).copied();
+            sum = sum.wrapping_add(own.unwrap_or(0));
+            assert!(
+                self.stale.contains(id) || own == Some(of_task(*id, task)),
+                "task {id} has changed, and its digest does not know"
+            );
+        }
+        assert!(sum == self.sum, "the digests are not those of the tasks that there are");
+    }
+}
+
+/// The digest of all tasks, computed from each of them.
+pub(crate) fn anew(tasks: &BTreeMap<TaskId, Task>) -> u64 {
+    tasks.iter().fold(0, |sum, (id, task)| sum.wrapping_add(of_task(*id, task)))
+}
+
+fn of_task(id: TaskId, task: &Task) -> u64 {
+    of(&(id, task))
 }
 
 /// One word at a time; lengths and discriminants are 64 bits wide everywhere.

@@ -2,10 +2,8 @@
 //! written down.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
 use core::mem;
 
-use crate::digest;
 use crate::id::TaskId;
 use crate::task::Task;
 use crate::time::Millis;
@@ -25,19 +23,7 @@ pub(crate) struct Index {
     pub(crate) busy: usize,
     /// How many tasks have not ended.
     pub(crate) unended: usize,
-    entries: BTreeMap<TaskId, Entry>,
-    /// Tasks whose digest is out of date.
-    stale: Vec<TaskId>,
-    /// Of all tasks; up to date where none is stale.
-    digest: u64,
-}
-
-/// What is held of one task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Entry {
-    facts: Facts,
-    digest: u64,
-    stale: bool,
+    facts: BTreeMap<TaskId, Facts>,
 }
 
 /// What is to be done about one task.
@@ -69,12 +55,8 @@ impl Facts {
 impl Index {
     /// A task may have changed.
     pub(crate) fn update(&mut self, id: TaskId, task: &Task) {
-        let entry = self.entries.entry(id).or_default();
-        if !mem::replace(&mut entry.stale, true) {
-            self.stale.push(id);
-        }
         let new = Facts::of(task);
-        let old = mem::replace(&mut entry.facts, new);
+        let old = mem::replace(self.facts.entry(id).or_default(), new);
         keep(&mut self.timers, old.timer.map(|due| (due, id)), new.timer.map(|due| (due, id)));
         keep(&mut self.waiting, old.waiting.map(|place| (place, id)), new.waiting.map(|place| (place, id)));
         keep(&mut self.in_flight, old.in_flight.then_some(id), new.in_flight.then_some(id));
@@ -84,36 +66,14 @@ impl Index {
         count(&mut self.unended, old.unended, new.unended);
     }
 
-    /// The digest of all tasks, of which only those are hashed that may have changed.
-    pub(crate) fn digest(&mut self, tasks: &BTreeMap<TaskId, Task>) -> u64 {
-        for id in mem::take(&mut self.stale) {
-            let (Some(entry), Some(task)) = (self.entries.get_mut(&id), tasks.get(&id)) else { continue };
-            let old = mem::replace(&mut entry.digest, of_task(id, task));
-            self.digest = self.digest.wrapping_sub(old).wrapping_add(entry.digest);
-            entry.stale = false;
-        }
-        self.digest
-    }
-
-    /// What must hold between any two steps. Gives the digest of all tasks, computed from each of them.
-    pub(crate) fn check(&self, tasks: &BTreeMap<TaskId, Task>) -> u64 {
+    /// What must hold between any two steps.
+    pub(crate) fn check(&self, tasks: &BTreeMap<TaskId, Task>) {
         let mut anew = Self { starved: self.starved.clone(), ..Self::default() };
         for (id, task) in tasks {
             anew.update(*id, task);
         }
-        let digest = anew.digest(tasks);
         assert!(*self == anew, "the index is out of date: {self:?}, and should be {anew:?}");
-        digest
     }
-}
-
-/// The digest of all tasks, computed from each of them.
-pub(crate) fn digest_anew(tasks: &BTreeMap<TaskId, Task>) -> u64 {
-    tasks.iter().fold(0, |sum, (id, task)| sum.wrapping_add(of_task(*id, task)))
-}
-
-fn of_task(id: TaskId, task: &Task) -> u64 {
-    digest::of(&(id, task))
 }
 
 fn count(n: &mut usize, old: bool, new: bool) {

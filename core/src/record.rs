@@ -94,11 +94,11 @@ impl Record {
         self.text = chunk(input).filter(|chunk| !chunk.parts.is_empty()).map(|chunk| chunk.parts.clone());
     }
 
-    /// Compares what came of the step with what is written down.
+    /// Compares what came of the step, and the daemon behind it, with what is written down.
     ///
     /// # Errors
     /// The first difference.
-    pub fn compare(&self, effects: &[Effect], digest: u64) -> Result<(), Difference> {
+    pub fn compare(&self, effects: &[Effect], daemon: &mut Daemon) -> Result<(), Difference> {
         let effects: Vec<String> = effects.iter().map(ToString::to_string).collect();
         let differs = |what, recorded: String, now: String| Difference { n: self.n, what, recorded, now };
         for at in 0..self.effects.len().max(effects.len()) {
@@ -109,12 +109,12 @@ impl Record {
                 return Err(differs("what was done", shown(recorded), shown(now)));
             }
         }
-        match self.digest {
-            Some(recorded) if recorded != digest => {
-                Err(differs("the digest of the state", format!("{recorded:016x}"), format!("{digest:016x}")))
-            }
-            _ => Ok(()),
+        let Some(recorded) = self.digest else { return Ok(()) };
+        let digest = daemon.digest();
+        if recorded == digest {
+            return Ok(());
         }
+        Err(differs("the digest of the state", format!("{recorded:016x}"), format!("{digest:016x}")))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::Config;
 use crate::daemon::{Core, Daemon};
-use crate::digest;
+use crate::digest::{self, Digests};
 use crate::id::TaskId;
 use crate::index::Index;
 use crate::task::Task;
@@ -94,8 +94,8 @@ impl Daemon {
             return Err(SnapshotError::Version { found: snapshot.version });
         }
         let tasks: BTreeMap<TaskId, Task> = snapshot.tasks.into_iter().collect();
-        let (config, core, index) = (snapshot.config, snapshot.core, Index::default());
-        let mut daemon = Self { config, core, tasks, index, digest: 0 };
+        let (config, core) = (snapshot.config, snapshot.core);
+        let mut daemon = Self { config, core, tasks, index: Index::default(), digests: Digests::default() };
         if daemon.seal() != snapshot.seal || !daemon.tasks.values().all(Task::is_whole) {
             return Err(SnapshotError::Damaged("its contents do not match its digest".into()));
         }
@@ -103,7 +103,6 @@ impl Daemon {
             daemon.reindex(id);
         }
         daemon.restore_starved();
-        daemon.rehash();
         Ok(daemon)
     }
 }

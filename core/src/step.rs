@@ -77,7 +77,6 @@ impl Step<'_> {
             | Input::Stop { .. } => {}
         }
         self.reindex();
-        self.daemon.rehash();
     }
 
     /// Whether what bears this number has not been applied: from now on it has.
@@ -244,7 +243,6 @@ impl Step<'_> {
         self.pump();
         self.reindex();
         self.wind_up();
-        self.daemon.rehash();
     }
 
     fn timers(&mut self) {

@@ -78,7 +78,7 @@ impl Busy {
             while written < INPUTS && waiting.len() < BUSY {
                 let record = self.journal.record(Now::default(), &input);
                 self.bytes += serde_json::to_vec(&record)?.len() as u64 + 60;
-                waiting.push_back(self.journal.write(record, &effects, &self.recovered.daemon));
+                waiting.push_back(self.journal.write(record, &effects, &mut self.recovered.daemon));
                 written += 1;
             }
             tokio::time::timeout(PATIENCE, self.journal.moved()).await?;

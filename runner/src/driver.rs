@@ -115,7 +115,7 @@ impl Driver {
         let now = clock::now();
         let record = self.journal.record(now, &input);
         self.core.step(now, input, effects);
-        let n = self.journal.write(record, effects, &self.core);
+        let n = self.journal.write(record, effects, &mut self.core);
         for effect in effects.drain(..) {
             let behind = effect.keeps_its_place() && !self.held.is_empty();
             if behind || effect.waits_for_the_journal() {

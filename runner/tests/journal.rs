@@ -75,7 +75,7 @@ impl Life {
         let mut effects: Vec<Effect> = Vec::new();
         let record = self.journal.record(self.now, &input);
         self.daemon.step(self.now, input, &mut effects);
-        self.journal.write(record, &effects, &self.daemon);
+        self.journal.write(record, &effects, &mut self.daemon);
         self.digests.push(self.daemon.digest());
     }
 
@@ -120,7 +120,7 @@ fn written(folder: &Path) -> (Vec<u8>, Vec<u64>) {
 fn taken_up(folder: &Path, bytes: &[u8]) -> Option<(u64, Vec<String>)> {
     let file = folder.join("journal-00000001");
     fs::write(&file, bytes).expect("a segment");
-    let recovered = recover(folder, &config(), |_, _| None).ok()?;
+    let mut recovered = recover(folder, &config(), |_, _| None).ok()?;
     Some((recovered.daemon.digest(), recovered.notes))
 }
 
@@ -147,7 +147,7 @@ fn a_journal_cut_off_anywhere_is_a_beginning_of_itself() {
 fn a_journal_with_a_flipped_byte_is_never_misread() {
     let folder = tempfile::tempdir().expect("a folder");
     let (bytes, digests) = written(folder.path());
-    let fresh = Daemon::new(config());
+    let mut fresh = Daemon::new(config());
     let lines: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
     // All bits of every byte would take minutes; each byte once, and its bits in turn.
     for at in 0..bytes.len() {
@@ -220,7 +220,7 @@ fn segments_are_bounded_and_the_oldest_go() {
     let files = segments(folder.path()).expect("a journal");
     let sizes: Vec<u64> = files.iter().map(|file| fs::metadata(file).expect("it is there").len()).collect();
     assert!(files.len() >= 2 && files.len() < 10, "{sizes:?}");
-    let recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
+    let mut recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
     assert_eq!((recovered.daemon.digest(), recovered.daemon.statuses().count()), (digest, count));
     assert!(recovered.replayed <= 10, "{} steps were taken again", recovered.replayed);
 }
@@ -269,7 +269,7 @@ fn steps_behind_a_damaged_state_are_trusted_only_where_they_go_on() {
         header["goes_on"] = goes_on.into();
         fs::write(&file, [format::line(&header).expect("a line"), rest.as_bytes().to_vec()].concat())
             .expect("a segment");
-        let recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
+        let mut recovered = recover(folder.path(), &config(), |_, _| None).expect("it can be taken up");
         assert!(recovered.notes[0].contains("damaged"), "{:?}", recovered.notes);
         assert_eq!((recovered.goes_on, recovered.daemon.digest() == digest), (goes_on, goes_on));
     }

@@ -159,7 +159,7 @@ fn trace(run: &Run) -> Vec<(u64, u64)> {
 fn the_same_run_is_the_same_at_every_step() {
     for seed in 0..100 {
         let (run, world) = Run::of(seed);
-        let world = world.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        let mut world = world.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         assert_eq!(Run::of(seed).0, run, "seed {seed} gives another run");
         let first = trace(&run);
         assert_eq!(first, trace(&run), "seed {seed} runs in another way");
@@ -204,7 +204,8 @@ fn a_daemon_that_is_put_away_and_taken_up_goes_on_as_if_it_had_not() {
                 None => world.settle(),
             }
             assert_eq!(Some(&(world.daemon.digest(), world.steps)), at.next(), "seed {seed} goes another way");
-            let restored = Daemon::restore(through_json(&world.daemon)).expect("a whole snapshot");
+            let mut restored = Daemon::restore(through_json(&world.daemon)).expect("a whole snapshot");
+            assert_eq!(restored.digest(), world.daemon.digest());
             assert_eq!(restored, world.daemon, "something is lost in the snapshot");
             assert_eq!(restored.deadline(), world.daemon.deadline());
             world.daemon = restored;

@@ -186,7 +186,7 @@ impl Recovered {
             .ok_or_else(|| format!("record {}: the output that it tells of is not in the log any more", record.n))?;
         effects.clear();
         self.daemon.step(now, input, effects);
-        record.compare(effects, self.daemon.digest()).map_err(|difference| difference.to_string())
+        record.compare(effects, &mut self.daemon).map_err(|difference| difference.to_string())
     }
 
     fn salvage(&mut self, record: Record) {

@@ -109,7 +109,7 @@ impl Journal {
     }
 
     /// Writes down a step that was taken. Gives its number; it is flushed soon if one of its effects waits for that.
-    pub fn write(&mut self, mut record: Record, effects: &[Effect], daemon: &Daemon) -> u64 {
+    pub fn write(&mut self, mut record: Record, effects: &[Effect], daemon: &mut Daemon) -> u64 {
         let n = self.next;
         self.next = n.saturating_add(1);
         record.effects = effects.iter().map(ToString::to_string).collect();

@@ -101,7 +101,7 @@ impl Journal {
             if let Some((now, input)) = whole {
                 daemon.step(now, input, &mut effects);
                 daemon.check();
-                record.compare(&effects, daemon.digest()).unwrap_or_else(|difference| panic!("{difference} in {line}"));
+                record.compare(&effects, &mut daemon).unwrap_or_else(|difference| panic!("{difference} in {line}"));
                 effects.clear();
                 continue;
             }
