@@ -24,6 +24,7 @@ mod counters;
 mod daemon;
 mod digest;
 pub mod effect;
+pub mod held;
 pub mod id;
 mod index;
 pub mod input;

@@ -82,7 +82,8 @@ impl Busy {
                 written += 1;
             }
             tokio::time::timeout(PATIENCE, self.journal.moved()).await?;
-            while waiting.pop_front_if(|n| self.journal.lets_go(*n)).is_some() {}
+            let (flushed, _) = self.journal.reach();
+            while waiting.pop_front_if(|n| *n <= flushed).is_some() {}
         }
         let standing = self.journal.standing();
         match standing.trouble {

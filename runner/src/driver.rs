@@ -1,9 +1,8 @@
 //! The one loop: inputs into the core, its effects to the transport and the executor.
 
-use std::collections::VecDeque;
-
 use makima_core::Daemon;
 use makima_core::effect::{Effect, Exit};
+use makima_core::held::Held;
 use makima_core::input::{Boot, Input, Stop};
 use makima_core::notice::{Level, Notice};
 use makima_transports::Endpoint;
@@ -37,8 +36,8 @@ pub struct State {
 pub struct Driver {
     core: Daemon,
     journal: Journal,
-    /// Effects in their order that wait until the record of that number is flushed.
-    held: VecDeque<(u64, Effect)>,
+    /// What waits for the journal.
+    held: Held,
     executor: Executor,
     secrets: Secrets,
     links: Links,
@@ -73,7 +72,7 @@ impl Driver {
         Self {
             core,
             journal,
-            held: VecDeque::new(),
+            held: Held::default(),
             executor,
             links: Links::new(endpoint, secrets.clone()),
             secrets,
@@ -117,10 +116,7 @@ impl Driver {
         self.core.step(now, input, effects);
         let n = self.journal.write(record, effects, &mut self.core);
         for effect in effects.drain(..) {
-            let behind = effect.keeps_its_place() && !self.held.is_empty();
-            if behind || effect.waits_for_the_journal() {
-                self.held.push_back((n, effect));
-            } else {
+            if let Some(effect) = self.held.take(n, effect) {
                 self.carry_out(effect);
             }
         }
@@ -129,11 +125,9 @@ impl Driver {
 
     /// Does what waited for the journal, as far as that is now.
     fn let_go(&mut self) {
-        while let Some((n, effect)) = self.held.pop_front_if(|(n, _)| self.journal.lets_go(*n)) {
-            // Where the journal is in trouble, what is not written down is not acknowledged. The core does so later.
-            if !effect.is_acknowledgement() || self.journal.has(n) {
-                self.carry_out(effect);
-            }
+        let (flushed, trouble) = self.journal.reach();
+        while let Some(effect) = self.held.let_go(flushed, trouble) {
+            self.carry_out(effect);
         }
     }
 

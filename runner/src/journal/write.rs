@@ -147,17 +147,11 @@ impl Journal {
         self.standing.borrow().clone()
     }
 
-    /// Whether what waits for record `n` may go on: it is flushed, or cannot be, which must not hold up the agents.
+    /// Up to which record it outlasts anything, and whether it cannot be written any further.
     #[must_use]
-    pub fn lets_go(&self, n: u64) -> bool {
+    pub fn reach(&self) -> (u64, bool) {
         let standing = self.standing.borrow();
-        standing.flushed >= n || standing.trouble.is_some()
-    }
-
-    /// Whether record `n` is written down for good.
-    #[must_use]
-    pub fn has(&self, n: u64) -> bool {
-        self.standing.borrow().flushed >= n
+        (standing.flushed, standing.trouble.is_some())
     }
 
     /// Waits until it is further than it was.

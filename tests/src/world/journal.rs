@@ -1,10 +1,9 @@
 //! The daemon's journal: every step is written down, some of it not for good when the daemon is killed. The next life
 //! begins with what is left.
 
-use std::collections::VecDeque;
-
 use makima_core::Daemon;
 use makima_core::effect::Effect;
+use makima_core::held::Held;
 use makima_core::input::{Chunk, Input, Part};
 use makima_core::record::Record;
 use makima_core::snapshot::Snapshot;
@@ -22,8 +21,10 @@ pub(super) struct Journal {
     records: Vec<Record>,
     /// So many of them outlast anything.
     synced: usize,
-    /// Effects that must not be carried out before so many records are for good.
-    held: VecDeque<(usize, Effect)>,
+    /// So many were asked to: nothing becomes so of itself.
+    asked: usize,
+    /// What waits for that.
+    held: Held,
     /// It cannot be written: nothing becomes for good, and nothing waits for that.
     trouble: bool,
 }
@@ -31,7 +32,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn begin(daemon: &Daemon) -> Self {
         let snapshot = serde_json::to_string(&daemon.snapshot()).expect("a snapshot can be written");
-        Self { snapshot, records: Vec::new(), synced: 0, held: VecDeque::new(), trouble: false }
+        Self { snapshot, records: Vec::new(), synced: 0, asked: 0, held: Held::default(), trouble: false }
     }
 
     /// A step was taken. Gives back what may be carried out at once.
@@ -39,29 +40,30 @@ impl Journal {
         record.effects = effects.iter().map(ToString::to_string).collect();
         record.digest = Some(digest);
         self.records.push(record);
-        let at = self.records.len();
-        let mut free = Vec::new();
-        for effect in effects {
-            let behind = effect.keeps_its_place() && !self.held.is_empty();
-            if (effect.waits_for_the_journal() || behind) && !self.trouble {
-                self.held.push_back((at, effect));
-            } else {
-                free.push(effect);
-            }
+        if effects.iter().any(Effect::waits_for_the_journal) {
+            self.asked = self.records.len();
         }
+        let at = self.records.len() as u64;
+        let mut free: Vec<Effect> = effects.into_iter().filter_map(|effect| self.held.take(at, effect)).collect();
+        free.extend(self.freed());
         free
     }
 
-    /// Everything so far is for good. Gives back what may be carried out now.
+    /// Everything that was asked to be is for good. Gives back what may be carried out now.
     pub(super) fn sync(&mut self) -> Vec<Effect> {
-        self.synced = self.records.len();
-        self.held.drain(..).map(|(_, effect)| effect).collect()
+        self.synced = self.asked;
+        self.freed().collect()
     }
 
-    /// It cannot be written any more. Gives back what waited for that and must not wait: all but acknowledgements.
+    /// It cannot be written any more. Gives back what waited for that and must not wait.
     pub(super) fn let_go(&mut self) -> Vec<Effect> {
         self.trouble = true;
-        self.held.drain(..).map(|(_, effect)| effect).filter(|effect| !effect.is_acknowledgement()).collect()
+        self.freed().collect()
+    }
+
+    fn freed(&mut self) -> impl Iterator<Item = Effect> {
+        let (synced, trouble) = (self.synced as u64, self.trouble);
+        std::iter::from_fn(move || self.held.let_go(synced, trouble))
     }
 
     pub(super) const fn is_in_trouble(&self) -> bool {
@@ -69,7 +71,7 @@ impl Journal {
     }
 
     pub(super) fn is_synced(&self) -> bool {
-        self.held.is_empty()
+        self.synced == self.asked
     }
 
     /// How many records there are.
