@@ -63,6 +63,26 @@ fn whatever_stands_between_the_result_is_the_same() {
     }
 }
 
+/// Protects people who reach the world by a proxy only, as their environment says: it is asked for the server, and given
+/// its own password.
+#[test]
+fn a_proxy_that_the_environment_names_is_used() {
+    for (manner, polls) in [(Manner::Open, false), (Manner::Page(403), true)] {
+        let place = Place::new();
+        let repo = place.repo();
+        let (fleet, middle) = Fleet::by_way_of(&place, manner);
+        let id = plan(&fleet, &place, &repo);
+        go(&place);
+        came_out_well(&fleet, &repo, &id);
+        let (websockets, requests) = middle.passed();
+        assert_eq!(polls, websockets == 0, "{manner:?}: {websockets} WebSockets, {requests} others");
+        let asked = middle.asked();
+        assert!(asked.contains(" http://makima.test/") && asked.contains("\r\nproxy-authorization: "), "{asked}");
+        assert!(!fleet.daemon.err().contains("hunter2"), "the proxy's password is in the log");
+        fleet.end();
+    }
+}
+
 /// Protects people behind a proxy that takes a WebSocket and keeps to itself what comes over it.
 #[test]
 fn one_that_holds_back_is_found_out() {

@@ -20,21 +20,33 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn start(place: &Place) -> Self {
-        let (serve, url, token) = Self::server(place);
+        let (serve, url, token) = Self::server(place, &[]);
         Self { serve, daemon: Self::daemon(place), url, token }
     }
 
     /// The same, with something between the two.
     pub(crate) fn behind(place: &Place, manner: Manner) -> (Self, Middle) {
-        let (serve, url, token) = Self::server(place);
+        let (serve, url, token) = Self::server(place, &[]);
         let middle = Middle::before(&url, manner);
         let words = ["daemon", "--agent", "shell", "--server", &middle.url()];
         let daemon = place.makima(words).env("MAKIMA_API_KEY", &token).start();
         (Self { serve, daemon, url, token }, middle)
     }
 
-    fn server(place: &Place) -> (Proc, String, String) {
-        let serve = place.makima(["serve", "--listen", "127.0.0.1:0"]).start();
+    /// The same; the server has a name that only a proxy knows, and the proxy is named by the environment.
+    pub(crate) fn by_way_of(place: &Place, manner: Manner) -> (Self, Middle) {
+        const NAME: &str = "makima.test";
+        let (serve, url, token) = Self::server(place, &["--host", NAME]);
+        let middle = Middle::before(&url, manner);
+        let words = ["daemon", "--agent", "shell", "--insecure", "--server", &format!("http://{NAME}")];
+        let daemon = place.makima(words).env("MAKIMA_API_KEY", &token);
+        let daemon = daemon.env("HTTP_PROXY", middle.url().replace("://", "://me:hunter2@")).start();
+        (Self { serve, daemon, url, token }, middle)
+    }
+
+    fn server(place: &Place, more: &[&str]) -> (Proc, String, String) {
+        let words = ["serve", "--listen", "127.0.0.1:0"].iter().chain(more);
+        let serve = place.makima(words).start();
         serve.notes("makima serves on");
         let text = std::fs::read_to_string(place.home().join("server.json")).expect("it says where it is");
         let file: Value = serde_json::from_str(&text).expect("JSON");

@@ -30,6 +30,8 @@ pub(crate) struct Middle {
     open: Arc<Mutex<Vec<TcpStream>>>,
     websockets: Arc<AtomicUsize>,
     polls: Arc<AtomicUsize>,
+    /// What was asked of it last.
+    asked: Arc<Mutex<String>>,
 }
 
 impl Middle {
@@ -44,14 +46,21 @@ impl Middle {
             open: Arc::default(),
             websockets: Arc::default(),
             polls: Arc::default(),
+            asked: Arc::default(),
         };
         let (manner, open) = (Arc::clone(&middle.manner), Arc::clone(&middle.open));
         let counts = (Arc::clone(&middle.websockets), Arc::clone(&middle.polls));
+        let asked = Arc::clone(&middle.asked);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (to, open, counts) = (to.clone(), Arc::clone(&open), counts.clone());
+                let (to, open, counts, asked) = (to.clone(), Arc::clone(&open), counts.clone(), Arc::clone(&asked));
                 let manner = *manner.lock().unwrap_or_else(PoisonError::into_inner);
-                thread::spawn(move || serve(client, &to, manner, &open, &counts));
+                thread::spawn(move || {
+                    let mut client = client;
+                    let Some(head) = request(&mut client) else { return };
+                    asked.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&head);
+                    serve(client, head, &to, manner, &open, &counts);
+                });
             }
         });
         middle
@@ -75,6 +84,11 @@ impl Middle {
         }
     }
 
+    /// The head of the request that it was asked last.
+    pub(crate) fn asked(&self) -> String {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many WebSockets went through, and how many connections for requests of long-poll.
     pub(crate) fn passed(&self) -> (usize, usize) {
         (self.websockets.load(Ordering::SeqCst), self.polls.load(Ordering::SeqCst))
@@ -83,12 +97,12 @@ impl Middle {
 
 fn serve(
     mut client: TcpStream,
+    mut head: String,
     to: &str,
     manner: Manner,
     open: &Mutex<Vec<TcpStream>>,
     counts: &(Arc<AtomicUsize>, Arc<AtomicUsize>),
 ) {
-    let Some(mut head) = request(&mut client) else { return };
     let is_websocket = head.to_ascii_lowercase().contains("upgrade: websocket");
     if let (Manner::Page(status), true) = (manner, is_websocket) {
         let page = "<!doctype html><title>Not here</title>";
