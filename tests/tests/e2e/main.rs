@@ -15,6 +15,7 @@ mod kill_loop;
 mod kills;
 mod logs;
 mod manager;
+mod numbers;
 mod protocol;
 mod run;
 mod secrets;

@@ -1,5 +1,6 @@
 //! What every test of the real binary stands on: a place of its own, processes with bounded waits, git.
 
+mod apart;
 mod binary;
 mod fleet;
 mod http;
@@ -12,6 +13,7 @@ mod terminal;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use apart::{Innocent, apart};
 pub(crate) use binary::makima as binary;
 pub(crate) use fleet::Fleet;
 pub(crate) use http::status_as;

@@ -129,3 +129,14 @@ pub(crate) fn processes_with(text: &OsStr) -> Vec<(i32, String)> {
     }
     found
 }
+
+/// How many processes that can still do something a group has.
+pub(super) fn group(leader: i32) -> usize {
+    let all = fs::read_dir("/proc").expect("/proc can be read").flatten();
+    let stat = all.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let member = |stat: &String| {
+        let words = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect::<Vec<_>>()).unwrap_or_default();
+        words.first() != Some(&"Z") && words.get(2).and_then(|group| group.parse().ok()) == Some(leader)
+    };
+    stat.filter(member).count()
+}

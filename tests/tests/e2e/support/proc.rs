@@ -264,9 +264,13 @@ impl Drop for Proc {
         if std::thread::panicking() {
             eprintln!("--- makima {:?}\n--- stdout:\n{}--- stderr:\n{}", self.words, shown(&self.out()), self.err());
         }
-        self.signal(Signal::TERM);
+        let is_there = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_none());
+        if is_there(&mut child) {
+            // Not once it has been waited for: its number may be another's by then.
+            self.signal(Signal::TERM);
+        }
         let end = Instant::now() + Duration::from_secs(15);
-        while child.try_wait().is_ok_and(|status| status.is_none()) {
+        while is_there(&mut child) {
             if Instant::now() > end {
                 let _ = child.kill();
             }
