@@ -34,6 +34,9 @@ pub struct ConfigFile {
     /// How much of a task's output is kept on the disk, in MiB.
     #[serde(default, deserialize_with = "output_mib")]
     pub output_mib: Option<u32>,
+    /// Whether processes are handled by what any unix has.
+    #[serde(default)]
+    pub portable: bool,
     /// Where the wire leaves a meaning open.
     #[serde(default)]
     pub compat: CompatFile,

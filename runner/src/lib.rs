@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod journal;
 mod links;
 pub mod logging;
+mod near;
 pub mod report;
 pub mod rest;
 pub mod roots;

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::ConfigFile;
 use crate::driver::{Driver, State};
-use crate::executor::{Again, Executor, Secrets, Settings, leftovers};
+use crate::executor::{Again, Executor, Secrets, Settings, Way, leftovers};
 use crate::home::{Home, daemon_file, write_atomic};
 use crate::inspect::notify::{self, Notifier, Wishes};
 use crate::inspect::socket::{self, Desk};
@@ -156,6 +156,7 @@ fn open_desks(desks: &mut JoinSet<()>, desk: &Desk, file: &ConfigFile) -> Result
 fn settings(file: &ConfigFile) -> Result<Settings, Failure> {
     let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
     settings.agent_env = file.agent_env();
+    settings.way = Way::chosen(file.portable);
     if let Some(number) = file.output_mib {
         settings.output_max = u64::from(number) << 20;
     }

@@ -115,6 +115,9 @@ pub(super) struct RunArgs {
     /// Print the agent's output as it is, without a status line
     #[arg(long, conflicts_with = "json")]
     pub(super) raw: bool,
+    /// Do without /proc, control groups and the like: see docs/portable.md
+    #[arg(long, env = "MAKIMA_PORTABLE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(super) portable: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +167,9 @@ pub(super) struct DaemonArgs {
     /// End after one session
     #[arg(long)]
     pub(super) once: bool,
+    /// Do without /proc, control groups and the like: see docs/portable.md
+    #[arg(long, env = "MAKIMA_PORTABLE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(super) portable: bool,
     /// When asked to end, take on nothing more and wait until the agents have ended
     #[arg(long)]
     pub(super) drain: bool,

@@ -17,7 +17,8 @@ use crate::service::{self, MAX_TASKS, Options};
 
 pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
-    let file = ConfigFile::read(&home)?;
+    let mut file = ConfigFile::read(&home)?;
+    file.portable |= args.portable;
     config::agent(args.agent.as_deref(), &file)?;
     let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;
     let server = service::server_endpoint(&chosen.url, args.insecure)?;

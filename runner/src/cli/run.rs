@@ -20,7 +20,8 @@ use crate::rest::Task;
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
-    let file = ConfigFile::read(&home)?;
+    let mut file = ConfigFile::read(&home)?;
+    file.portable |= args.portable;
     config::agent(args.agent.as_deref(), &file)?;
     let plan = read_plan(&args.plan, args.plan_file.as_deref())?;
     let repo = Repo::find(args.repo.as_deref(), args.base.as_deref())?;

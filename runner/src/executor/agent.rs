@@ -17,8 +17,8 @@ use super::cancel::Cancel;
 use super::record::{Folder, Intent, now};
 use super::report::Report;
 use super::supervisor::Found;
-use super::tree::{MARK, Tree};
-use super::{Hands, blocking, group, log, proc, supervisor};
+use super::tree::{MARK, Tree, Way};
+use super::{Hands, blocking, group, log, supervisor};
 use crate::supervise::orders::Orders;
 use crate::supervise::{NO_GROUP, WORD};
 
@@ -52,7 +52,7 @@ impl Seat {
         let temporary = Folder::of(&hands.home, task).temporary().map_err(failed)?;
         let report = Report::open(&temporary).map_err(failed)?;
         let nonce = nonce()?;
-        let group = hands.settings.groups.then(|| group::make(task)).flatten();
+        let group = (hands.settings.groups && hands.settings.way == Way::Full).then(|| group::make(task)).flatten();
         let mut command = Command::new(&hands.settings.launcher);
         command.arg(WORD).arg(&report.path).arg(Folder::of(&hands.home, task).path());
         match &group {
@@ -89,7 +89,8 @@ impl Seat {
         launch: Launch,
         cancel: &Cancel,
     ) -> Result<Started, String> {
-        let intent = Intent { nonce: self.nonce.clone(), at: now(), boot: proc::boot(), group: self.group.clone() };
+        let intent =
+            Intent { nonce: self.nonce.clone(), at: now(), boot: hands.settings.way.boot(), group: self.group.clone() };
         let Some(mut stdin) = self.stdin.take() else { return Err("a pipe is missing".to_owned()) };
         let folder = Folder::of(&hands.home, task);
         let ready = {
@@ -108,7 +109,7 @@ impl Seat {
             let _ = stdin.write_all(&orders).await;
             self.report.wait(&mut self.child).await?;
             // It may have ended already, and its supervisor with it.
-            supervisor::find(&folder, proc::boot()).await
+            supervisor::find(&folder).await
         };
         let begun = tokio::select! {
             biased;
@@ -116,8 +117,9 @@ impl Seat {
             () = cancel.set() => Err(CANCELLED.to_owned()),
             begun = begun => begun,
         };
-        let held = blocking(move || folder.held()).await?.ok().flatten();
-        let tree = Tree::of(&intent, held.as_ref());
+        // Where it has not got all of its orders, it will get none.
+        drop(stdin);
+        let tree = blocking(move || Tree::of(&folder, &intent, folder.held().ok().flatten().as_ref())).await?;
         let found = match begun {
             Ok(begun) => begun,
             Err(why) => {
@@ -176,7 +178,7 @@ fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent:
     env.extend(texts.map(|(name, value)| (name.into(), value.into())));
     env.push(("MAKIMA_TASK_ID".into(), task.to_string().into()));
     env.push((MARK.into(), intent.nonce.clone().into()));
-    Ok(Orders { nonce: intent.nonce.clone(), folder: worktree, argv: argv.collect(), env })
+    Ok(Orders { nonce: intent.nonce.clone(), way: hands.settings.way, folder: worktree, argv: argv.collect(), env })
 }
 
 /// A name that no other tree has.

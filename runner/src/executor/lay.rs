@@ -16,7 +16,7 @@ const LAID: &str = "makima-laid";
 
 /// Whether the worktree at `place` was laid in this run of the machine.
 pub(super) fn is_of_this_boot(place: &Path) -> bool {
-    foreign::text(&place.join(".git").join(LAID), SMALL).is_ok_and(|boot| boot == proc::boot())
+    foreign::text(&place.join(".git").join(LAID), SMALL).is_ok_and(|boot| !boot.is_empty() && boot == proc::boot())
 }
 
 /// Where the work starts, and what stands around it.

@@ -19,7 +19,10 @@ mod foreign;
 mod git;
 mod gone;
 mod group;
+#[cfg(target_os = "linux")]
+mod kin;
 mod lay;
+mod lines;
 mod log;
 mod mask;
 mod output;
@@ -57,9 +60,11 @@ pub(crate) use group::own as own_group;
 pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use mask::Secrets;
 pub(crate) use proc::identity;
-pub(crate) use record::{Ending, Folder, Held};
+pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 pub use settings::Settings;
+pub use tree::Way;
+pub(crate) use tree::agent_of;
 
 use answer::{Answer, CANCELLED, Desk};
 use bare::Bare;
@@ -84,6 +89,11 @@ pub enum Unfit {
         /// What is needed.
         oldest: String,
     },
+    /// Nothing tells processes apart.
+    #[error(
+        "/proc does not tell of processes here: mount it, or set MAKIMA_PORTABLE=1 to do without (see docs/portable.md)"
+    )]
+    NoProc,
     /// The system gives us nothing to wait with.
     #[error("no event loop can be made: {0}")]
     Runtime(std::io::Error),
@@ -143,6 +153,9 @@ impl Executor {
         // On a thread of its own, so that it may be called inside a runtime too.
         let met = std::thread::scope(|scope| scope.spawn(|| user::meet(&settings)).join());
         let (git, user) = met.unwrap_or_else(|_| Err(Unfit::NoGit("asking for its version failed".to_owned())))?;
+        if settings.way == Way::Full && !proc::tells() {
+            return Err(Unfit::NoProc);
+        }
         settings.know_secrets();
         let desk = Arc::new(Desk::new(events, settings.secrets.clone()));
         let descriptors = descriptors::raise();

@@ -21,6 +21,11 @@ pub(super) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
+/// Whether it says anything.
+pub(super) fn tells() -> bool {
+    !boot().is_empty() && i32::try_from(std::process::id()).is_ok_and(|pid| look(pid).is_some())
+}
+
 /// All processes.
 pub(super) fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::mask::Secrets;
+use super::tree::Way;
 
 /// How much of a task's output is kept on the disk where nothing else is said, in bytes.
 pub(super) const OUTPUT_MAX: u64 = 1 << 30;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub git: PathBuf,
     /// The program that answers to `__launch`: this one.
     pub launcher: PathBuf,
+    /// How processes are found and ended.
+    pub way: Way,
     /// Whether control groups may be used where there are some.
     pub groups: bool,
     /// How much of a task's output is kept on the disk, in bytes.
@@ -43,7 +46,8 @@ impl Settings {
             allowed_roots: Vec::new(),
             secrets: Secrets::default(),
             git: PathBuf::from("git"),
-            launcher: std::env::current_exe()?,
+            launcher: own_program()?,
+            way: Way::chosen(false),
             groups: true,
             output_max: OUTPUT_MAX,
         })
@@ -64,4 +68,17 @@ impl Settings {
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// This program's file: as the system has it, else as it was called.
+fn own_program() -> std::io::Result<PathBuf> {
+    std::env::current_exe().or_else(|failure| {
+        let called = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+        if called.components().count() > 1 {
+            return called.canonicalize();
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|folder| folder.join(&called)).find(|program| program.is_file());
+        found.ok_or(failure)?.canonicalize()
+    })
 }

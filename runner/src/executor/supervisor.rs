@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use makima_core::input::ExitStatus;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::blocking;
 use super::log::{self, Shared};
 use super::record::Folder;
+use super::tree::Way;
+use crate::near::Near;
 use crate::supervise::protocol::{LINE, Said, Sign, Told, VERSION, line};
 use crate::supervise::{SOCKET, is_held};
 
@@ -66,14 +66,15 @@ pub(super) enum Found {
     Lost(&'static str),
 }
 
-/// Finds the supervisor of a task, or what it left behind. `boot` is this run of the machine.
-pub(super) async fn find(folder: &Folder, boot: String) -> Result<Found, String> {
+/// Finds the supervisor of a task, or what it left behind.
+pub(super) async fn find(folder: &Folder) -> Result<Found, String> {
     let records = folder.clone();
     let unknown = |why| format!("what became of its agent cannot be read: {why}");
     let intent = blocking(move || records.intent()).await?.map_err(unknown)?;
     let Some(intent) = intent else { return Ok(Found::Nothing) };
     let until = Instant::now() + FIND;
-    while intent.boot == boot && is_held(folder.path()) {
+    let may_live = Way::may_live(&intent.boot);
+    while may_live && is_held(folder.path()) {
         if let Ok((link, ended)) = connect(folder, &intent.nonce).await {
             return Ok(Found::Runs(link, ended));
         }
@@ -91,8 +92,12 @@ pub(super) async fn find(folder: &Folder, boot: String) -> Result<Found, String>
             let pid = held.and_then(|held| held.agent).map_or(0, |agent| agent.pid.unsigned_abs());
             Found::Ended(pid, ending.status)
         }
-        (Some(_), None) if intent.boot != boot => Found::Lost("the machine was restarted"),
-        (Some(_), None) => Found::Lost("the supervisor was killed"),
+        (Some(_), None) if !may_live => Found::Lost("the machine was restarted"),
+        (Some(_), None) => Found::Lost(match Way::of(&intent.boot) {
+            Way::Full => "the supervisor was killed",
+            // A lock does not say when it was let go of.
+            Way::Portable => "the supervisor was killed, or the machine was restarted",
+        }),
         (None, None) => Found::Nothing,
     })
 }
@@ -150,11 +155,8 @@ struct Wire {
 impl Wire {
     async fn open(folder: PathBuf, nonce: &str) -> Result<(Self, i32, u64), String> {
         let refused = |failure: io::Error| format!("its supervisor cannot be reached: {failure}");
-        // By way of the folder's descriptor: paths of sockets are short, and homes may lie deep.
-        let open = openat(CWD, &folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let open = open.map_err(|failure| refused(failure.into()))?;
-        let path = format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd());
-        let stream = UnixStream::connect(path).await.map_err(refused)?;
+        let near = Near::to(&folder, SOCKET).map_err(refused)?;
+        let stream = UnixStream::connect(near.path()).await.map_err(refused)?;
         let (from, to) = stream.into_split();
         let mut wire = Self { from: BufReader::new(from), to, heard: Vec::new() };
         let greeted = async {

@@ -16,8 +16,8 @@ use super::cancel::Cancel;
 use super::output::Log;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
-use super::tree::{Ended, Tree};
-use super::{Hands, blocking, branch, commit, group, log, outcome, prepare, proc, supervisor};
+use super::tree::{Ended, Tree, Way};
+use super::{Hands, blocking, branch, commit, group, log, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -104,7 +104,7 @@ impl Task {
                 answer.give(outcome(put, |message| Outcome::Delivered { message }));
             }
             Work::Conclude { end } => {
-                let written = self.conclude(folder, end);
+                let written = self.conclude(hands.settings.way, folder, end);
                 answer.done_or_cancelled(written, "it cannot be written down how the task ended").await;
             }
             Work::Close => {
@@ -123,11 +123,13 @@ impl Task {
         }
     }
 
-    async fn conclude(&self, folder: Folder, end: End) -> io::Result<()> {
+    async fn conclude(&self, way: Way, folder: Folder, end: End) -> io::Result<()> {
         self.vacate().await;
         let id = self.id;
         write_down(move || {
-            group::discard(id);
+            if way == Way::Full {
+                group::discard(id);
+            }
             folder.conclude(end)
         })
         .await
@@ -196,7 +198,7 @@ impl Task {
     pub(super) async fn attach(&self, hands: &Arc<Hands>, answer: Answer) {
         let folder = Folder::of(&hands.home, self.id);
         let found = tokio::select! {
-            found = supervisor::find(&folder, proc::boot()) => found,
+            found = supervisor::find(&folder) => found,
             () = answer.cancel.set() => Err(CANCELLED.to_owned()),
         };
         match found {
@@ -345,7 +347,7 @@ fn left(folder: &Folder) -> Result<Option<Tree>, String> {
     let intent = folder.intent().map_err(|why| format!("its processes cannot be known: {why}"))?;
     // Without it they are found by their other marks.
     let held = folder.held().ok().flatten();
-    Ok(intent.and_then(|intent| Tree::left(&intent, held.as_ref())))
+    Ok(intent.and_then(|intent| Tree::left(folder, &intent, held.as_ref())))
 }
 
 async fn write_down(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

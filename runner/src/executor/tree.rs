@@ -1,42 +1,82 @@
-//! Which processes belong to a task, and how they are ended.
-//!
-//! A process belongs to a task if it is in the task's control group; or was started with the task's nonce in
-//! its environment; or is in the session that its supervisor leads, or the process group that the agent leads; or
-//! descends from one that does, or from the supervisor. Each mark alone can be shaken off (a cleared environment, a session of its own, a parent that
-//! ends), all of them only where there are no control groups.
-
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+//! The processes of a task: which they are and how they are ended, in either of two ways.
 
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
-use super::group;
-use super::proc::{self, Process};
-use super::record::{Held, Identity, Intent};
+#[cfg(target_os = "linux")]
+use super::kin::Kin;
+use super::lines::Lines;
+use super::proc;
+use super::record::{Folder, Held, Intent};
+use crate::supervise::is_lent;
 
 /// The environment variable that bears a task's nonce.
 pub(super) const MARK: &str = "MAKIMA_TREE";
 
-/// The longest that a supervisor may take to leave.
-const LEAVE: Duration = Duration::from_secs(5);
+/// How processes are found, told apart and ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// By all that Linux has for it: `/proc`, control groups, descriptors of processes, adoption.
+    Full,
+    /// By what any unix has: file locks, process groups, and each supervisor that knows its own child.
+    #[default]
+    Portable,
+}
 
-/// The longest that a tree may take to die.
-const BOUND: Duration = Duration::from_secs(10);
+impl Way {
+    /// The way that was chosen; where there is only one, that.
+    #[must_use]
+    pub const fn chosen(portable: bool) -> Self {
+        if portable || !cfg!(target_os = "linux") { Self::Portable } else { Self::Full }
+    }
 
-/// The marks of one task's processes.
+    /// In which run of the machine a start is made, for its record. What is started in the portable way needs none:
+    /// no lock outlasts the machine's run.
+    pub(super) fn boot(self) -> String {
+        match self {
+            Self::Full => proc::boot(),
+            Self::Portable => String::new(),
+        }
+    }
+
+    /// Whether a start that was recorded as made in `boot` may still have processes.
+    pub(super) fn may_live(boot: &str) -> bool {
+        match Self::of(boot) {
+            Self::Full => boot == proc::boot(),
+            Self::Portable => true,
+        }
+    }
+
+    /// The way of a start, by its record.
+    pub(super) const fn of(boot: &str) -> Self {
+        if boot.is_empty() { Self::Portable } else { Self::Full }
+    }
+}
+
+/// The number of a task's agent, for people, if that runs.
+pub(crate) fn agent_of(folder: &Folder) -> Option<i32> {
+    let agent = folder.held().ok()??.agent?;
+    let runs = match Way::of(&folder.intent().ok()??.boot) {
+        Way::Full => proc::identity(agent.pid) == Some(agent),
+        Way::Portable => is_lent(folder.path()),
+    };
+    runs.then_some(agent.pid)
+}
+
+/// The processes of one start of a task.
 #[derive(Clone, Debug)]
-pub(super) struct Tree {
-    nonce: String,
-    group: Option<PathBuf>,
-    supervisor: Option<Identity>,
-    agent: Option<Identity>,
+pub(super) enum Tree {
+    /// Known by what `/proc` says of them. Only here has a record's start of a process a meaning.
+    #[cfg(target_os = "linux")]
+    Full(Kin),
+    /// Known by the locks that they hold.
+    Portable(Lines),
 }
 
 /// How the end of a tree went.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// None is left. So many were alive beside the agent.
+    /// None is left that can be ended. So many are known to have been alive beside the agent.
     Empty(u32),
     /// These could not be ended.
     Left(Vec<i32>),
@@ -44,140 +84,35 @@ pub(super) enum Ended {
 
 impl Tree {
     /// The tree of a start: what is known of it is what the supervisor wrote down.
-    pub(super) fn of(intent: &Intent, held: Option<&Held>) -> Self {
-        let held = held.filter(|held| held.nonce == intent.nonce);
-        Self {
-            nonce: intent.nonce.clone(),
-            group: intent.group.clone(),
-            supervisor: held.map(|held| held.supervisor),
-            agent: held.and_then(|held| held.agent),
+    pub(super) fn of(folder: &Folder, intent: &Intent, held: Option<&Held>) -> Self {
+        match Way::of(&intent.boot) {
+            #[cfg(target_os = "linux")]
+            Way::Full => Self::Full(Kin::of(intent, held)),
+            _ => Self::Portable(Lines::of(folder, intent, held)),
         }
     }
 
     /// The same; none if the machine was started since.
-    pub(super) fn left(intent: &Intent, held: Option<&Held>) -> Option<Self> {
-        let same = !intent.boot.is_empty() && intent.boot == proc::boot();
-        same.then(|| Self::of(intent, held))
+    pub(super) fn left(folder: &Folder, intent: &Intent, held: Option<&Held>) -> Option<Self> {
+        Way::may_live(&intent.boot).then(|| Self::of(folder, intent, held))
     }
 
-    /// Signals whoever is left of the tree. Blocks.
+    /// Signals whoever is left of the tree though its supervisor is gone. Blocks.
     pub(super) fn signal_members(&self, signal: Signal) {
-        for process in self.members() {
-            proc::signal(process.id, signal);
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Full(kin) => kin.signal_members(signal),
+            // They can only be ended, if they are sure to be the agent's.
+            Self::Portable(_) => {}
         }
     }
 
-    /// Kills all of it but the supervisor, and looks until two looks in a row find nobody; then sees the supervisor
-    /// off, which has the end to write down. Blocks.
+    /// Ends all of it, and looks whether anybody is left. Blocks.
     pub(super) fn end(&self) -> Ended {
-        let until = Instant::now() + BOUND;
-        let mut met: BTreeSet<Identity> = BTreeSet::new();
-        let mut quiet = 0;
-        let mut pause = Duration::from_micros(200);
-        loop {
-            let members = self.members();
-            // One that is about to be gone may have lost its marks before: its memory, its leader.
-            let going: Vec<i32> = met.iter().filter(|id| proc::is_alive(**id)).map(|id| id.pid).collect();
-            quiet = if members.is_empty() && going.is_empty() { quiet + 1 } else { 0 };
-            if quiet == 2 {
-                break;
-            }
-            if quiet == 0 {
-                if Instant::now() > until {
-                    let members = members.into_iter().map(|process| process.id.pid);
-                    return Ended::Left(members.chain(going).collect::<BTreeSet<i32>>().into_iter().collect());
-                }
-                met.extend(members.iter().map(|process| process.id));
-                self.kill(&members);
-                // The kernel needs a moment for each, more if it has much memory to give back.
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
-        }
-        self.see_off();
-        self.remove_group(until);
-        let others = met.into_iter().filter(|id| Some(*id) != self.agent).count();
-        Ended::Empty(u32::try_from(others).unwrap_or(u32::MAX))
-    }
-
-    /// A supervisor whose agent has ended, and with it all who could write to its pipes, leaves by itself.
-    fn see_off(&self) {
-        let Some(supervisor) = self.supervisor else { return };
-        let until = Instant::now() + LEAVE;
-        let mut pause = Duration::from_micros(200);
-        while proc::is_alive(supervisor) {
-            if Instant::now() > until {
-                tracing::warn!("a supervisor does not leave: it is killed");
-                proc::signal(supervisor, Signal::KILL);
-                return;
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Full(kin) => kin.end(),
+            Self::Portable(lines) => lines.end(),
         }
     }
-
-    fn kill(&self, members: &[Process]) {
-        if let Some(group) = &self.group {
-            // It is in there for a moment only, unless it may not leave.
-            let spared = self.supervisor.is_some_and(|supervisor| group::members(group).contains(&supervisor.pid));
-            if !spared {
-                group::kill(group);
-            }
-        }
-        for process in members {
-            proc::signal(process.id, Signal::KILL);
-        }
-    }
-
-    /// A group with nothing but zombies in it can take a moment before it counts as empty.
-    fn remove_group(&self, until: Instant) {
-        let Some(group) = &self.group else { return };
-        while let Err(failure) = group::remove(group) {
-            if Instant::now() > until {
-                tracing::warn!("a control group is left behind: {failure}");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Everybody alive who belongs to it, but the supervisor.
-    fn members(&self) -> Vec<Process> {
-        let all = proc::all();
-        let grouped: BTreeSet<i32> =
-            self.group.as_deref().map(group::members).unwrap_or_default().into_iter().collect();
-        let session = leads(self.supervisor, &all);
-        let group = leads(self.agent, &all);
-        let mark = format!("{MARK}={}", self.nonce);
-        let born = self.supervisor.map_or(0, |supervisor| supervisor.start);
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let other = |process: &Process| process.id.pid != own && Some(process.id) != self.supervisor;
-        let belongs = |process: &Process| {
-            let by_number = session.is_some_and(|leader| process.session == leader) || group == Some(process.group);
-            grouped.contains(&process.id.pid) || by_number || proc::bears(process.id.pid, mark.as_bytes())
-        };
-        // Nobody older than the supervisor can belong to it; that spares looking into most processes.
-        let young = all.into_iter().filter(|process| process.id.start >= born && other(process));
-        let (mut members, mut rest): (Vec<_>, Vec<_>) = young.partition(belongs);
-        // Descendants that have shaken off every mark; what has lost its parent is the supervisor's child.
-        let mut pids: BTreeSet<i32> = members.iter().map(|process| process.id.pid).collect();
-        pids.extend(session);
-        loop {
-            let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|process| pids.contains(&process.parent));
-            rest = others;
-            if more.is_empty() {
-                break;
-            }
-            pids.extend(more.iter().map(|process| process.id.pid));
-            members.extend(more);
-        }
-        members.retain(|process| process.alive);
-        members
-    }
-}
-
-/// The number that a session or a group is known by, if it is sure to be this process's.
-fn leads(leader: Option<Identity>, all: &[Process]) -> Option<i32> {
-    let leader = leader?;
-    all.iter().any(|process| process.id == leader).then_some(leader.pid)
 }

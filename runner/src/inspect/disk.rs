@@ -8,7 +8,7 @@ use makima_core::input::Stage;
 use makima_core::report::{TASKS, TaskReport};
 use serde::{Deserialize, Serialize};
 
-use crate::executor::{Folder, identity, leftovers_in};
+use crate::executor::{Folder, agent_of, leftovers_in};
 
 /// What there is on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +52,7 @@ pub fn log_length(home: &Path, task: TaskId) -> u64 {
 /// The process of a task's agent, if that runs.
 #[must_use]
 pub fn agent(home: &Path, task: TaskId) -> Option<i32> {
-    let agent = folder(home, task).held().ok()??.agent?;
-    identity(agent.pid).filter(|there| *there == agent).map(|there| there.pid)
+    agent_of(&folder(home, task))
 }
 
 fn folder(home: &Path, task: TaskId) -> Folder {

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -24,6 +22,7 @@ use tokio::time::{Duration, sleep, timeout};
 use super::Asker;
 use super::metrics;
 use super::status::{Identity, Status};
+use crate::near::Near;
 
 /// Its name in the home.
 const SOCKET: &str = "daemon.sock";
@@ -70,8 +69,8 @@ pub fn bind(home: &Path) -> io::Result<UnixListener> {
         Err(failure) if failure.kind() != io::ErrorKind::NotFound => return Err(failure),
         Ok(()) | Err(_) => {}
     }
-    let folder = open(home)?;
-    let listener = UnixListener::bind(near(&folder))?;
+    let near = Near::to(home, SOCKET)?;
+    let listener = UnixListener::bind(near.path())?;
     fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -79,15 +78,6 @@ pub fn bind(home: &Path) -> io::Result<UnixListener> {
 /// Takes it away.
 pub fn remove(home: &Path) {
     let _ = fs::remove_file(home.join(SOCKET));
-}
-
-/// Paths of sockets are short and homes may lie deep: the way goes by the folder's descriptor.
-fn open(home: &Path) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, home, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-fn near(folder: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
 }
 
 /// Answers on the socket of the home for as long as it is let.
@@ -200,8 +190,8 @@ pub fn bind_port(address: SocketAddr) -> io::Result<TcpListener> {
 /// There is none, or it does not answer well in time.
 pub async fn get(home: &Path, path: &str) -> io::Result<String> {
     let asked = async {
-        let folder = open(home)?;
-        let mut stream = UnixStream::connect(near(&folder)).await?;
+        let near = Near::to(home, SOCKET)?;
+        let mut stream = UnixStream::connect(near.path()).await?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(ANSWER).read_to_end(&mut answer).await?;

@@ -33,15 +33,19 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Pid, getpid, set_child_subreaper, set_dumpable_behavior};
+use rustix::process::Pid;
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior};
 
 use agent::Agent;
-pub(crate) use lock::is_held;
+pub(crate) use lock::{is_held, is_lent};
 use orders::Orders;
 #[cfg(test)]
 pub(crate) use pump::Writer;
 
 use crate::descriptors;
+#[cfg(target_os = "linux")]
+use crate::executor::Way;
 
 /// The word that asks for the supervisor.
 pub(crate) const WORD: &str = "__supervise";
@@ -122,7 +126,8 @@ impl Seat {
     /// Waits for orders. None if there will be none.
     fn wait(self) -> Result<Option<(Self, Orders)>, String> {
         // Not std's standard input, which would take more than the orders.
-        let told = fs::File::open("/dev/stdin").and_then(|mut input| Orders::read(&mut input));
+        let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(io::Error::from);
+        let told = input.and_then(|input| Orders::read(&mut File::from(input)));
         let orders = told.map_err(|failure| format!("what it was told cannot be understood: {failure}"))?;
         // The daemon's end may go: nobody waits for it, and nobody is to wait for us.
         if let Ok(null) = fs::File::open("/dev/null") {
@@ -133,9 +138,13 @@ impl Seat {
 
     /// Starts the agent.
     fn start(self, orders: Orders, output: u64, limit: Option<u64>) -> Result<Running, String> {
-        // What an agent leaves behind stays below us instead of going to the machine's first process.
-        let _ = set_child_subreaper(Some(getpid()));
+        #[cfg(target_os = "linux")]
+        if orders.way == Way::Full {
+            // What an agent leaves behind stays below us instead of going to the machine's first process.
+            let _ = set_child_subreaper(Some(getpid()));
+        }
         // Another process of this user cannot look into it: orders may hold secrets.
+        #[cfg(target_os = "linux")]
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
         std::env::set_current_dir(&self.folder).map_err(|failure| format!("its folder is gone: {failure}"))?;
         let listener = serve::listen().map_err(|failure| format!("its socket cannot be made: {failure}"))?;

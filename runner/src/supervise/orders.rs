@@ -5,14 +5,22 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use crate::executor::Way;
+
 /// More than any system takes as arguments and environment.
 const ORDERS_MAX: u32 = 16 << 20;
+
+/// Stands among the variables where the portable way is to be gone: a supervisor may be newer than its daemon, whose
+/// orders have no other place for it. No agent gets it.
+const PORTABLE: &str = "MAKIMA_PORTABLE";
 
 /// What is to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// The name of this start of the task, which every process of its tree bears.
     pub(crate) nonce: String,
+    /// How its processes are told apart.
+    pub(crate) way: Way,
     pub(crate) folder: PathBuf,
     /// Never empty.
     pub(crate) argv: Vec<OsString>,
@@ -26,6 +34,9 @@ impl Orders {
         let mut fields = vec![OsStr::new(&self.nonce), self.folder.as_os_str(), OsStr::new(&count)];
         fields.extend(self.argv.iter().map(OsString::as_os_str));
         fields.extend(self.env.iter().flat_map(|(name, value)| [name.as_os_str(), value.as_os_str()]));
+        if self.way == Way::Portable {
+            fields.extend([OsStr::new(PORTABLE), OsStr::new("1")]);
+        }
         if fields.iter().any(|field| field.as_bytes().contains(&0)) {
             return Err("a zero byte stands in its command line or its environment".to_owned());
         }
@@ -57,11 +68,14 @@ impl Orders {
         let folder = PathBuf::from(fields.next()?);
         let count = fields.next()?.to_str()?.parse().ok()?;
         let argv: Vec<OsString> = fields.by_ref().take(count).collect();
-        let mut env = Vec::new();
+        let mut env: Vec<(OsString, OsString)> = Vec::new();
         while let Some(name) = fields.next() {
             env.push((name, fields.next()?));
         }
-        (argv.len() == count && count > 0).then_some(Self { nonce, folder, argv, env })
+        let before = env.len();
+        env.retain(|(name, _)| name != PORTABLE);
+        let way = Way::chosen(env.len() < before);
+        (argv.len() == count && count > 0).then_some(Self { nonce, way, folder, argv, env })
     }
 }
 
@@ -72,7 +86,13 @@ mod tests {
     #[test]
     fn orders_are_read_as_they_were_written() {
         let env = vec![("A".into(), String::new().into()), ("B".into(), "x=y".into())];
-        let orders = Orders { nonce: "n".to_owned(), folder: "/tmp".into(), argv: vec!["sh".into(), "".into()], env };
+        let orders = Orders {
+            nonce: "n".to_owned(),
+            way: Way::chosen(false),
+            folder: "/tmp".into(),
+            argv: vec!["sh".into(), "".into()],
+            env,
+        };
         let mut bytes = orders.bytes().expect("bytes");
         bytes.extend_from_slice(b"for the agent");
         let mut from = bytes.as_slice();

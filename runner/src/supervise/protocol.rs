@@ -8,7 +8,7 @@ use makima_core::input::ExitStatus;
 use serde::{Deserialize, Serialize};
 
 /// The version that is spoken here.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The longest line: a message to an agent, with everything in it escaped.
 pub(crate) const LINE: usize = 8 << 20;
@@ -45,6 +45,8 @@ pub(crate) enum Sign {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGKILL; and who then still holds the agent's pipes is not waited for. Since version 3.
+    Kill,
 }
 
 /// From the supervisor.

@@ -38,6 +38,7 @@ impl Pump {
     pub(super) fn begin(folder: &Folder, bound: u64, out: ChildStdout, err: ChildStderr) -> io::Result<Self> {
         for pipe in [out.as_fd(), err.as_fd()] {
             // Only a larger buffer; some systems do not allow it.
+            #[cfg(target_os = "linux")]
             let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE);
         }
         let writer = Writer::begin(folder, bound)?;
@@ -68,6 +69,12 @@ impl Pump {
     /// Whether nobody can write any more, and everything is in the log or counted as lost.
     pub(super) const fn is_done(&self) -> bool {
         self.out.is_none() && self.err.is_none()
+    }
+
+    /// Waits for nobody any more who might still write.
+    pub(super) fn give_up(&mut self) {
+        (self.out, self.err) = (None, None);
+        let _ = self.writer.own_up();
     }
 
     /// Reads once from those that are ready, and writes that down.

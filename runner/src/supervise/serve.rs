@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +20,15 @@ use crate::executor::{Ending, Folder};
 
 /// Between two attempts to write down how the agent ended.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Between two looks at what was killed.
+const SOON: Duration = Duration::from_millis(20);
+
+/// How long those may hold the agent's pipes who were not killed with it.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// How long it is tried to write down the end of an agent that a daemon had killed: that daemon has heard of it.
+const WRITE: Duration = Duration::from_secs(5);
 
 /// Bytes that a daemon may leave unread before it is taken for dead.
 const UNREAD: usize = 256 * 1024;
@@ -49,8 +58,9 @@ pub(super) fn serve(listener: UnixListener, agent: Agent, nonce: String) -> io::
         daemon: None,
         guest: None,
         texts: VecDeque::new(),
-        taken: 0,
+        handed: 0,
         recorded: false,
+        killed: None,
     };
     while !supervisor.is_done() {
         supervisor.round()?;
@@ -69,10 +79,12 @@ struct Supervisor {
     guest: Option<Daemon>,
     /// Messages for the agent, the first of them perhaps begun.
     texts: VecDeque<Text>,
-    /// The number of the newest message that was taken, whatever became of it.
-    taken: u64,
+    /// The number of the newest that the agent was handed. Those behind it were refused, or wait.
+    handed: u64,
     /// The agent's end is on the disk.
     recorded: bool,
+    /// When a daemon had it all killed.
+    killed: Option<Instant>,
 }
 
 struct Text {
@@ -107,7 +119,8 @@ impl Supervisor {
         let length = self.agent.pump.length();
         let knows = |daemon: &Daemon| daemon.told && daemon.log >= length && daemon.unsent.is_empty();
         let told = self.daemon.as_ref().is_none_or(knows);
-        self.agent.exit.is_some() && self.agent.pump.is_done() && self.recorded && told
+        let recorded = self.recorded || self.killed.is_some_and(|at| at.elapsed() > WRITE);
+        self.agent.exit.is_some() && self.agent.pump.is_done() && recorded && told && !self.agent.is_leaving()
     }
 
     fn round(&mut self) -> io::Result<()> {
@@ -115,6 +128,10 @@ impl Supervisor {
         self.agent.pump.drain(ready.out, ready.err);
         // Not only when the agent's own end shows: those that it left behind end as well.
         self.agent.reap();
+        let killed = self.killed.is_some_and(|at| at.elapsed() > HOLD);
+        if killed && self.agent.exit.is_some() && !self.agent.is_leaving() {
+            self.agent.pump.give_up();
+        }
         if ready.knock {
             self.greet();
         }
@@ -153,7 +170,9 @@ impl Supervisor {
         let mut asked: Vec<PollFd<'_>> =
             sources.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         let unwritten = self.agent.exit.is_some() && !self.recorded;
-        let limit = unwritten.then(|| Timespec { tv_sec: AGAIN.as_secs() as i64, tv_nsec: 0 });
+        let soon = self.agent.is_leaving() || self.killed.is_some();
+        let pause = if soon { Some(SOON) } else { unwritten.then_some(AGAIN) };
+        let limit = pause.and_then(|pause| Timespec::try_from(pause).ok());
         match poll(&mut asked, limit.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(failure) => return Err(failure.into()),
@@ -216,17 +235,21 @@ impl Supervisor {
                 Told::Stdin { n, text } => self.take(n, text),
                 Told::Signal(Sign::Interrupt) => self.agent.signal(Signal::INT),
                 Told::Signal(Sign::Terminate) => self.agent.signal(Signal::TERM),
+                Told::Signal(Sign::Kill) => {
+                    self.agent.signal(Signal::KILL);
+                    self.killed.get_or_insert_with(Instant::now);
+                }
                 Told::Delivered(to) => self.agent.pump.delivered(to),
             }
         }
     }
 
-    /// Takes a message for the agent; one that was taken before is only confirmed.
+    /// Takes a message for the agent; one that it was handed before is only confirmed.
     fn take(&mut self, n: u64, text: String) {
-        if n <= self.taken {
-            if !self.texts.iter().any(|text| text.n == n) {
-                self.say(&Said::Took(n));
-            }
+        if n <= self.handed {
+            return self.say(&Said::Took(n));
+        }
+        if self.texts.iter().any(|text| text.n == n) {
             return;
         }
         if self.agent.stdin.is_none() {
@@ -235,7 +258,6 @@ impl Supervisor {
         if self.texts.len() >= TEXTS {
             return self.say(&Said::Refused { n, why: "too many messages wait for the agent".to_owned() });
         }
-        self.taken = n;
         self.texts.push_back(Text { n, bytes: text.into_bytes(), written: 0 });
     }
 
@@ -263,6 +285,7 @@ impl Supervisor {
             if text.written >= text.bytes.len() {
                 let n = text.n;
                 self.texts.pop_front();
+                self.handed = n;
                 self.say(&Said::Took(n));
             }
         }

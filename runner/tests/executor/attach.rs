@@ -3,7 +3,7 @@
 use makima_core::effect::{Signal, Work};
 use makima_core::input::{ExitStatus, Outcome, Stream};
 
-use crate::support::{Options, World, is_alive, shell, task, text_of};
+use crate::support::{Options, World, is_alive, number_in, portable, shell, task, text_of};
 
 const WAITS: &str = "trap 'echo int; exit 3' INT; echo begun; while read line; do echo \"got $line\"; done";
 
@@ -94,11 +94,16 @@ fn number(world: &World, id: makima_core::id::TaskId, pointer: &str) -> i32 {
 
 #[tokio::test]
 async fn a_supervisor_that_was_killed_is_told_of_and_its_agent_is_found_and_ended() {
-    let (mut world, id, pid) = left("trap '' PIPE; setsid sleep 1000 & sleep 1000").await;
+    // In the portable way a session of its own is out of reach.
+    let (leaves, why) = match portable() {
+        false => ("setsid", "the supervisor was killed"),
+        true => ("", "the supervisor was killed, or the machine was restarted"),
+    };
+    let (mut world, id, pid) = left(&format!("trap '' PIPE; {leaves} sleep 1000 & sleep 1000")).await;
     let supervisor = number(&world, id, "/supervisor/pid");
     let process = rustix::process::Pid::from_raw(supervisor).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
-    assert_eq!(attach(&mut world, id).await.1, Outcome::Failed("the supervisor was killed".to_owned()));
+    assert_eq!(attach(&mut world, id).await.1, Outcome::Failed(why.to_owned()));
     let agent = i32::try_from(pid).unwrap();
     assert!(is_alive(agent));
     world.empty(id).await;
@@ -121,6 +126,21 @@ async fn after_a_start_of_the_machine_nobody_is_looked_for_and_nobody_signalled(
     std::fs::write(&file, text).unwrap();
     world.again().empty(id).await;
     assert!(!is_alive(i32::try_from(pid).unwrap()));
+}
+
+/// Protects people from being told that a message was taken, by a daemon that asks for it a second time.
+#[tokio::test]
+async fn a_message_that_was_refused_is_refused_again() {
+    let (mut world, id, _) = left("exec <&-; echo 1 > closed; sleep 1000").await;
+    number_in(&world.home.worktree(id).join("closed")).await;
+    attach(&mut world, id).await;
+    for _ in 0..2 {
+        let why = world.refused(id, Work::Stdin { n: 1, text: "x".to_owned() }).await;
+        assert!(why.contains("closed"), "{why}");
+        world = world.again();
+        attach(&mut world, id).await;
+    }
+    world.empty(id).await;
 }
 
 /// Protects an agent from whoever knocks at its supervisor's door.

@@ -10,7 +10,7 @@ use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Input, Outcome, Part, Prepared, Stream};
 use makima_core::policy::{BranchName, CommitText, RepositoryUrl};
 use makima_core::task::{Action, Spec};
-use makima_runner::executor::{Executor, Secrets, Settings};
+use makima_runner::executor::{Executor, Secrets, Settings, Way};
 use makima_runner::home::Home;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -59,6 +59,11 @@ impl Default for Options {
     }
 }
 
+/// Whether all of this runs in the portable way: what cannot hold there asks for it.
+pub(crate) fn portable() -> bool {
+    std::env::var_os("MAKIMA_PORTABLE").is_some_and(|chosen| !chosen.is_empty())
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self::with(Options::default())
@@ -96,6 +101,7 @@ impl World {
             secrets: secrets.clone(),
             git: options.git,
             launcher: options.launcher,
+            way: Way::chosen(portable()),
             groups: options.groups,
             output_max: options.output_max,
         };

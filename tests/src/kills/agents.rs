@@ -78,8 +78,10 @@ impl Agent {
                  if [ $((i % 10)) = 0 ]; then git add progress; git commit -qm \"step $i\"; fi"
             ),
         };
-        let leave =
-            if *leaves { "setsid -f sh -c 'trap \"\" TERM INT HUP; sleep 86397' > /dev/null 2>&1" } else { ":" };
+        // In the portable way who leaves the agent's group gets away.
+        let away = if std::env::var_os("MAKIMA_PORTABLE").is_some() { "" } else { "setsid -f" };
+        let left = format!("{away} sh -c 'trap \"\" TERM INT HUP; sleep 86397' > /dev/null 2>&1 &");
+        let leave = if *leaves { left.as_str() } else { ":;" };
         format!(
             "echo \"started $$\" >> '{marks}'/$MAKIMA_TASK_ID; {leave}
              i=0; while [ $i -lt {lines} ]; do {step}; done

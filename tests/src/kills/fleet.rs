@@ -171,6 +171,8 @@ fn started(root: &Path, build: &Path, home: &str, words: &[&str]) -> Result<Chil
     command.args(words).current_dir(root).env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", root.join("user")).env("MAKIMA_HOME", root.join(home)).env("MAKIMA_API_KEY", KEY);
+    // How processes are handled is chosen for all of a run.
+    command.envs(std::env::var_os("MAKIMA_PORTABLE").map(|chosen| ("MAKIMA_PORTABLE", chosen)));
     command.env("LANG", "C.UTF-8").env("GIT_CONFIG_NOSYSTEM", "1");
     for role in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{role}_NAME"), "Somebody").env(format!("GIT_{role}_EMAIL"), "some@example.com");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Fleet, Place, Repo, SOON, number, until};
+use crate::support::{Fleet, Place, Repo, SOON, number, portable, until};
 
 /// How a task ended, as often as its server has it.
 fn ends(fleet: &Fleet, id: &str) -> usize {
@@ -72,10 +72,10 @@ fn a_daemon_that_is_asked_three_times_kills() {
 /// An agent at work that has left a process behind, and goes on until the file `go` is there.
 fn at_work(place: &Place, repo: &Repo, fleet: &Fleet) -> String {
     let go = place.path("go");
-    let plan = format!(
-        "echo work > x; echo begun; setsid -f sleep 86398; until test -e {}; do sleep 0.02; done; echo and done",
-        go.display()
-    );
+    // Who leaves the group cannot be ended in the portable way.
+    let left = if portable() { "sleep 86398 &" } else { "setsid -f sleep 86398;" };
+    let plan =
+        format!("echo work > x; echo begun; {left} until test -e {}; do sleep 0.02; done; echo and done", go.display());
     let id = fleet.plan(repo, &plan);
     fleet.writes(&id, "begun");
     id
@@ -156,7 +156,8 @@ fn a_killed_supervisor_ends_the_task_and_keeps_the_work() {
     let pid = rustix::process::Pid::from_raw(pid).expect("a process");
     rustix::process::kill_process(pid, Signal::KILL).expect("it is there");
     let task = fleet.ended(&id);
-    assert_eq!(task["error"], "the supervisor was killed", "{task}");
+    let why = task["error"].as_str().expect("why");
+    assert!(why.starts_with("the supervisor was killed"), "{task}");
     assert_eq!(repo.show(task["branch"].as_str().expect("a branch"), "x"), "work");
     only_makima_runs(&place, &fleet);
     fleet.end();

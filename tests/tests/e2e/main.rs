@@ -16,6 +16,7 @@ mod kills;
 mod logs;
 mod manager;
 mod numbers;
+mod portable;
 mod protocol;
 mod run;
 mod secrets;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Call, Fleet, Place, SOON, mounts, until};
+use crate::support::{Call, Fleet, Place, SOON, mounts, not_portable, until};
 
 fn alone(place: &Place, socket: &str) -> Call {
     let call = place.makima(["daemon", "--agent", "shell", "--server", "ws://127.0.0.1:1"]);
@@ -151,6 +151,9 @@ impl Drop for Group {
 
 #[test]
 fn a_service_that_is_stopped_leaves_agents_and_supervisors_in_its_group_and_the_next_finds_them() {
+    if not_portable("there are no control groups") {
+        return;
+    }
     if !mounts() {
         return eprintln!("skipped: this user may mount nothing");
     }

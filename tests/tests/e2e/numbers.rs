@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-use crate::support::{Fleet, Innocent, Place, Repo, SOON, apart, until};
+use crate::support::{Fleet, Innocent, Place, Repo, SOON, apart, not_portable, portable, until};
 
 /// The numbers of a task's supervisor and agent.
 fn numbers(place: &Place, id: &str) -> (i32, i32) {
@@ -33,6 +33,9 @@ fn kill(pid: i32) {
 fn failed(place: &Place, repo: &Repo, fleet: &mut Fleet, id: &str, why: &str) {
     fleet.daemon = Fleet::daemon(place);
     let task = fleet.ended(id);
+    // A lock does not say when it was let go of.
+    let unsure = "the supervisor was killed, or the machine was restarted";
+    let why = if portable() { unsure } else { why };
     assert_eq!((task["status"].as_str(), task["error"].as_str()), (Some("failed"), Some(why)), "{task}");
     assert_eq!(repo.show(task["branch"].as_str().expect("a branch"), "x"), "work");
 }
@@ -85,6 +88,9 @@ fn leaders_of_groups_with_the_numbers_of_the_dead_are_left_alone() {
 /// The supervisor lives, and so does a process that the agent left behind; the agent's own number is another's.
 #[test]
 fn an_agents_number_is_another_s_while_its_supervisor_lives() {
+    if not_portable("who leaves the agent's group is not waited for") {
+        return;
+    }
     if !apart("numbers::an_agents_number_is_another_s_while_its_supervisor_lives") {
         return;
     }
@@ -163,6 +169,9 @@ fn after_a_restart_of_the_machine_the_numbers_are_others() {
 /// In another run of the machine a process may bear the very number, and have begun at the very tick.
 #[test]
 fn after_a_restart_of_the_machine_not_even_an_equal_process_is_signalled() {
+    if not_portable("locks do not outlast the machine's run, and this test only says that there was another") {
+        return;
+    }
     if !apart("numbers::after_a_restart_of_the_machine_not_even_an_equal_process_is_signalled") {
         return;
     }

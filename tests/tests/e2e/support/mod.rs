@@ -39,6 +39,19 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Op
     }
 }
 
+/// Whether all of this runs in the portable way.
+pub(crate) fn portable() -> bool {
+    std::env::var_os("MAKIMA_PORTABLE").is_some_and(|chosen| !chosen.is_empty())
+}
+
+/// Whether a test is left out, as the portable way does not promise what it asks for.
+pub(crate) fn not_portable(why: &str) -> bool {
+    if portable() {
+        eprintln!("left out in the portable way: {why}");
+    }
+    portable()
+}
+
 /// A number from the environment, for sizes that a fast machine may have larger.
 pub(crate) fn number(variable: &str, usual: u64) -> u64 {
     match std::env::var(variable) {

@@ -18,6 +18,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// agents get too, and in the folder that they work in.
 pub(crate) struct Place {
     root: TempDir,
+    home: PathBuf,
 }
 
 impl Place {
@@ -26,8 +27,16 @@ impl Place {
         let mut builder = tempfile::Builder::new();
         builder.prefix("makima-e2e-");
         let root = builder.tempdir_in(memory).or_else(|_| builder.tempdir()).expect("there is room for a folder");
-        let place = Self { root };
+        let home = root.path().join("makima");
+        let place = Self { root, home };
         fs::create_dir(place.user()).expect("a folder for the user");
+        place
+    }
+
+    /// With a home whose path is longer than a socket's may be.
+    pub(crate) fn deep() -> Self {
+        let mut place = Self::new();
+        place.home = place.root().join("deep".repeat(25)).join("makima");
         place
     }
 
@@ -37,7 +46,7 @@ impl Place {
 
     /// `MAKIMA_HOME`.
     pub(crate) fn home(&self) -> PathBuf {
-        self.root().join("makima")
+        self.home.clone()
     }
 
     /// `HOME`.

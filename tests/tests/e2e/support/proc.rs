@@ -52,6 +52,10 @@ impl Call {
             script: None,
             nobody: false,
         };
+        let call = match std::env::var_os("MAKIMA_PORTABLE") {
+            Some(chosen) => call.env("MAKIMA_PORTABLE", chosen),
+            None => call,
+        };
         call.env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", place.user())
             .env("MAKIMA_HOME", place.home())

@@ -1,0 +1,166 @@
+//! Which processes belong to a task, and how they are ended, where `/proc` tells of all of them.
+//!
+//! A process belongs to a task if it is in the task's control group; or was started with the task's nonce in its
+//! environment; or is in the session that its supervisor leads, or the process group that the agent leads; or descends
+//! from one that does, or from the supervisor. Each mark alone can be shaken off (a cleared environment, a session of its
+//! own, a parent that ends), all of them only where there are no control groups.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::group;
+use super::proc::{self, Process};
+use super::record::{Held, Identity, Intent};
+use super::tree::{Ended, MARK};
+
+/// The longest that a supervisor may take to leave.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// The longest that a tree may take to die.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// The marks of one task's processes.
+#[derive(Clone, Debug)]
+pub(super) struct Kin {
+    nonce: String,
+    group: Option<PathBuf>,
+    supervisor: Option<Identity>,
+    agent: Option<Identity>,
+}
+
+impl Kin {
+    /// The tree of a start: what is known of it is what the supervisor wrote down.
+    pub(super) fn of(intent: &Intent, held: Option<&Held>) -> Self {
+        let held = held.filter(|held| held.nonce == intent.nonce);
+        Self {
+            nonce: intent.nonce.clone(),
+            group: intent.group.clone(),
+            supervisor: held.map(|held| held.supervisor),
+            agent: held.and_then(|held| held.agent),
+        }
+    }
+
+    /// Signals whoever is left of the tree. Blocks.
+    pub(super) fn signal_members(&self, signal: Signal) {
+        for process in self.members() {
+            proc::signal(process.id, signal);
+        }
+    }
+
+    /// Kills all of it but the supervisor, and looks until two looks in a row find nobody; then sees the supervisor
+    /// off, which has the end to write down. Blocks.
+    pub(super) fn end(&self) -> Ended {
+        let until = Instant::now() + BOUND;
+        let mut met: BTreeSet<Identity> = BTreeSet::new();
+        let mut quiet = 0;
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let members = self.members();
+            // One that is about to be gone may have lost its marks before: its memory, its leader.
+            let going: Vec<i32> = met.iter().filter(|id| proc::is_alive(**id)).map(|id| id.pid).collect();
+            quiet = if members.is_empty() && going.is_empty() { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                break;
+            }
+            if quiet == 0 {
+                if Instant::now() > until {
+                    let members = members.into_iter().map(|process| process.id.pid);
+                    return Ended::Left(members.chain(going).collect::<BTreeSet<i32>>().into_iter().collect());
+                }
+                met.extend(members.iter().map(|process| process.id));
+                self.kill(&members);
+                // The kernel needs a moment for each, more if it has much memory to give back.
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+        }
+        self.see_off();
+        self.remove_group(until);
+        let others = met.into_iter().filter(|id| Some(*id) != self.agent).count();
+        Ended::Empty(u32::try_from(others).unwrap_or(u32::MAX))
+    }
+
+    /// A supervisor whose agent has ended, and with it all who could write to its pipes, leaves by itself.
+    fn see_off(&self) {
+        let Some(supervisor) = self.supervisor else { return };
+        let until = Instant::now() + LEAVE;
+        let mut pause = Duration::from_micros(200);
+        while proc::is_alive(supervisor) {
+            if Instant::now() > until {
+                tracing::warn!("a supervisor does not leave: it is killed");
+                proc::signal(supervisor, Signal::KILL);
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn kill(&self, members: &[Process]) {
+        if let Some(group) = &self.group {
+            // It is in there for a moment only, unless it may not leave.
+            let spared = self.supervisor.is_some_and(|supervisor| group::members(group).contains(&supervisor.pid));
+            if !spared {
+                group::kill(group);
+            }
+        }
+        for process in members {
+            proc::signal(process.id, Signal::KILL);
+        }
+    }
+
+    /// A group with nothing but zombies in it can take a moment before it counts as empty.
+    fn remove_group(&self, until: Instant) {
+        let Some(group) = &self.group else { return };
+        while let Err(failure) = group::remove(group) {
+            if Instant::now() > until {
+                tracing::warn!("a control group is left behind: {failure}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Everybody alive who belongs to it, but the supervisor.
+    fn members(&self) -> Vec<Process> {
+        let all = proc::all();
+        let grouped: BTreeSet<i32> =
+            self.group.as_deref().map(group::members).unwrap_or_default().into_iter().collect();
+        let session = leads(self.supervisor, &all);
+        let group = leads(self.agent, &all);
+        let mark = format!("{MARK}={}", self.nonce);
+        let born = self.supervisor.map_or(0, |supervisor| supervisor.start);
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let other = |process: &Process| process.id.pid != own && Some(process.id) != self.supervisor;
+        let belongs = |process: &Process| {
+            let by_number = session.is_some_and(|leader| process.session == leader) || group == Some(process.group);
+            grouped.contains(&process.id.pid) || by_number || proc::bears(process.id.pid, mark.as_bytes())
+        };
+        // Nobody older than the supervisor can belong to it; that spares looking into most processes.
+        let young = all.into_iter().filter(|process| process.id.start >= born && other(process));
+        let (mut members, mut rest): (Vec<_>, Vec<_>) = young.partition(belongs);
+        // Descendants that have shaken off every mark; what has lost its parent is the supervisor's child.
+        let mut pids: BTreeSet<i32> = members.iter().map(|process| process.id.pid).collect();
+        pids.extend(session);
+        loop {
+            let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|process| pids.contains(&process.parent));
+            rest = others;
+            if more.is_empty() {
+                break;
+            }
+            pids.extend(more.iter().map(|process| process.id.pid));
+            members.extend(more);
+        }
+        members.retain(|process| process.alive);
+        members
+    }
+}
+
+/// The number that a session or a group is known by, if it is sure to be this process's.
+fn leads(leader: Option<Identity>, all: &[Process]) -> Option<i32> {
+    let leader = leader?;
+    all.iter().any(|process| process.id == leader).then_some(leader.pid)
+}
