@@ -40,6 +40,16 @@ struct Head {
     length: usize,
 }
 
+/// Lines of output, as they came in.
+pub(crate) struct Arrived {
+    /// How many there were.
+    pub(crate) count: u64,
+    /// Bytes of the log that were marked as missing.
+    pub(crate) cut: u64,
+    /// The one behind them.
+    pub(crate) last: String,
+}
+
 /// A flood of lines, as it came in.
 pub(crate) struct Flood {
     /// When the first was written.
@@ -144,10 +154,9 @@ impl Session {
         Ok(self.stream.shutdown(std::net::Shutdown::Both)?)
     }
 
-    /// Takes lines of output until one that is shorter, and not a piece of another: how many there were before that,
-    /// and that one.
-    pub(crate) fn count(&mut self, length: usize) -> Result<(u64, String), Failure> {
-        let mut count = 0;
+    /// Takes lines of output until one that is shorter, and not a piece of another.
+    pub(crate) fn count(&mut self, length: usize) -> Result<Arrived, Failure> {
+        let (mut count, mut cut) = (0, 0);
         loop {
             let head = self.head()?;
             if head.opcode != TEXT {
@@ -159,7 +168,11 @@ impl Session {
                 match self.read(&head)? {
                     DaemonMessage::TaskOutput(line) if line.is_partial => {}
                     DaemonMessage::TaskOutput(line) if line.output.ends_with(|end: char| end.is_ascii_digit()) => {
-                        return Ok((count, line.output));
+                        return Ok(Arrived { count, cut, last: line.output });
+                    }
+                    DaemonMessage::TaskOutput(line) if line.output.starts_with("[makima: ") => {
+                        let bytes = line.output.split(' ').nth(1).and_then(|bytes| bytes.parse::<u64>().ok());
+                        cut += bytes.ok_or("a cut that does not say how much is missing")?;
                     }
                     DaemonMessage::TaskOutput(_) => count += 1,
                     DaemonMessage::TaskComplete(_) => return Err("the last line is missing".into()),
