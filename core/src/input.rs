@@ -207,7 +207,7 @@ pub enum Outcome {
     },
     /// It could not be done.
     Failed(String),
-    /// It could not be done for want of room on a disk. Another time it may be; else as [`Outcome::Failed`].
+    /// It could not be done for want of room, on a disk or for another open file. Another time it may be; else as [`Outcome::Failed`].
     NoRoom(String),
 }
 

@@ -20,6 +20,21 @@ pub(crate) fn raise() -> Option<u64> {
     })
 }
 
+/// What the system says where there are too many.
+pub(crate) const TOO_MANY: &str = "Too many open files";
+
+/// The same words, and where they say that too many files are open, how many may be and what to do.
+pub(crate) fn explained(why: String) -> String {
+    match getrlimit(Resource::Nofile).current {
+        Some(most) if why.contains(TOO_MANY) => {
+            format!(
+                "{why}; {most} may be open here: run fewer tasks at once, or raise the limit (`ulimit -Hn`, `LimitNOFILE=`)"
+            )
+        }
+        Some(_) | None => why,
+    }
+}
+
 /// Sets the limit back to what it was, for an agent, which may be such an old program.
 pub(crate) fn give_back(found: u64) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

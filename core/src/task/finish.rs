@@ -169,7 +169,7 @@ impl Finishing {
             && tries < limits::COMMIT_TRIES
         {
             if tries == 1 {
-                cx.progress(format!("no room on the disk for the commit, which waits for some: {why}"));
+                cx.progress(format!("no room for the commit, which waits for some: {why}"));
             }
             self.step = Step::Pausing { until: cx.now + limits::COMMIT_AGAIN, tries };
             return Phase::Finishing(self);

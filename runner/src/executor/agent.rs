@@ -147,14 +147,16 @@ impl Started {
 /// Everything there for an agent to be started, and on disk that it is about to. Blocks.
 fn ready(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Vec<u8>, String> {
     // Nothing is started twice.
-    if folder.held().is_ok_and(|held| held.is_none()) {
-        let orders = orders(hands, task, launch, folder, intent)?.bytes()?;
-        log::settle(folder).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
-        let wrote = folder.start(intent);
-        wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
-        return Ok(orders);
+    match folder.held() {
+        Ok(None) => {}
+        Ok(Some(_)) => return Err("an agent was started for it before".to_owned()),
+        Err(why) => return Err(format!("whether an agent was started for it before cannot be read: {why}")),
     }
-    Err("an agent was started for it before".to_owned())
+    let orders = orders(hands, task, launch, folder, intent)?.bytes()?;
+    log::settle(folder).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
+    let wrote = folder.start(intent);
+    wrote.map_err(|failure| format!("it cannot be written down that it is about to start: {failure}"))?;
+    Ok(orders)
 }
 
 fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Orders, String> {

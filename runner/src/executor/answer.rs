@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::cancel::Cancel;
 use super::mask::Secrets;
+use crate::descriptors;
 
 /// Why something failed that was called off.
 pub(super) const CANCELLED: &str = "it was cancelled";
@@ -45,7 +46,7 @@ impl Desk {
         let outcome = match outcome {
             // What others said may hold what they were given.
             Outcome::Failed(why) | Outcome::NoRoom(why) => {
-                let why = self.secrets.masked(&why);
+                let why = descriptors::explained(self.secrets.masked(&why));
                 if lacks_room(&why) { Outcome::NoRoom(why) } else { Outcome::Failed(why) }
             }
             Outcome::Committed(Some(mut change)) => {
@@ -129,8 +130,8 @@ impl Drop for Answer {
     }
 }
 
-/// Whether something failed for want of room: the system's own words, which git hands on. Messages of others are
-/// asked for in English everywhere.
+/// Whether something failed for want of room, on the disk or for another open file: the system's own words, which git
+/// hands on. Messages of others are asked for in English everywhere.
 pub(super) fn lacks_room(why: &str) -> bool {
-    ["No space left on device", "Disk quota exceeded"].iter().any(|words| why.contains(words))
+    ["No space left on device", "Disk quota exceeded", descriptors::TOO_MANY].iter().any(|words| why.contains(words))
 }

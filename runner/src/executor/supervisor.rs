@@ -68,11 +68,18 @@ pub(super) enum Found {
 
 /// Finds the supervisor of a task, or what it left behind.
 pub(super) async fn find(folder: &Folder) -> Result<Found, String> {
-    let records = folder.clone();
-    let unknown = |why| format!("what became of its agent cannot be read: {why}");
-    let intent = blocking(move || records.intent()).await?.map_err(unknown)?;
-    let Some(intent) = intent else { return Ok(Found::Nothing) };
     let until = Instant::now() + FIND;
+    let unknown = |why| format!("what became of its agent cannot be read: {why}");
+    let intent = loop {
+        let records = folder.clone();
+        match blocking(move || records.intent()).await? {
+            Ok(intent) => break intent,
+            // An agent may be at work: it is not given up for an error that may pass.
+            Err(why) if Instant::now() > until => return Err(unknown(why)),
+            Err(_) => sleep(PAUSE).await,
+        }
+    };
+    let Some(intent) = intent else { return Ok(Found::Nothing) };
     let may_live = Way::may_live(&intent.boot);
     while may_live && is_held(folder.path()) {
         if let Ok((link, ended)) = connect(folder, &intent.nonce).await {

@@ -129,7 +129,7 @@ fn a_full_disk_fails_the_task_and_not_the_daemon() {
 
     // Full by what the plan writes: its work cannot be committed, is not lost, and is committed once there is room.
     let id = fleet.plan(&repo, "echo x > x; echo begun; cat /dev/zero > big; exit 0");
-    fleet.daemon.notes("no room on the disk for the commit");
+    fleet.daemon.notes("no room for the commit");
     let worktree = inside.join("worktrees").join(&id);
     assert_eq!(fs::read_to_string(worktree.join("x")).expect("it is there"), "x\n");
     fs::remove_file(worktree.join("big")).expect("it was written");

@@ -10,6 +10,7 @@ mod bad_servers;
 mod bounds;
 mod commands;
 mod daemon;
+mod faults;
 mod journal;
 mod kill_loop;
 mod kills;

@@ -24,6 +24,18 @@ impl Fleet {
         Self { serve, daemon: Self::daemon(place), url, token }
     }
 
+    /// The same; the daemon is under this shell command, which mounts something for it.
+    pub(crate) fn under(place: &Place, mount: &str) -> Self {
+        let (serve, url, token) = Self::server(place, &[]);
+        Self { serve, daemon: Self::daemon_under(place, mount), url, token }
+    }
+
+    pub(crate) fn daemon_under(place: &Place, mount: &str) -> Proc {
+        let daemon = place.makima(["daemon", "--agent", "shell"]).under(mount).start();
+        daemon.notes("connected to the server");
+        daemon
+    }
+
     /// The same, with something between the two.
     pub(crate) fn behind(place: &Place, manner: Manner) -> (Self, Middle) {
         let (serve, url, token) = Self::server(place, &[]);

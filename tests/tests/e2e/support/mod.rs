@@ -2,6 +2,7 @@
 
 mod apart;
 mod binary;
+mod faults;
 mod fleet;
 mod http;
 mod middle;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use apart::{Innocent, apart};
 pub(crate) use binary::makima as binary;
+pub(crate) use faults::Faults;
 pub(crate) use fleet::Fleet;
 pub(crate) use http::status_as;
 pub(crate) use middle::Manner;

@@ -1,0 +1,100 @@
+//! Every call that writes or opens something, and each way in which it may fail: the disk is full, or broken, or no more
+//! files may be open. It is said what was lost, no work is lost, each task ends once, and the next one works.
+
+use crate::support::{Faults, Fleet, Place, Repo, SOON, mounts, number, until};
+
+const PLAN: &str = "echo begun; seq 1 50; echo x > x || exit 9; echo over";
+
+fn whole() -> String {
+    let lines: String = (1..=50).map(|n| format!("{n}\n")).collect();
+    format!("begun\n{lines}over\n")
+}
+
+/// What fails, and with which error.
+#[derive(Clone, Copy)]
+struct Fault {
+    kind: &'static str,
+    errno: i32,
+}
+
+/// A task during which the fault begins with the call of that number, and lasts for a moment. False where the task took
+/// fewer calls.
+fn met(place: &Place, fleet: &Fleet, repo: &Repo, faults: &Faults, Fault { kind, errno }: Fault, nth: u64) -> bool {
+    faults.begin(kind, errno, nth, "/makima/");
+    let id = fleet.plan(repo, PLAN);
+    let ended = || Some(fleet.task(&id)).filter(|task| !task["endedAt"].is_null());
+    until("the fault, or an end", SOON, || (!faults.met().is_empty() || ended().is_some()).then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let met = faults.met();
+    faults.end();
+    let what = format!("{kind} {errno} from {nth} on: {met:?}");
+    let task = until(&format!("{what}: an end of {}\n{}", fleet.task(&id), fleet.daemon.err()), SOON, ended);
+    let (output, error) = (fleet.output(&id), task["error"].as_str().unwrap_or_default());
+    let (_, events) = fleet.get(&format!("/api/v1/tasks/{id}/events"));
+    assert_eq!(events.lines().filter(|line| *line == "event: end").count(), 1, "{what}: {events}");
+    if std::env::var_os("MAKIMA_E2E_SHOW").is_some() {
+        eprintln!("{what}: {} {error} {}", task["status"], output.len());
+    }
+    let worktree = place.home().join("worktrees").join(&id).join("x");
+    let branch = task["branch"].as_str().filter(|branch| repo.branches().iter().any(|known| known == branch));
+    let kept = branch.is_some_and(|branch| repo.show(branch, "x") == "x") || worktree.exists();
+    if task["status"] == "done" {
+        assert!(output == whole() || output.contains("[makima: "), "{what}: {output}");
+        assert!(kept, "{what}: its work is lost: {task}");
+    } else {
+        assert!(!error.is_empty(), "{what}: {task}");
+        assert!(kept || !output.contains("over"), "{what}: its work is lost: {task}");
+    }
+    !met.is_empty()
+}
+
+/// How many daemons share the calls of a task among them: most of the time is spent waiting for another try.
+const DAEMONS: u64 = 4;
+
+/// Goes through the calls of a task one after the other.
+fn at_each_call(kind: &'static str, errno: i32) {
+    if !mounts() {
+        return eprintln!("skipped: this user may mount nothing");
+    }
+    let step = number("MAKIMA_E2E_FAULT_STEP", 11);
+    let calls = std::thread::scope(|scope| {
+        let one = |first| move || at_some_calls(Fault { kind, errno }, first, step * DAEMONS);
+        let all: Vec<_> = (0..DAEMONS).map(|n| scope.spawn(one(n * step))).collect();
+        let calls = all.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        calls.max()
+    });
+    assert!(calls > Some(50), "a task takes {calls:?} calls: are they seen?");
+}
+
+/// Every so manieth of them, on a daemon of its own. Gives back the first that a task did not come to.
+fn at_some_calls(fault: Fault, first: u64, step: u64) -> u64 {
+    let place = Place::new();
+    let repo = place.repo();
+    let faults = Faults::new(&place);
+    let mut fleet = Fleet::under(&place, &faults.mount());
+    let mut nth = first;
+    while met(&place, &fleet, &repo, &faults, fault, nth) {
+        nth += step;
+    }
+    assert!(fleet.daemon.is_running() && !fleet.daemon.err().contains("panicked"), "it goes on");
+    let id = fleet.plan(&repo, PLAN);
+    let task = fleet.ended(&id);
+    assert_eq!((task["status"].as_str(), fleet.output(&id)), (Some("done"), whole()), "{task}");
+    fleet.end();
+    nth
+}
+
+#[test]
+fn a_full_disk_at_each_write() {
+    at_each_call("write", 28);
+}
+
+#[test]
+fn a_broken_disk_at_each_write() {
+    at_each_call("write", 5);
+}
+
+#[test]
+fn no_more_files_at_each_open() {
+    at_each_call("open", 24);
+}
