@@ -1,7 +1,7 @@
 //! Every call that writes or opens something, and each way in which it may fail: the disk is full, or broken, or no more
 //! files may be open. It is said what was lost, no work is lost, each task ends once, and the next one works.
 
-use crate::support::{Faults, Fleet, Place, Repo, SOON, mounts, number, until};
+use crate::support::{Faults, Fleet, Place, Proc, Repo, SOON, mounts, number, until};
 
 const PLAN: &str = "echo begun; seq 1 50; echo x > x || exit 9; echo over";
 
@@ -52,11 +52,11 @@ fn met(place: &Place, fleet: &Fleet, repo: &Repo, faults: &Faults, Fault { kind,
 const DAEMONS: u64 = 4;
 
 /// Goes through the calls of a task one after the other.
-fn at_each_call(kind: &'static str, errno: i32) {
+fn at_each_call(kind: &'static str, errno: i32, step: u64) {
     if !mounts() {
         return eprintln!("skipped: this user may mount nothing");
     }
-    let step = number("MAKIMA_E2E_FAULT_STEP", 11);
+    let step = number("MAKIMA_E2E_FAULT_STEP", step);
     let calls = std::thread::scope(|scope| {
         let one = |first| move || at_some_calls(Fault { kind, errno }, first, step * DAEMONS);
         let all: Vec<_> = (0..DAEMONS).map(|n| scope.spawn(one(n * step))).collect();
@@ -86,15 +86,63 @@ fn at_some_calls(fault: Fault, first: u64, step: u64) -> u64 {
 
 #[test]
 fn a_full_disk_at_each_write() {
-    at_each_call("write", 28);
+    at_each_call("write", 28, 17);
 }
 
 #[test]
 fn a_broken_disk_at_each_write() {
-    at_each_call("write", 5);
+    at_each_call("write", 5, 19);
 }
 
 #[test]
 fn no_more_files_at_each_open() {
-    at_each_call("open", 24);
+    at_each_call("open", 24, 41);
+}
+
+/// A daemon that cannot begin says what it cannot do and where, and ends; the next one begins.
+#[test]
+fn at_each_call_of_a_start() {
+    if !mounts() {
+        return eprintln!("skipped: this user may mount nothing");
+    }
+    let place = Place::new();
+    let faults = Faults::new(&place);
+    let mut fleet = Fleet::under(&place, &faults.mount());
+    for (kind, errno, words) in [
+        ("write", 28, "No space left on device"),
+        ("write", 5, "Input/output error"),
+        ("open", 24, "Too many open files"),
+    ] {
+        let mut nth = 0;
+        loop {
+            std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate();
+            faults.begin(kind, errno, nth, "/makima/");
+            let mut daemon = place.makima(["daemon", "--agent", "shell"]).under(&faults.mount()).start();
+            let begun = |daemon: &mut Proc| daemon.err().contains("connected to the server") || !daemon.is_running();
+            until("it has begun or ended", SOON, || begun(&mut daemon).then_some(()));
+            let met = faults.met();
+            faults.end();
+            let what = format!("{kind} {errno} from {nth} on: {met:?}");
+            if daemon.is_running() {
+                drop(daemon.terminate());
+            } else {
+                let done = daemon.wait(SOON);
+                if std::env::var_os("MAKIMA_E2E_SHOW").is_some() {
+                    eprintln!("{what}: {}", done.err());
+                }
+                let said = done.err();
+                assert!(
+                    said.contains(words) && said.contains("/makima") && !said.contains("panicked"),
+                    "{what}: {said}"
+                );
+            }
+            fleet.daemon = Fleet::daemon_under(&place, &faults.mount());
+            if met.is_empty() {
+                break;
+            }
+            nth += number("MAKIMA_E2E_FAULT_STEP", 3);
+        }
+        assert!(nth > 6, "a start takes {nth} calls: are they seen?");
+    }
+    fleet.end();
 }

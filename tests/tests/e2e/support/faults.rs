@@ -30,7 +30,9 @@ impl Faults {
     /// What lays them under a process and its children: for [`Call::under`](super::Call::under).
     pub(crate) fn mount(&self) -> String {
         let (etc, library) = (self.etc.display(), self.library.display());
-        format!("cp -a /etc {etc} && echo {library} > {etc}/ld.so.preload && mount --bind {etc} /etc")
+        format!(
+            "{{ test -d {etc} || cp -a /etc {etc}; }} && echo {library} > {etc}/ld.so.preload && mount --bind {etc} /etc"
+        )
     }
 
     /// From now on what is of this kind (`write`, `open`) fails like that on paths with this in them, but for so many of
