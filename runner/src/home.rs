@@ -24,6 +24,8 @@ use fs_err as fs;
 use makima_core::id::TaskId;
 use uuid::Uuid;
 
+use crate::descriptors;
+
 /// Why a folder cannot be the daemon's home. For people: the path, what went wrong, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -233,8 +235,10 @@ fn unusable(path: &Path, what: &'static str, reason: io::Error) -> HomeError {
         (io::ErrorKind::NotADirectory, "something else bears that name: move it, or set MAKIMA_HOME to another folder"),
         (io::ErrorKind::AlreadyExists, "something else bears that name: move it, or set MAKIMA_HOME to another folder"),
     ];
-    let known = ADVICE.iter().find(|(kind, _)| *kind == reason.kind());
-    let advice = known.map_or("set MAKIMA_HOME to a folder that you can write to", |(_, advice)| advice);
+    let known = ADVICE.iter().find(|(kind, _)| *kind == reason.kind()).map(|(_, advice)| *advice);
+    let too_many =
+        reason.to_string().contains(descriptors::TOO_MANY).then_some("raise that limit: `ulimit -n`, `LimitNOFILE=`");
+    let advice = known.or(too_many).unwrap_or("set MAKIMA_HOME to a folder that you can write to");
     HomeError::Unusable { path: path.to_path_buf(), what, reason, advice }
 }
 

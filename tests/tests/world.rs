@@ -51,6 +51,8 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("counted", "duplicate_commands", 2),
     ("counted", "probes", 20),
     ("told", "slept", 50),
+    ("clock", "back", 50),
+    ("clock", "forward", 50),
     ("told", "server error", 100),
     ("rejected", "busy", 50),
     ("rejected", "unauthorized", 50),

@@ -80,9 +80,9 @@ impl Lines {
         Ok(stream)
     }
 
-    /// Kills the agent of a supervisor that was killed, if it is sure to be that: nobody bears the supervisor's number,
-    /// which so cannot have been given out again while the session of that number has somebody in it, and in that
-    /// session the agent leads its group. True where it was.
+    /// Kills the agent of a supervisor that was killed, as far as any unix can tell that it is that: somebody holds its
+    /// lock, nobody bears the supervisor's number, and in the session of that number the agent's leads its group. (What
+    /// could deceive it is told in `docs/portable.md`.) True where it was.
     fn kill_the_orphan(&self) -> bool {
         let (Some(supervisor), Some(agent)) = (self.supervisor, self.agent) else { return false };
         let ours = test_kill_process(supervisor).is_err_and(|failure| failure == rustix::io::Errno::SRCH)

@@ -61,7 +61,7 @@ impl Default for Options {
 
 /// Whether all of this runs in the portable way: what cannot hold there asks for it.
 pub(crate) fn portable() -> bool {
-    std::env::var_os("MAKIMA_PORTABLE").is_some_and(|chosen| !chosen.is_empty())
+    std::env::var("MAKIMA_PORTABLE").is_ok_and(|chosen| !["", "0", "false"].contains(&chosen.as_str()))
 }
 
 impl World {

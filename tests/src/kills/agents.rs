@@ -79,7 +79,7 @@ impl Agent {
             ),
         };
         // In the portable way who leaves the agent's group gets away.
-        let away = if std::env::var_os("MAKIMA_PORTABLE").is_some() { "" } else { "setsid -f" };
+        let away = if portable() { "" } else { "setsid -f" };
         let left = format!("{away} sh -c 'trap \"\" TERM INT HUP; sleep 86397' > /dev/null 2>&1 &");
         let leave = if *leaves { left.as_str() } else { ":;" };
         format!(
@@ -93,4 +93,9 @@ impl Agent {
     pub(crate) fn work(&self) -> String {
         format!("{} {}", self.token, self.lines)
     }
+}
+
+/// Whether the daemons of this run go the portable way.
+fn portable() -> bool {
+    std::env::var("MAKIMA_PORTABLE").is_ok_and(|chosen| !["", "0", "false"].contains(&chosen.as_str()))
 }

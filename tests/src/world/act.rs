@@ -86,6 +86,11 @@ pub enum Act {
     Pass(u8),
     /// The machine sleeps for a while.
     Sleep,
+    /// Somebody sets the wall clock by a day.
+    Clock {
+        /// To the past.
+        back: bool,
+    },
     /// The daemon is told to stop.
     Stop {
         /// Without asking the agents first.

@@ -38,6 +38,7 @@ impl World {
             | Act::Advance
             | Act::Pass(_)
             | Act::Sleep
+            | Act::Clock { .. }
             | Act::Stop { .. }
             | Act::Sync
             | Act::Trouble

@@ -154,6 +154,7 @@ impl World {
             Act::Advance => self.advance(),
             Act::Pass(ms) => self.pass(Millis(u64::from(ms))),
             Act::Sleep => self.sleep(),
+            Act::Clock { back } => self.set_clock(back),
             Act::Stop { .. } if self.exit.is_some() => false,
             Act::Stop { forced } => {
                 self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
@@ -347,6 +348,14 @@ impl World {
         if self.daemon.deadline().is_some_and(|(due, _)| due <= moment) {
             self.step(Input::Tick);
         }
+        true
+    }
+
+    fn set_clock(&mut self, back: bool) -> bool {
+        let day = Millis::seconds(86_400);
+        self.now.unix = if back { Millis(self.now.unix.0.saturating_sub(day.0)) } else { self.now.unix + day };
+        self.seen.see("clock", if back { "back" } else { "forward" });
+        self.step(Input::Tick);
         true
     }
 

@@ -112,6 +112,42 @@ fn an_agents_number_is_another_s_while_its_supervisor_lives() {
     fleet.end();
 }
 
+/// Somebody still holds the agent's lock, so that it is looked for; its number is another's, its supervisor's nobody's.
+#[test]
+fn in_the_portable_way_a_lock_alone_makes_no_number_the_agents() {
+    if !portable() {
+        return eprintln!("left out: this is a run in the full way");
+    }
+    if !apart("numbers::in_the_portable_way_a_lock_alone_makes_no_number_the_agents") {
+        return;
+    }
+    for leads_session in [true, false] {
+        let place = Place::new();
+        let repo = place.repo();
+        let left = place.path("left");
+        let plan = format!(
+            "echo work > x; setsid -f sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000'; \
+             until test -e {0}; do sleep 0.02; done; echo begun; exec sleep 1000",
+            left.display()
+        );
+        let (mut fleet, id) = killed(&place, &repo, &plan);
+        let (supervisor, agent) = numbers(&place, &id);
+        for pid in [supervisor, agent] {
+            kill(pid);
+            free(pid);
+        }
+        let mut innocent = Innocent::numbered(agent, leads_session, &place.path("innocent"));
+        failed(&place, &repo, &mut fleet, &id, "the supervisor was killed");
+        innocent.is_unharmed();
+        drop(innocent);
+        // Who left the group is there still.
+        let left = fs::read_to_string(left).expect("its number").trim().parse().expect("a number");
+        kill(left);
+        free(left);
+        fleet.end();
+    }
+}
+
 /// The number of a killed daemon means nothing either.
 #[test]
 fn a_daemons_number_is_another_s() {
