@@ -146,3 +146,56 @@ fn at_each_call_of_a_start() {
     }
     fleet.end();
 }
+
+/// A server whose database cannot be written says so, acknowledges nothing, and has everything once it can.
+#[test]
+fn a_server_that_cannot_write_loses_nothing() {
+    if !mounts() {
+        return eprintln!("skipped: this user may mount nothing");
+    }
+    let place = Place::new();
+    let repo = place.repo();
+    let faults = Faults::new(&place);
+    let mut fleet = Fleet::with_server_under(&place, &faults.mount());
+    for (errno, words) in [(28, "disk is full"), (5, "disk I/O error")] {
+        let go = place.path(&format!("go{errno}"));
+        let plan = format!("echo begun; until test -e {}; do sleep 0.02; done; seq 1 50; echo x > x", go.display());
+        let id = fleet.plan(&repo, &plan);
+        fleet.writes(&id, "begun");
+        faults.begin("write", errno, 0, "control.db");
+        std::fs::write(&go, "").expect("a file");
+        until("the server tries to write", SOON, || (!faults.met().is_empty()).then_some(()));
+        let refused = || {
+            let (status, body) = fleet.post("/api/v1/tasks", &serde_json::json!({ "plan": "true" }));
+            (status != 201).then_some((status, body))
+        };
+        let (status, body) = until("a plan is refused", SOON, refused);
+        assert!(status == 503 && body.contains("stored"), "{status}: {body}");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        faults.end();
+        let task = fleet.ended(&id);
+        assert_eq!(task["status"], "done", "{task}");
+        let lines: String = (1..=50).map(|n| format!("{n}\n")).collect();
+        assert_eq!(fleet.output(&id), format!("begun\n{lines}"));
+        assert!(fleet.serve.err().contains(words) && !fleet.serve.err().contains("panicked"), "{}", fleet.serve.err());
+        assert!(fleet.serve.is_running());
+    }
+    fleet.end();
+}
+
+/// Nobody reads what the daemon says: its reader is gone.
+#[test]
+fn a_log_that_nobody_takes_stops_nothing() {
+    let place = Place::new();
+    let repo = place.repo();
+    let mut fleet = Fleet::start(&place);
+    std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate();
+    let daemon = place
+        .makima(["daemon", "--agent", "shell", "-v"])
+        .after("mkfifo pipe && { true < pipe & exec 2> pipe; } && sleep 0.2");
+    drop(std::mem::replace(&mut fleet.daemon, daemon.start()));
+    let id = fleet.plan(&repo, PLAN);
+    assert_eq!(fleet.ended(&id)["status"], "done");
+    assert_eq!(fleet.output(&id), whole());
+    fleet.end();
+}

@@ -20,14 +20,20 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn start(place: &Place) -> Self {
-        let (serve, url, token) = Self::server(place, &[]);
+        let (serve, url, token) = Self::server(place, &[], None);
         Self { serve, daemon: Self::daemon(place), url, token }
     }
 
     /// The same; the daemon is under this shell command, which mounts something for it.
     pub(crate) fn under(place: &Place, mount: &str) -> Self {
-        let (serve, url, token) = Self::server(place, &[]);
+        let (serve, url, token) = Self::server(place, &[], None);
         Self { serve, daemon: Self::daemon_under(place, mount), url, token }
+    }
+
+    /// The same, with the server under it.
+    pub(crate) fn with_server_under(place: &Place, mount: &str) -> Self {
+        let (serve, url, token) = Self::server(place, &[], Some(mount));
+        Self { serve, daemon: Self::daemon(place), url, token }
     }
 
     pub(crate) fn daemon_under(place: &Place, mount: &str) -> Proc {
@@ -38,7 +44,7 @@ impl Fleet {
 
     /// The same, with something between the two.
     pub(crate) fn behind(place: &Place, manner: Manner) -> (Self, Middle) {
-        let (serve, url, token) = Self::server(place, &[]);
+        let (serve, url, token) = Self::server(place, &[], None);
         let middle = Middle::before(&url, manner);
         let words = ["daemon", "--agent", "shell", "--server", &middle.url()];
         let daemon = place.makima(words).env("MAKIMA_API_KEY", &token).start();
@@ -48,7 +54,7 @@ impl Fleet {
     /// The same; the server has a name that only a proxy knows, and the proxy is named by the environment.
     pub(crate) fn by_way_of(place: &Place, manner: Manner) -> (Self, Middle) {
         const NAME: &str = "makima.test";
-        let (serve, url, token) = Self::server(place, &["--host", NAME]);
+        let (serve, url, token) = Self::server(place, &["--host", NAME], None);
         let middle = Middle::before(&url, manner);
         let words = ["daemon", "--agent", "shell", "--insecure", "--server", &format!("http://{NAME}")];
         let daemon = place.makima(words).env("MAKIMA_API_KEY", &token);
@@ -56,9 +62,13 @@ impl Fleet {
         (Self { serve, daemon, url, token }, middle)
     }
 
-    fn server(place: &Place, more: &[&str]) -> (Proc, String, String) {
+    fn server(place: &Place, more: &[&str], mount: Option<&str>) -> (Proc, String, String) {
         let words = ["serve", "--listen", "127.0.0.1:0"].iter().chain(more);
-        let serve = place.makima(words).start();
+        let mut serve = place.makima(words);
+        if let Some(mount) = mount {
+            serve = serve.under(mount);
+        }
+        let serve = serve.start();
         serve.notes("makima serves on");
         let text = std::fs::read_to_string(place.home().join("server.json")).expect("it says where it is");
         let file: Value = serde_json::from_str(&text).expect("JSON");
