@@ -227,3 +227,24 @@ pub fn filter(given: Option<&str>, usual: &str) -> (EnvFilter, Option<String>) {
         Err(_) => (EnvFilter::new(usual), Some(text.to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects a secret that whoever wrote the line did not know to be one.
+    #[test]
+    fn no_line_goes_out_unmasked() {
+        let secrets = Secrets::default();
+        secrets.add("correct-horse-battery");
+        mask(&secrets);
+        let (to, entries) = sync_channel(2);
+        let line = b"git: https://me:correct-horse-battery@host was refused\n".to_vec();
+        to.send(Entry::Line(line)).expect("somebody listens");
+        drop(to);
+        let mut out = Vec::new();
+        write_all(&entries, &mut out);
+        let said = String::from_utf8(out).expect("text");
+        assert!(said.contains("was refused") && !said.contains("correct-horse"), "{said}");
+    }
+}

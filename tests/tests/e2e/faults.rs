@@ -182,20 +182,3 @@ fn a_server_that_cannot_write_loses_nothing() {
     }
     fleet.end();
 }
-
-/// Nobody reads what the daemon says: its reader is gone.
-#[test]
-fn a_log_that_nobody_takes_stops_nothing() {
-    let place = Place::new();
-    let repo = place.repo();
-    let mut fleet = Fleet::start(&place);
-    std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate();
-    let daemon = place
-        .makima(["daemon", "--agent", "shell", "-v"])
-        .after("mkfifo pipe && { true < pipe & exec 2> pipe; } && sleep 0.2");
-    drop(std::mem::replace(&mut fleet.daemon, daemon.start()));
-    let id = fleet.plan(&repo, PLAN);
-    assert_eq!(fleet.ended(&id)["status"], "done");
-    assert_eq!(fleet.output(&id), whole());
-    fleet.end();
-}
