@@ -14,7 +14,7 @@ const INSIDE: &str = "MAKIMA_E2E_APART";
 const LAST: &str = "/proc/sys/kernel/ns_last_pid";
 
 /// Runs the test of this name once more, as root of namespaces of its own for processes and mounts; true in there.
-/// Where none can be made it fails, unless `MAKIMA_E2E_NO_NAMESPACES` says that this is known.
+/// Where this user may make none it is left out, unless `MAKIMA_E2E_NAMESPACES` asks for it.
 #[track_caller]
 pub(crate) fn apart(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
@@ -35,12 +35,11 @@ pub(crate) fn apart(test: &str) -> bool {
         }
         Err(failure) => (None, failure.to_string()),
     };
-    let ran = said.contains("1 passed") || said.contains("1 failed");
-    if !ran && std::env::var_os("MAKIMA_E2E_NO_NAMESPACES").is_some() {
-        eprintln!("NOT TESTED: no namespaces can be made here: {said}");
+    let none = made.is_err() || code == Some(99) || said.starts_with("unshare:");
+    if none && std::env::var_os("MAKIMA_E2E_NAMESPACES").is_none() {
+        eprintln!("skipped: no namespaces can be made here: {said}");
         return false;
     }
-    assert!(ran, "no namespaces can be made here; MAKIMA_E2E_NO_NAMESPACES=1 goes on without: {said}");
     assert!(code == Some(0) && said.contains("1 passed"), "{said}");
     false
 }
