@@ -479,7 +479,8 @@ Examples:
   makima replay ~/.makima/journal
 
 Each step is taken again, and what comes of it is compared with what is written down.
-Exit codes: 0 it is the same, 1 the first difference is told, 2 there is nothing to take again.")]
+Exit codes: 0 it is the same, 1 the first difference is told or it is damaged before its end, 2 there is nothing to
+take again.")]
 pub(super) struct ReplayArgs {
     /// A recording, a segment of a journal, or a folder with a journal [default: that of this home]
     pub(super) file: Option<PathBuf>,

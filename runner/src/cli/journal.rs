@@ -166,7 +166,7 @@ pub(super) fn replay(args: ReplayArgs) -> Result<(), Failure> {
     if let Some(damage) = &recording.damage {
         print::note(&format!("{damage}; taken again up to there"));
     }
-    let build = recording.header.build.clone();
+    let (build, beyond) = (recording.header.build.clone(), recording.beyond);
     let replayed = recording.replay(logs()?, drop).map_err(|why| stopped_by(why, &build))?;
     if args.json {
         print::json(&json!({
@@ -184,7 +184,11 @@ pub(super) fn replay(args: ReplayArgs) -> Result<(), Failure> {
             replayed.digest
         ));
     }
-    Ok(())
+    match beyond {
+        0 => Ok(()),
+        // Who wants to know whether it is the same does not know it of these.
+        _ => Err(Failure::failed(format!("{} behind the damage could not be taken", counted(beyond as u64, "record")))),
+    }
 }
 
 fn stopped(why: Stopped) -> Failure {

@@ -22,6 +22,8 @@ pub struct Recording {
     pub records: Vec<Record>,
     /// Where it ends before its time.
     pub damage: Option<Damage>,
+    /// So many records stand behind that, and cannot be taken: it was not merely cut off.
+    pub beyond: usize,
 }
 
 /// Why there is no recording.
@@ -96,9 +98,9 @@ impl Recording {
     }
 
     fn of(segment: Segment) -> Result<Self, NoRecording> {
-        let Segment { path, header, records, damage, .. } = segment;
+        let Segment { path, header, records, damage, beyond } = segment;
         match (header, damage) {
-            (Ok(header), damage) => Ok(Self { files: vec![path], header, records, damage }),
+            (Ok(header), damage) => Ok(Self { files: vec![path], header, records, damage, beyond: beyond.len() }),
             (Err(_), Some(damage)) => Err(NoRecording::Damaged(damage)),
             (Err(_), None) => Err(NoRecording::None(path)),
         }
@@ -107,7 +109,7 @@ impl Recording {
     fn followed_by(mut self, next: Self) -> Self {
         self.files.extend(next.files);
         self.records.extend(next.records);
-        Self { damage: next.damage, ..self }
+        Self { damage: next.damage, beyond: next.beyond, ..self }
     }
 
     /// Takes every step again. `log` gives the text of output that is not in a record itself; `seen` gets every

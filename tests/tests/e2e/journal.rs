@@ -59,6 +59,10 @@ fn a_recording_that_was_changed_is_told_by_its_first_difference() {
     fs::write(&out, text.replace(line, &line.replace("{\"Code\":0}", "{\"Code\":9}"))).expect("a recording");
     let said = place.makima(["journal", "verify", name]).done().code(1).out();
     assert!(said.contains("damaged at line ") && said.contains("its checksum does not match"), "{said}");
+    drop(place.makima(["replay", name]).done().code(1).noted(&["its checksum does not match", "could not be taken"]));
+    // One that was cut off in its last line is whole up to there.
+    fs::write(&out, &text[..text.len() - 3]).expect("a recording");
+    drop(place.makima(["replay", name]).done().code(0).noted(&["taken again up to there"]));
 }
 
 /// The CRC-32 of the world's file formats.
