@@ -182,3 +182,33 @@ fn a_server_that_cannot_write_loses_nothing() {
     }
     fleet.end();
 }
+
+/// Somebody sets the wall clock, by a day and back by two, under a task: nothing waits by it.
+#[test]
+fn a_wall_clock_that_is_set_changes_nothing() {
+    if !mounts() {
+        return eprintln!("skipped: this user may mount nothing");
+    }
+    let place = Place::new();
+    let repo = place.repo();
+    let faults = Faults::new(&place);
+    let fleet = Fleet::under(&place, &faults.mount());
+    let go = place.path("go");
+    let plan = format!("echo begun; until test -e {}; do sleep 0.02; done; echo x > x; echo over", go.display());
+    let id = fleet.plan(&repo, &plan);
+    fleet.writes(&id, "begun");
+    let day = 86_400;
+    for ahead in [day, -day] {
+        faults.begin("clock", ahead, 0, "wall");
+        let another = fleet.plan(&repo, PLAN);
+        let task = fleet.ended(&another);
+        assert_eq!((task["status"].as_str(), fleet.output(&another)), (Some("done"), whole()), "{task}");
+        assert!(!faults.met().is_empty(), "nobody has looked at the clock");
+    }
+    std::fs::write(&go, "").expect("a file");
+    let task = fleet.ended(&id);
+    assert_eq!((task["status"].as_str(), fleet.output(&id).as_str()), (Some("done"), "begun\nover\n"), "{task}");
+    let status = place.makima(["status", "--json"]).done().code(0).json();
+    assert_eq!((&status["counters"]["sessions"], &status["counters"]["timeouts"]), (&1.into(), &0.into()), "{status}");
+    fleet.end();
+}

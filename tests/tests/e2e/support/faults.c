@@ -1,7 +1,8 @@
 /* Lets calls of the C library fail, for the tests of faults: laid under every process of a mount namespace.
  *
  * The file RULES holds `KIND ERRNO SKIP PART`: calls of that kind on paths with PART in them fail with that number, but
- * for the first SKIP of them. Kinds: `write` (everything that takes room, and the flushes), `open`. No file, no fault.
+ * for the first SKIP of them. Kinds: `write` (everything that takes room, and the flushes), `open`; and `clock`, on the
+ * path `wall`: the wall clock is that many seconds ahead. No file, no fault.
  * Each such call leaves a line with its path in RULES.seen, each failure one in RULES.met. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE 120
@@ -120,3 +122,10 @@ int openat(int dir, const char *path, int flags, ...)
 { MODE(flags) FAIL(open_fault(dir, path, flags)); return REAL(openat)(dir, path, flags, mode); }
 int openat64(int dir, const char *path, int flags, ...)
 { MODE(flags) FAIL(open_fault(dir, path, flags)); return REAL(openat64)(dir, path, flags, mode); }
+
+int clock_gettime(clockid_t clock, struct timespec *to)
+{
+    int failed = REAL(clock_gettime)(clock, to);
+    if (!failed && clock == CLOCK_REALTIME) to->tv_sec += fault("clock", "wall");
+    return failed;
+}
