@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// Runs coding agents, each in its own git worktree, and never loses their work.
 #[derive(Debug, Parser)]
-#[command(name = "makima", version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "makima", version = crate::journal::BUILD, about, propagate_version = true, after_help = EXAMPLES)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
