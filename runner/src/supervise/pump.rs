@@ -71,10 +71,20 @@ impl Pump {
         self.out.is_none() && self.err.is_none()
     }
 
+    /// Whether something is missing from the log that it does not say to be missing yet.
+    pub(super) const fn owes(&self) -> bool {
+        self.writer.lost > 0
+    }
+
+    /// Says what is missing, if there is room for that by now.
+    pub(super) fn own_up(&mut self) {
+        let _ = self.writer.own_up();
+    }
+
     /// Waits for nobody any more who might still write.
     pub(super) fn give_up(&mut self) {
         (self.out, self.err) = (None, None);
-        let _ = self.writer.own_up();
+        self.own_up();
     }
 
     /// Reads once from those that are ready, and writes that down.
@@ -96,8 +106,7 @@ impl Pump {
         self.last = Instant::now();
         self.writer.make_room();
         if self.is_done() {
-            // What is missing at the end is said there, if there is room for that by now.
-            let _ = self.writer.own_up();
+            self.own_up();
         }
     }
 }

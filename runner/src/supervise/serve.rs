@@ -18,7 +18,7 @@ use super::agent::Agent;
 use super::protocol::{LINE, Said, Sign, Told, VERSION, line};
 use crate::executor::{Ending, Folder};
 
-/// Between two attempts to write down how the agent ended.
+/// Between two attempts to write down how the agent ended, or what is missing from its output.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Between two looks at what was killed.
@@ -119,7 +119,8 @@ impl Supervisor {
         let length = self.agent.pump.length();
         let knows = |daemon: &Daemon| daemon.told && daemon.log >= length && daemon.unsent.is_empty();
         let told = self.daemon.as_ref().is_none_or(knows);
-        let recorded = self.recorded || self.killed.is_some_and(|at| at.elapsed() > WRITE);
+        let written = self.recorded && !self.agent.pump.owes();
+        let recorded = written || self.killed.is_some_and(|at| at.elapsed() > WRITE);
         self.agent.exit.is_some() && self.agent.pump.is_done() && recorded && told && !self.agent.is_leaving()
     }
 
@@ -131,6 +132,9 @@ impl Supervisor {
         let killed = self.killed.is_some_and(|at| at.elapsed() > HOLD);
         if killed && self.agent.exit.is_some() && !self.agent.is_leaving() {
             self.agent.pump.give_up();
+        }
+        if self.agent.pump.is_done() {
+            self.agent.pump.own_up();
         }
         if ready.knock {
             self.greet();
@@ -169,7 +173,7 @@ impl Supervisor {
         ];
         let mut asked: Vec<PollFd<'_>> =
             sources.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        let unwritten = self.agent.exit.is_some() && !self.recorded;
+        let unwritten = self.agent.exit.is_some() && (!self.recorded || (pump.is_done() && pump.owes()));
         let soon = self.agent.is_leaving() || self.killed.is_some();
         let pause = if soon { Some(SOON) } else { unwritten.then_some(AGAIN) };
         let limit = pause.and_then(|pause| Timespec::try_from(pause).ok());

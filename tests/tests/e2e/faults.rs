@@ -99,6 +99,29 @@ fn no_more_files_at_each_open() {
     at_each_call("open", 24, 41);
 }
 
+/// The disk is full until after the agent has ended: that its output is missing is said as soon as it can be.
+#[test]
+fn output_that_could_not_be_written_is_missed_in_the_output() {
+    if !mounts() {
+        return eprintln!("skipped: this user may mount nothing");
+    }
+    let place = Place::new();
+    let repo = place.repo();
+    let faults = Faults::new(&place);
+    let fleet = Fleet::under(&place, &faults.mount());
+    // The log can still be made.
+    faults.begin("write", 28, 1, "/output.log");
+    let id = fleet.plan(&repo, PLAN);
+    until("the agent's output is lost", SOON, || (faults.met().len() > 1).then_some(()));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    faults.end();
+    let task = fleet.ended(&id);
+    assert_eq!(task["status"], "done", "{task}");
+    let (output, missing) = (fleet.output(&id), "bytes of output are missing here");
+    assert!(output == whole() || output.contains(missing), "{output:?}");
+    fleet.end();
+}
+
 /// A daemon that cannot begin says what it cannot do and where, and ends; the next one begins.
 #[test]
 fn at_each_call_of_a_start() {
