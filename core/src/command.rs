@@ -5,22 +5,19 @@ use alloc::string::{String, ToString};
 
 use uuid::Uuid;
 
-use crate::effect::Effect;
+use crate::agent::Sibling;
+use crate::effect::{Effect, Side};
 use crate::id::{SecretId, TaskId};
 use crate::limits;
 use crate::link::Role;
 use crate::notice::{Notice, Party};
 use crate::outbox::Report;
-use crate::policy::{self, BranchName, RepositoryUrl};
-use crate::protocol::{DaemonCommand, SpawnTask};
+use crate::policy::{self, BranchName, InnerPath, RepositoryUrl};
+use crate::protocol::{DaemonCommand, MergeResolve, MergeStart, RetryCompletionAction, SpawnTask};
 use crate::step::Step;
-use crate::task::{Action, Event, Spec, Task};
+use crate::task::{Action, Errand, Event, Spec, Surroundings, Task};
 
 const UNKNOWN: &str = "not known to this daemon";
-const NOT_YET: &str = "this version of makima cannot do that yet";
-
-/// For commands that have no message of their own to answer with.
-const NO_ANSWER: Option<fn(String) -> Report> = None;
 
 impl Step<'_> {
     pub(crate) fn command(&mut self, role: Role, command: DaemonCommand, credentials: Option<SecretId>) {
@@ -49,22 +46,80 @@ impl Step<'_> {
             DaemonCommand::SpawnTask(spawn) => self.spawn(spawn, credentials),
             DaemonCommand::InterruptTask(body) => self.interrupt(TaskId(body.task_id), body.graceful),
             DaemonCommand::SendMessage(body) => self.message(TaskId(body.task_id), body.message),
-            DaemonCommand::PauseTask(body) => self.not_yet(body.task_id, NO_ANSWER),
-            DaemonCommand::ResumeTask(body) => self.not_yet(body.task_id, NO_ANSWER),
-            DaemonCommand::InjectSiblingContext(body) => self.not_yet(body.task_id, NO_ANSWER),
-            DaemonCommand::ListBranches(body) => self.not_yet(body.task_id, Some(|_| Report::NoBranches)),
-            DaemonCommand::MergeStatus(body) => self.not_yet(body.task_id, Some(|_| Report::NoMerge)),
-            DaemonCommand::MergeStart(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
-            DaemonCommand::MergeResolve(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
-            DaemonCommand::MergeCommit(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
-            DaemonCommand::MergeAbort(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
-            DaemonCommand::MergeSkip(body) => self.not_yet(body.task_id, Some(Report::MergeRefused)),
-            DaemonCommand::CheckMergeComplete(body) => self.not_yet(body.task_id, Some(|_| Report::CannotComplete)),
-            DaemonCommand::RetryCompletionAction(body) => self.not_yet(body.task_id, Some(Report::action_refused)),
-            DaemonCommand::CloneWorktree(body) => self.not_yet(body.task_id, Some(Report::CloneRefused)),
-            DaemonCommand::CheckTargetExists(body) => {
-                self.not_yet(body.task_id, Some(move |_| Report::NoTarget(body.target_dir)));
+            DaemonCommand::PauseTask(body) => self.steer(TaskId(body.task_id), Task::pause),
+            DaemonCommand::ResumeTask(body) => self.steer(TaskId(body.task_id), Task::resume),
+            DaemonCommand::InjectSiblingContext(body) => {
+                let sibling = Sibling {
+                    name: body.sibling_name,
+                    status: body.sibling_status,
+                    summary: body.progress_summary,
+                    files: body.changed_files,
+                };
+                self.steer(TaskId(body.task_id), |task, s| task.sibling(&sibling, s));
             }
+            DaemonCommand::ListBranches(body) => self.errand(body.task_id, Errand::Branches),
+            DaemonCommand::MergeStatus(body) => self.errand(body.task_id, Errand::Status),
+            DaemonCommand::CheckMergeComplete(body) => self.errand(body.task_id, Errand::Gate),
+            DaemonCommand::MergeStart(body) => self.merge_start(body),
+            DaemonCommand::MergeResolve(body) => self.merge_resolve(body),
+            DaemonCommand::MergeCommit(body) => {
+                let message = policy::cut(body.message.trim(), limits::COMMIT_MESSAGE);
+                let message = Some(message).filter(|message| !message.is_empty());
+                self.errand(body.task_id, Errand::Commit { message });
+            }
+            DaemonCommand::MergeAbort(body) => self.errand(body.task_id, Errand::Abort),
+            DaemonCommand::MergeSkip(body) => {
+                let (child, why) = (TaskId(body.subtask_id), policy::cut(&body.reason, limits::REASON));
+                self.errand(body.task_id, Errand::Skip { child, why });
+            }
+            DaemonCommand::RetryCompletionAction(body) => self.retry(body),
+            DaemonCommand::CloneWorktree(body) => self.errand(body.task_id, Errand::Clone { to: body.target_dir }),
+            DaemonCommand::CheckTargetExists(body) => self.look(TaskId(body.task_id), body.target_dir),
+        }
+    }
+
+    fn merge_start(&mut self, body: MergeStart) {
+        let branch = body.source_branch;
+        let named = policy::revision(branch.strip_prefix("refs/heads/").unwrap_or(&branch));
+        match named {
+            Ok(branch) => {
+                let task = TaskId(body.task_id);
+                let known = self.children(task);
+                let child = BranchName::task_of(&branch).filter(|id| known.iter().any(|child| child.task == *id));
+                self.errand(body.task_id, Errand::Start { branch, child });
+            }
+            Err(why) => self.refused(TaskId(body.task_id), Report::merge_refused(why.to_string()), &why.to_string()),
+        }
+    }
+
+    fn merge_resolve(&mut self, body: MergeResolve) {
+        let side = match body.strategy.as_str() {
+            "ours" => Side::Ours,
+            "theirs" => Side::Theirs,
+            other => {
+                let other = policy::shorten(other, limits::NAME_SHOWN);
+                let why = format!("`{other}` is no strategy; a file is settled by `ours` or `theirs`");
+                return self.refused(TaskId(body.task_id), Report::merge_refused(why.clone()), &why);
+            }
+        };
+        self.errand(body.task_id, Errand::Resolve { file: body.file, side });
+    }
+
+    fn retry(&mut self, body: RetryCompletionAction) {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let asked = match (Action::read(Some(&body.action)).deed(), given(body.target_branch)) {
+            (Ok(Some(deed)), into) => into.map(|into| policy::revision(&into)).transpose().map(|into| (deed, into)),
+            (Ok(None) | Err(_), _) => {
+                let action = policy::shorten(&body.action, limits::NAME_SHOWN);
+                Err(policy::Refused(format!("`{action}` is not an action that makima can do")))
+            }
+        };
+        match asked {
+            Ok((deed, into)) => {
+                let target = given(Some(body.target_repo_path));
+                self.errand(body.task_id, Errand::Retry { deed, target, into });
+            }
+            Err(why) => self.refused(TaskId(body.task_id), Report::action_refused(why.to_string()), &why.to_string()),
         }
     }
 
@@ -77,29 +132,38 @@ impl Step<'_> {
     }
 
     fn message(&mut self, task: TaskId, message: String) {
-        if self.daemon.tasks.contains_key(&task) {
-            self.on_task(task, |task, s| task.message(message, s));
-        } else {
+        self.steer(task, |task, s| task.message(message, s));
+    }
+
+    /// A command that has no message of its own to answer with.
+    fn steer(&mut self, task: TaskId, steer: impl FnOnce(&mut Task, &mut Surroundings<'_>)) {
+        if self.on_task(task, steer).is_none() {
             self.unknown(task, None);
         }
     }
 
-    /// A command that this version knows and cannot carry out: answered, and never in silence. `answer` makes
-    /// the command's own answer, where it has one, from the reason.
-    fn not_yet<F: FnOnce(String) -> Report>(&mut self, task: Uuid, answer: Option<F>) {
+    /// A command that is answered by a message of its own.
+    fn errand(&mut self, task: Uuid, errand: Errand) {
         let task = TaskId(task);
         if !self.daemon.tasks.contains_key(&task) {
-            return self.unknown(task, answer.map(|answer| answer(UNKNOWN.to_string())));
+            return self.unknown(task, Some(errand.refused(UNKNOWN.to_string())));
         }
-        self.on_task(task, |task, s| match answer {
-            Some(answer) => task.answer(answer(NOT_YET.to_string()), NOT_YET, s),
-            None => task.inapplicable(Some(NOT_YET), s),
-        });
+        let children = self.children(task);
+        self.on_task(task, |task, s| task.errand(errand, &children, s));
+    }
+
+    /// A command says what no task could be asked for.
+    fn refused(&mut self, task: TaskId, answer: Report, why: &str) {
+        if self.daemon.tasks.contains_key(&task) {
+            self.on_task(task, |task, s| task.answer(answer, why, s));
+        } else {
+            self.unknown(task, Some(answer));
+        }
     }
 
     /// The command names a task that is not known here: `taskProgress` says so, and its own answer, if it has
     /// one, is empty.
-    fn unknown(&mut self, task: TaskId, answer: Option<Report>) {
+    pub(crate) fn unknown(&mut self, task: TaskId, answer: Option<Report>) {
         self.daemon.core.counters.unknown_tasks += 1;
         self.loose(task, Report::Progress(UNKNOWN.to_string()));
         if let Some(answer) = answer {
@@ -107,7 +171,7 @@ impl Step<'_> {
         }
     }
 
-    fn loose(&mut self, task: TaskId, report: Report) {
+    pub(crate) fn loose(&mut self, task: TaskId, report: Report) {
         let live = self.daemon.core.link.is_live();
         if !self.daemon.core.loose.push(task, report, 0, live) {
             self.daemon.core.counters.dropped_reports += 1;
@@ -144,8 +208,10 @@ impl Step<'_> {
         // It was not known before: that must not be told again once it is.
         self.daemon.core.loose.forget(id);
         let arrival = self.next_arrival();
-        let full = waiting > 0 || self.daemon.index.busy >= self.daemon.config.max_tasks as usize;
-        let mut task = self.with_tasks(|_, s| Task::new(spec, arrival, s));
+        let parent = spec.parent.and_then(|parent| self.daemon.tasks.get(&parent));
+        let parent_here = parent.is_some_and(|parent| parent.works_on(spec.repository.as_ref()));
+        let full = waiting > 0 || !self.daemon.index.has_slot(self.daemon.config.max_tasks);
+        let mut task = self.with_tasks(|_, s| Task::new(spec, arrival, parent_here, s));
         if full {
             self.with_tasks(|_, s| task.tell_place(waiting.saturating_add(1), s));
         }
@@ -160,8 +226,9 @@ fn specify(spawn: SpawnTask, credentials: Option<SecretId>) -> Result<Spec, Stri
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let name = policy::task_name(&spawn.task_name, &spawn.plan);
     let refused = |refused: policy::Refused| refused.to_string();
-    if spawn.continue_from_task_id.is_some() {
-        return Err(format!("continueFromTaskId: {NOT_YET}"));
+    let copy = spawn.copy_files.unwrap_or_default();
+    if !copy.is_empty() && spawn.parent_task_id.is_none() {
+        return Err("copyFiles come from the parent's worktree, and this task has no parent".to_string());
     }
     Ok(Spec {
         id,
@@ -171,13 +238,13 @@ fn specify(spawn: SpawnTask, credentials: Option<SecretId>) -> Result<Spec, Stri
         repository: given(spawn.repo_url).map(|url| RepositoryUrl::read(&url)).transpose().map_err(refused)?,
         credentials,
         base: given(spawn.base_branch).map(|base| policy::revision(&base)).transpose().map_err(refused)?,
+        continues: spawn.continue_from_task_id.map(TaskId),
+        copy: copy.iter().map(|path| InnerPath::read(path)).collect::<Result<_, _>>().map_err(refused)?,
         parent: spawn.parent_task_id.map(TaskId),
         depth: spawn.depth,
-        action: match spawn.completion_action.as_deref() {
-            None | Some("" | "none") => Action::None,
-            Some("branch") => Action::Branch,
-            Some(other) => Action::Other(policy::shorten(other, limits::NAME_SHOWN)),
-        },
+        orchestrator: spawn.is_orchestrator,
+        action: Action::read(spawn.completion_action.as_deref()),
         target: given(spawn.target_repo_path),
+        into: given(spawn.target_branch).map(|into| policy::revision(&into)).transpose().map_err(refused)?,
     })
 }

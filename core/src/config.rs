@@ -20,6 +20,9 @@ pub struct Config {
     pub home_directory: String,
     /// One folder per task.
     pub worktrees_directory: String,
+    /// Where the server answers the mesh API, for the agents of orchestrators.
+    #[serde(default)]
+    pub api_url: String,
     /// End after one session.
     pub once: bool,
     /// Where the wire leaves a meaning open: how it is read.

@@ -13,6 +13,7 @@ use crate::index::Index;
 use crate::input::{Input, Stop};
 use crate::limits;
 use crate::link::Link;
+use crate::look::Looks;
 use crate::numbers::{Inbox, Numbers};
 use crate::outbox::Outbox;
 use crate::rng::Rng;
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) inbox: Inbox,
     /// Answers about tasks that are not known here.
     pub(crate) loose: Outbox,
+    /// Paths that are being looked at.
+    pub(crate) looks: Looks,
     pub(crate) arrivals: u64,
     pub(crate) stopping: Option<Stopping>,
     /// `--once`: the one session is over.
@@ -99,9 +102,10 @@ impl Daemon {
         }
         let asleep = self.core.last.asleep;
         let task = self.index.timers.first().map(|(due, _)| (*due + asleep, "a task"));
+        let look = self.core.looks.deadline().map(|due| (due + asleep, "a path that is looked at"));
         let stop = self.core.stopping.as_ref().and_then(|stopping| stopping.idle_since);
         let stop = stop.map(|since| (since + limits::STOP_DELIVERY, "the end of the daemon"));
-        [task, stop, self.core.link.deadline()].into_iter().flatten().min()
+        [task, look, stop, self.core.link.deadline()].into_iter().flatten().min()
     }
 
     /// A hash of the whole state. Two daemons that were given the same inputs have the same. Costs what has changed
@@ -128,8 +132,8 @@ impl Daemon {
         }
         self.index.check(&self.tasks);
         self.digests.check(&self.tasks);
-        let busy = self.index.busy;
-        assert!(busy <= self.config.max_tasks as usize || self.core.ids.incarnation > 1, "too many tasks run at once");
+        let most = (self.config.max_tasks as usize).saturating_mul(2);
+        assert!(self.index.busy <= most || self.core.ids.incarnation > 1, "too many tasks run at once");
         if let Some((due, why)) = self.deadline() {
             assert!(due > self.core.last.mono, "a deadline ({why}) is not in the future");
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::notice::Notice;
-use crate::policy::{BranchName, CommitText, RepositoryUrl};
+use crate::policy::{BranchName, CommitText, InnerPath, RepositoryUrl};
 use crate::protocol::{DaemonMessage, Said};
 use crate::task::{End, Spec};
 
@@ -64,11 +64,18 @@ impl Effect {
                 | Work::Stdin { .. }
                 | Work::Signal { .. }
                 | Work::Empty
+                | Work::Freeze
+                | Work::Thaw
                 | Work::Commit(_)
-                | Work::PutBranch { .. } => true,
+                | Work::Check(_)
+                | Work::Deliver(_)
+                | Work::Clone { .. } => true,
+                Work::Merge(merge) => merge.changes(),
                 // Records of their own, or nothing that lasts.
                 Work::Accept { .. }
                 | Work::Attach
+                | Work::MakeKey
+                | Work::Look { .. }
                 | Work::Read { .. }
                 | Work::Conclude { .. }
                 | Work::Delivered { .. }
@@ -253,17 +260,35 @@ pub enum Work {
     /// Kill what is left of the task's process tree and see that it is empty. A start of it that is under way is
     /// called off first, as if it had been cancelled. Answered by `Emptied`.
     Empty,
+    /// Stop every process of the task's tree where it stands, and those that it starts. None of them can refuse.
+    /// Answered by `Done`, also where nobody is left.
+    Freeze,
+    /// Let a tree that was frozen go on. Answered by `Done`.
+    Thaw,
+    /// Make the key by which the task's agent speaks to the server, or find the one that was made before. Answered by
+    /// `Key`.
+    MakeKey,
     /// Commit what is uncommitted, put the task's branch at the result and bring it into the bare
     /// repository. Answered by `Committed`.
     Commit(Box<Commit>),
-    /// Put the task's branch into a repository on this machine. Answered by `Delivered`.
-    PutBranch {
-        /// The repository.
-        target: String,
-        /// The branch.
+    /// Run what the repository has its work checked by, in the worktree and in a process tree of its own, up to the
+    /// first that fails. Answered by `Checked`.
+    Check(Box<Check>),
+    /// Something about merging branches in the task's worktree. Answered by `Merging`, and `List` by `Branches`.
+    Merge(Merge),
+    /// Hand the task's work over. Done twice it is as if done once. Answered by `Delivered`.
+    Deliver(Box<Delivery>),
+    /// Copy the task's files and history to a folder that is new or empty. Answered by `Delivered`.
+    Clone {
+        /// The folder.
+        to: String,
+        /// The branch of the work.
         branch: BranchName,
-        /// Its tip.
-        commit: String,
+    },
+    /// Look whether something is at a path. Of no task that has to be known. Answered by `Looked`.
+    Look {
+        /// The path. May begin with `~/`.
+        path: String,
     },
     /// Write down how it ended, once its output is sure to last, and take its secrets off the disk. Answered by
     /// `Done`.
@@ -287,21 +312,58 @@ pub struct Prepare {
     pub repository: Option<RepositoryUrl>,
     /// The secret that the URL bore.
     pub credentials: Option<SecretId>,
-    /// The branch, tag or full commit id to start from; none for the default branch.
-    pub base: Option<String>,
+    /// Where in it the work starts.
+    pub start: Start,
     /// The branch of the work.
     pub branch: BranchName,
     /// What the agent is to do.
     pub plan: String,
+    /// Files to bring along.
+    pub copy: Option<Copy>,
+}
+
+/// Where the work starts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// Where the repository's own default branch stands.
+    Default,
+    /// At this branch, tag or full commit id. Where it is missing, the worktree is not made.
+    At(String),
+    /// At the last commit of that task; where it has none here, as `Default`.
+    Parent(TaskId),
+    /// With the commits and the uncommitted files of that task, all of one moment. Where it has none here, the worktree
+    /// is not made.
+    Continue(TaskId),
+}
+
+/// Files to bring along from another task's worktree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Copy {
+    /// Whose worktree.
+    pub from: TaskId,
+    /// Which files and folders, as paths inside of it.
+    pub paths: Vec<InnerPath>,
 }
 
 /// An agent to be started in its worktree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Launch {
+    /// Commands of a shell to be run before, in the same tree and with the same output. Where one fails, the agent is
+    /// not started, and ended by `ExitStatus::NotSetUp`.
+    pub setup: Vec<String>,
     /// The command line; never empty.
     pub argv: Vec<Arg>,
     /// Variables beside those that [`policy::passes`](crate::policy::passes) lets through.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, Value)>,
+}
+
+/// What a variable of an agent's environment says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// As it stands.
+    Text(String),
+    /// The value of this secret.
+    Secret(SecretId),
 }
 
 /// A word of a command line.
@@ -311,6 +373,141 @@ pub enum Arg {
     Text(String),
     /// The path of the file that holds the plan.
     PlanFile,
+}
+
+/// Checks to be run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// Commands of a shell.
+    pub commands: Vec<String>,
+    /// Variables beside the ordinary ones.
+    pub env: Vec<(String, String)>,
+}
+
+/// Something about merging branches in a task's worktree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Merge {
+    /// Tell the branches of the task's subtasks: of these, and of those that bear the task in a commit's trailer.
+    List {
+        /// The subtasks that are known.
+        children: Vec<Child>,
+    },
+    /// Merge a branch into the worktree, without committing.
+    Start {
+        /// Which branch.
+        source: Source,
+    },
+    /// Tell how the merge stands.
+    Status,
+    /// Settle one conflicted file.
+    Resolve {
+        /// Which.
+        file: String,
+        /// By which side.
+        side: Side,
+    },
+    /// Commit the merge, put the branch at it and bring it into the bare repository.
+    Commit {
+        /// The whole message; none for one that says what was merged.
+        message: Option<String>,
+        /// Name and value of each trailer.
+        trailers: Vec<(&'static str, String)>,
+    },
+    /// Put everything where it was before the merge.
+    Abort,
+    /// Write down that a subtask is meant not to be merged.
+    Skip {
+        /// Which. Where it is none of the task's, this is not done.
+        child: Child,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Merge {
+    /// Whether it changes anything.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        !matches!(self, Self::List { .. } | Self::Status)
+    }
+}
+
+/// A subtask, as far as its branch is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Child {
+    /// Which.
+    pub task: TaskId,
+    /// The branch of its work; none where only its id is known.
+    pub branch: Option<BranchName>,
+    /// Whether it has ended. Before that it is never merged.
+    pub ended: bool,
+}
+
+/// A branch to be merged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// That subtask's.
+    Child(Child),
+    /// A branch of the worktree's own repository, of a subtask that only its trailer tells of, or of the remote.
+    Branch(String),
+}
+
+/// A side of a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// What the worktree had.
+    Ours,
+    /// What is being merged.
+    Theirs,
+}
+
+/// Work to be handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    /// How.
+    pub deed: Deed,
+    /// The user's repository on this machine; none where the work is for the remote that it came from.
+    pub target: Option<String>,
+    /// Where the work came from.
+    pub repository: Option<RepositoryUrl>,
+    /// The secret that its URL bore.
+    pub credentials: Option<SecretId>,
+    /// The branch of the work.
+    pub branch: BranchName,
+    /// Its tip; none for where the work stands by now.
+    pub commit: Option<String>,
+    /// The branch that a merge or a pull request goes to; none for the target's current one, and for a pull request
+    /// the one that the work started from, else the default one.
+    pub into: Option<String>,
+    /// The branch that the work was to start from.
+    pub base: Option<String>,
+    /// What a commit of ours says, and a pull request.
+    pub text: CommitText,
+}
+
+impl Delivery {
+    /// Why it cannot be done, where that is plain from what was asked for.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&'static str> {
+        match (self.deed, &self.target, &self.repository) {
+            (_, Some(_), _) | (Deed::Pr, None, Some(_)) => None,
+            (Deed::Branch, None, _) => Some("`branch` needs a repository on this machine, and none was named"),
+            (Deed::Merge, None, _) => Some("`merge` needs a repository on this machine, and none was named"),
+            (Deed::Pr, None, None) => Some("`pr` needs a repository, and none was named"),
+        }
+    }
+}
+
+/// How work is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Deed {
+    /// The branch is put into the target.
+    Branch,
+    /// It is merged into a branch of the target.
+    Merge,
+    /// A pull request is opened for it.
+    Pr,
 }
 
 /// A signal to an agent.

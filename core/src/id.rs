@@ -42,4 +42,6 @@ pub enum SecretId {
     DaemonKey,
     /// The credentials that stood in this task's repository URL.
     Credentials(TaskId),
+    /// The key by which this task's agent speaks to the server.
+    ToolKey(TaskId),
 }

@@ -23,7 +23,18 @@ pub(crate) struct Index {
     pub(crate) busy: usize,
     /// How many tasks have not ended.
     pub(crate) unended: usize,
+    /// Subtasks, by the task that they are of.
+    children: BTreeMap<TaskId, Children>,
+    /// Orchestrators that hold no slot while a subtask of theirs has not ended.
+    lending: BTreeSet<TaskId>,
     facts: BTreeMap<TaskId, Facts>,
+}
+
+/// The subtasks of one task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Children {
+    ids: BTreeSet<TaskId>,
+    unended: usize,
 }
 
 /// What is to be done about one task.
@@ -36,6 +47,8 @@ struct Facts {
     in_flight: bool,
     not_closed: bool,
     talking: bool,
+    parent: Option<TaskId>,
+    orchestrator: bool,
 }
 
 impl Facts {
@@ -48,6 +61,8 @@ impl Facts {
             in_flight: task.in_flight(),
             not_closed: !task.is_closed(),
             talking: !(task.is_closed() && task.is_told()),
+            parent: task.parent(),
+            orchestrator: task.is_orchestrator(),
         }
     }
 }
@@ -64,6 +79,31 @@ impl Index {
         keep(&mut self.talking, old.talking.then_some(id), new.talking.then_some(id));
         count(&mut self.busy, old.holds_slot, new.holds_slot);
         count(&mut self.unended, old.unended, new.unended);
+        if let Some(parent) = new.parent {
+            let children = self.children.entry(parent).or_default();
+            children.ids.insert(id);
+            count(&mut children.unended, old.unended, new.unended);
+            self.lend(parent);
+        }
+        self.lend(id);
+    }
+
+    /// An orchestrator's slot is free for others while it waits for its subtasks.
+    fn lend(&mut self, id: TaskId) {
+        let waits = || self.children.get(&id).is_some_and(|children| children.unended > 0);
+        let lends = self.facts.get(&id).is_some_and(|facts| facts.orchestrator && facts.holds_slot) && waits();
+        keep(&mut self.lending, (!lends).then_some(id), lends.then_some(id));
+    }
+
+    /// Whether one more task may run: as many as there are slots, and never twice as many processes.
+    pub(crate) fn has_slot(&self, slots: u32) -> bool {
+        let slots = slots as usize;
+        self.busy.saturating_sub(self.lending.len()) < slots && self.busy < slots.saturating_mul(2)
+    }
+
+    /// The subtasks of a task, in the order of their ids.
+    pub(crate) fn children(&self, of: TaskId) -> impl Iterator<Item = TaskId> + '_ {
+        self.children.get(&of).into_iter().flat_map(|children| children.ids.iter().copied())
     }
 
     /// What must hold between any two steps.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::id::{EffectId, Epoch, SecretId};
+use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::protocol::{DaemonCommand, Said, Unreadable, Wire};
 use crate::task::{End, Spec};
 use crate::time::Millis;
@@ -129,6 +129,9 @@ pub struct Leftover {
     pub delivered: u64,
     /// Whether the server knows of its end: it is remembered, and nothing is left to tell.
     pub closed: bool,
+    /// Subtasks that are meant not to be merged, and why.
+    #[serde(default)]
+    pub skipped: Vec<(TaskId, String)>,
 }
 
 /// How far a task had come when the daemon was killed.
@@ -200,10 +203,43 @@ pub enum Outcome {
     },
     /// What was changed is committed.
     Committed(Option<Change>),
-    /// The branch is where it was to go.
+    /// The key is there.
+    Key(SecretId),
+    /// The checks were run.
+    Checked {
+        /// Which of them failed, and how, if one did.
+        failed: Option<String>,
+    },
+    /// The branches of a task's subtasks.
+    Branches {
+        /// Each of them once.
+        list: Vec<Branch>,
+        /// Whether a merge is under way in the task's worktree.
+        merging: bool,
+    },
+    /// How a merge stands, or went.
+    Merging(Merging),
+    /// The work is where it was to go.
     Delivered {
         /// For people.
         message: String,
+        /// Where to look at the pull request.
+        #[serde(default)]
+        url: Option<String>,
+    },
+    /// A task's files and history are in another folder.
+    Cloned {
+        /// The folder, as it was found.
+        to: String,
+    },
+    /// What is at a path.
+    Looked {
+        /// The path, as it was found.
+        path: String,
+        /// Whether something is there that may be touched.
+        exists: bool,
+        /// Why it may not be.
+        refused: Option<String>,
     },
     /// It could not be done.
     Failed(String),
@@ -218,6 +254,64 @@ pub struct Prepared {
     pub base: Option<String>,
     /// The repository that the URL named, if it is on this machine: where `branch` goes by default.
     pub local: Option<String>,
+    /// What a person should know of how it was made: files that could not be brought along, say.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Commands to be run in it before the agent starts.
+    #[serde(default)]
+    pub setup: Vec<String>,
+    /// Commands that its work is to be checked by.
+    #[serde(default)]
+    pub checks: Vec<String>,
+    /// Variables for all of them.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
+}
+
+/// The branch of a subtask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Branch {
+    /// Its name, without `refs/heads/`.
+    pub name: String,
+    /// Whose it is.
+    pub task: Option<TaskId>,
+    /// Whether the worktree's commit has all of it, or nothing was changed on it. Never before its task has ended.
+    pub merged: bool,
+    /// The short id of its tip; empty where there is none yet.
+    pub commit: String,
+    /// That commit's subject.
+    pub subject: String,
+}
+
+/// How a merge stands, or went. Paths are as git has them, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Merging {
+    /// None is under way.
+    Nothing,
+    /// There is no such branch, or it is not one that may be merged.
+    NoBranch,
+    /// Everything of that branch is there already; none is under way.
+    Already,
+    /// These changes of the worktree's are in the way; none is under way.
+    InTheWay(Vec<String>),
+    /// One is under way: of this branch, where it is one that we began, with these files in conflict.
+    Open {
+        /// What is being merged.
+        source: Option<String>,
+        /// Files that wait to be settled.
+        conflicts: Vec<String>,
+    },
+    /// One was under way before, of this branch; it was left as it is.
+    Busy(Option<String>),
+    /// That file is in no conflict.
+    NoConflict,
+    /// It is committed as this.
+    Committed(String),
+    /// Everything is where it was before.
+    Aborted,
+    /// It is written down.
+    Skipped,
 }
 
 /// What a task changed, from the commit that it started from to the tip of its branch.
@@ -285,6 +379,8 @@ pub enum ExitStatus {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// It was never started: a command of its set-up ended with this code.
+    NotSetUp(i32),
     /// It cannot be known any more.
     Unknown,
     /// Whoever supervised it was killed, and nobody saw it end.

@@ -30,6 +30,7 @@ mod index;
 pub mod input;
 pub mod limits;
 mod link;
+mod look;
 pub mod notice;
 mod numbers;
 mod outbox;

@@ -126,6 +126,13 @@ pub const MESSAGES: usize = 1_000;
 /// Bytes of messages that may wait for an agent; one more is refused.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 
+/// Bytes of the lists in a message to the server; the rest of a list is counted by its last entry. A message has at
+/// most a mebibyte.
+pub const LIST_BYTES: usize = 768 * 1024;
+
+/// Bytes that an entry of a list takes beside its text.
+pub const LIST_ENTRY: usize = 128;
+
 /// Characters of a message to the server that says why something failed; the rest is cut.
 pub const REASON: usize = 4_000;
 
@@ -168,8 +175,41 @@ pub const COMMIT_TRIES: u8 = 120;
 /// Between two of those.
 pub const COMMIT_AGAIN: Millis = Millis::seconds(5);
 
-/// A completion action.
+/// A completion action on this machine.
 pub const ACTION: Millis = Millis::seconds(60);
+
+/// A pull request: pushing, and asking the forge.
+pub const PULL_REQUEST: Millis = Millis::seconds(300);
+
+/// The checks of a repository, all of them.
+pub const CHECKS: Millis = Millis::seconds(1_800);
+
+/// A step of a merge in a worktree.
+pub const MERGE: Millis = Millis::seconds(600);
+
+/// Copying a worktree to a folder of the user's.
+pub const CLONE: Millis = Millis::seconds(600);
+
+/// Looking whether something is at a path: it may lie where nobody answers.
+pub const LOOK: Millis = Millis::seconds(20);
+
+/// Commands of the server's under way for one task, beside those for its agent; one more is refused.
+pub const ERRANDS: usize = 64;
+
+/// Paths that are looked at, over all tasks; one more is refused.
+pub const LOOKS: usize = 256;
+
+/// Stopping a process tree, or letting it go on.
+pub const FREEZE: Millis = Millis::seconds(30);
+
+/// The server has to know an orchestrator's key within this, else its agent starts all the same.
+pub const KEY_TOLD: Millis = Millis::seconds(10);
+
+/// Changed files of a sibling's that an agent is told by name; the rest by number.
+pub const SIBLING_FILES: usize = 100;
+
+/// Characters of a commit's message that a server gives; the rest is cut.
+pub const COMMIT_MESSAGE: usize = 64 * 1024;
 
 /// A forced interrupt lets a git step that is under way run on for this.
 pub const FORCED_GIT: Millis = Millis::seconds(60);

@@ -2,135 +2,22 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::string::ToString;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::TaskId;
+use crate::id::{SecretId, TaskId};
 use crate::limits;
-use crate::protocol::{
-    BranchList, CheckTargetExistsResult, CloneWorktreeResult, CompletionActionResult, DaemonDirectories, DaemonMessage,
-    MergeCompleteCheck, MergeResult, MergeStatusResponse, TaskComplete, TaskProgress, TaskStatusChange,
-};
-use crate::task::{Completion, Status};
+use crate::protocol::DaemonMessage;
+
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::report::{Gate, MergeOpen, MergeWent, Report};
 
 /// What is said under a number whose message has become untrue.
 const PAST: &str = "what was to be told here is past";
-
-/// One thing to tell about a task. The wire's message is made when it is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Report {
-    /// The status changed; the same twice where a command could not apply.
-    Status {
-        /// What it was.
-        old: Status,
-        /// What it is.
-        new: Status,
-    },
-    /// A step. Only the newest is kept while it cannot be sent.
-    Progress(String),
-    /// The task was taken on. Kept like a status.
-    Accepted,
-    /// How the completion action went.
-    Completion(Completion),
-    /// The task has ended.
-    Complete {
-        /// Whether the agent did what it was to do.
-        success: bool,
-        /// Why not.
-        error: Option<String>,
-    },
-    /// `listBranches` cannot apply.
-    NoBranches,
-    /// `mergeStatus` cannot apply.
-    NoMerge,
-    /// A command that moves a merge cannot apply.
-    MergeRefused(String),
-    /// `checkMergeComplete` cannot apply.
-    CannotComplete,
-    /// `cloneWorktree` cannot apply.
-    CloneRefused(String),
-    /// `checkTargetExists` cannot apply to this path.
-    NoTarget(String),
-    /// Where things lie on this machine. About no task.
-    Directories {
-        /// The working directory.
-        working: String,
-        /// Where finished work is cloned to.
-        home: String,
-        /// One folder per task.
-        worktrees: String,
-    },
-}
-
-impl Report {
-    /// As the wire has it.
-    pub(crate) fn message(&self, task: TaskId) -> DaemonMessage {
-        let task_id = task.0;
-        match self {
-            Self::Status { old, new } => {
-                TaskStatusChange { task_id, old_status: old.as_str().to_string(), new_status: new.as_str().to_string() }
-                    .into()
-            }
-            Self::Progress(summary) => TaskProgress { task_id, summary: summary.clone() }.into(),
-            Self::Accepted => TaskProgress { task_id, summary: "accepted".to_string() }.into(),
-            Self::Completion(Completion { success, message }) => {
-                CompletionActionResult { task_id, success: *success, message: message.clone(), pr_url: None }.into()
-            }
-            Self::Complete { success, error } => {
-                TaskComplete { task_id, success: *success, error: error.clone() }.into()
-            }
-            Self::NoBranches => BranchList { task_id, branches: Vec::new() }.into(),
-            Self::NoMerge => {
-                MergeStatusResponse { task_id, in_progress: false, source_branch: None, conflicted_files: Vec::new() }
-                    .into()
-            }
-            Self::MergeRefused(message) => {
-                let message = message.clone();
-                MergeResult { task_id, success: false, message, commit_sha: None, conflicts: None }.into()
-            }
-            Self::CannotComplete => MergeCompleteCheck {
-                task_id,
-                can_complete: false,
-                unmerged_branches: Vec::new(),
-                merged_count: 0,
-                skipped_count: 0,
-            }
-            .into(),
-            Self::CloneRefused(message) => {
-                CloneWorktreeResult { task_id, success: false, message: message.clone(), target_dir: None }.into()
-            }
-            Self::NoTarget(path) => CheckTargetExistsResult { task_id, exists: false, target_dir: path.clone() }.into(),
-            Self::Directories { working, home, worktrees } => DaemonDirectories {
-                working_directory: working.clone(),
-                home_directory: home.clone(),
-                worktrees_directory: worktrees.clone(),
-            }
-            .into(),
-        }
-    }
-
-    /// `retryCompletionAction` cannot apply.
-    pub(crate) const fn action_refused(message: String) -> Self {
-        Self::Completion(Completion { success: false, message })
-    }
-
-    /// Whether it answers a command and tells nothing new about the task. Only such are ever dropped.
-    const fn is_answer(&self) -> bool {
-        match self {
-            Self::Accepted | Self::Completion(_) | Self::Complete { .. } | Self::Directories { .. } => false,
-            Self::Status { old, new } => *old as u8 == *new as u8,
-            Self::Progress(_)
-            | Self::NoBranches
-            | Self::NoMerge
-            | Self::MergeRefused(_)
-            | Self::CannotComplete
-            | Self::CloneRefused(_)
-            | Self::NoTarget(_) => true,
-        }
-    }
-}
 
 /// A report on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -153,7 +40,7 @@ impl Entry {
 
     fn sending(&self) -> Sending {
         let len = matches!(self.report, Report::Complete { .. }).then_some(self.after);
-        Sending { message: Box::new(self.report.message(self.task)), len }
+        Sending { message: Box::new(self.report.message(self.task)), len, secret: self.report.secret() }
     }
 }
 
@@ -163,6 +50,8 @@ pub(crate) struct Sending {
     pub(crate) message: Box<DaemonMessage>,
     /// With a task's end: where its output log ends.
     pub(crate) len: Option<u64>,
+    /// The secret that goes into its empty field.
+    pub(crate) secret: Option<SecretId>,
 }
 
 /// Reports in the order in which the server is to see them.
@@ -182,6 +71,21 @@ impl Outbox {
         }
         self.entries.push_back(Entry { task, report, after, sent: None, seq: None });
         true
+    }
+
+    /// Takes the task's key, to be told before all that has no number yet, unless it is about to be told anyway.
+    pub(crate) fn push_key(&mut self, task: TaskId, key: SecretId) {
+        let report = Report::ToolKey(key);
+        if self.entries.iter().any(|entry| entry.report == report && entry.sent.is_none()) {
+            return;
+        }
+        let at = self.entries.iter().take_while(|entry| entry.sent.is_some() || entry.seq.is_some()).count();
+        self.entries.insert(at, Entry { task, report, after: 0, sent: None, seq: None });
+    }
+
+    /// Whether the task's key still has to be told.
+    pub(crate) fn owes_key(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.report, Report::ToolKey(_)))
     }
 
     /// The next report to be sent as frame `n`, if one may be sent while the output's gate stands at `gate`; from then
@@ -309,6 +213,3 @@ impl Outbox {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -128,6 +128,53 @@ pub fn revision(text: &str) -> Result<String, Refused> {
     Ok(text.to_string())
 }
 
+/// A path inside of a worktree: relative, without `.` and `..`, and not into a `.git`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InnerPath(String);
+
+impl InnerPath {
+    /// Reads what a server wrote. A slash at its end, and `./` before it, mean nothing.
+    ///
+    /// # Errors
+    /// What leads out of the worktree, or into its repository.
+    pub fn read(text: &str) -> Result<Self, Refused> {
+        let shown = || shorten(text, limits::NAME_SHOWN);
+        if text.starts_with('/') || text.contains('\0') {
+            return Err(Refused(format!("`{}` is no path inside of a worktree", shown())));
+        }
+        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if parts.is_empty() || parts.contains(&"..") {
+            return Err(Refused(format!("`{}` is no path inside of a worktree", shown())));
+        }
+        if parts.iter().any(|part| is_git_folder(part)) {
+            return Err(Refused(format!("`{}` leads into a repository's own folder", shown())));
+        }
+        Ok(Self(parts.join("/")))
+    }
+
+    /// Its parts, joined by slashes.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether some file system or other takes this name for `.git`.
+#[must_use]
+pub fn is_git_folder(name: &str) -> bool {
+    // What some file systems pass over when they compare names.
+    let bare: String = name
+        .chars()
+        .filter(
+            |c| !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}'),
+        )
+        .collect();
+    let bare = bare.trim_end_matches(['.', ' ']).to_ascii_lowercase();
+    let bare = bare.split(':').next().unwrap_or_default();
+    bare == ".git" || bare == "git~1"
+}
+
 /// The branch of a task's work: `makima/<slug of the name>-<task id>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -8,8 +8,8 @@ use core::mem;
 use uuid::Uuid;
 
 use crate::daemon::{Daemon, Stopping};
-use crate::effect::{Effect, Exit};
-use crate::id::{EffectId, Epoch, TaskId};
+use crate::effect::{Child, Effect, Exit};
+use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::input::{Boot, ExitStatus, Input, Leftover, Stop};
 use crate::limits;
 use crate::link::{self, Change, Link, Role};
@@ -138,6 +138,7 @@ impl Step<'_> {
             }),
             Input::Journal { trouble } => self.daemon.core.inbox.journal(trouble),
             Input::Done { id, outcome } => match self.daemon.core.ids.owners.remove(&id) {
+                Some(_) if self.looked(id, &outcome) => {}
                 Some(task) => self.task(task, Event::Done(id, outcome)),
                 None => self.daemon.core.counters.stale_effects += 1,
             },
@@ -175,7 +176,20 @@ impl Step<'_> {
             self.daemon.tasks.insert(id, task);
             self.touched.insert(id);
         }
+        for id in self.daemon.tasks.keys().copied().collect::<Vec<_>>() {
+            if self.daemon.tasks.get(&id).is_some_and(Task::has_errands) {
+                let children = self.children(id);
+                self.on_task(id, |task, s| task.recover_errands(&children, s));
+            }
+        }
+        self.look_again();
         self.link(|link, s| link.boot(s));
+    }
+
+    /// The subtasks of a task that are known here.
+    pub(crate) fn children(&self, of: TaskId) -> Vec<Child> {
+        let known = self.daemon.index.children(of);
+        known.filter_map(|id| self.daemon.tasks.get(&id)).map(Task::as_child).collect()
     }
 
     /// What belongs to one life of the daemon begins anew: its effects, its connection, its chance.
@@ -246,6 +260,7 @@ impl Step<'_> {
     }
 
     fn timers(&mut self) {
+        self.looks_due();
         let now = self.now.awake();
         let timers = &self.daemon.index.timers;
         let due: Vec<TaskId> = timers.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
@@ -262,7 +277,7 @@ impl Step<'_> {
 
     /// First come, first served; subtasks before new top-level tasks.
     fn fill_slots(&mut self) {
-        while self.daemon.core.stopping.is_none() && self.daemon.index.busy < self.daemon.config.max_tasks as usize {
+        while self.daemon.core.stopping.is_none() && self.daemon.index.has_slot(self.daemon.config.max_tasks) {
             let Some((_, id)) = self.daemon.index.waiting.first().copied() else { return };
             self.task(id, Event::Slot);
             self.daemon.reindex(id);
@@ -354,6 +369,11 @@ impl Step<'_> {
                 self.daemon.core.link.send(directories, self.out);
             }
             Wire::Two => self.daemon.core.loose.replace_directories(self.directories(), NOBODY),
+        }
+        for id in &self.daemon.index.not_closed {
+            if let Some(task) = self.daemon.tasks.get_mut(id) {
+                task.tell_key(SecretId::ToolKey(*id));
+            }
         }
         self.heartbeat();
         self.touched.extend(&self.daemon.index.talking);
@@ -458,6 +478,7 @@ impl Step<'_> {
             now: self.now.awake(),
             wire: core.link.wire(),
             stopping: core.stopping.is_some(),
+            api_url: &self.daemon.config.api_url,
             ids: &mut core.ids,
             counters: &mut core.counters,
             out: self.out,

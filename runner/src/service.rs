@@ -95,6 +95,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         working_directory: text(&std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))),
         home_directory: text(&home.clones()),
         worktrees_directory: text(&home.worktrees()),
+        api_url: server.origin(),
         once,
         compat: match file.compat.refused_codes.clone() {
             Some(refused_codes) => Compat { refused_codes },

@@ -150,7 +150,7 @@ impl Weights {
         let sometimes = [
             (8, Choice::Interrupt),
             (8, Choice::Message),
-            (6, Choice::Other),
+            (20, Choice::Other),
             (2, Choice::Rubbish),
             (2, Choice::Complain),
             (12, Choice::Refuse),
@@ -238,10 +238,11 @@ impl Weights {
 fn kind(rng: &mut Rng) -> TaskKind {
     let mut coin = || rng.up_to(1) == 0;
     let (local, branch, changes, subtask) = (coin(), coin(), coin(), coin() && coin());
+    let (orchestrator, checks) = (coin() && coin(), coin() && coin());
     let temper = match (coin(), coin()) {
         (true, _) => Temper::Mild,
         (false, true) => Temper::Firm,
         (false, false) => Temper::Stubborn,
     };
-    TaskKind { local, branch, changes, subtask, temper }
+    TaskKind { local, branch, changes, subtask, orchestrator, checks, temper }
 }

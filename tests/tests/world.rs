@@ -17,7 +17,7 @@ fn seeds() -> u64 {
 const SOMETIMES: &[(&str, &str, u64)] = &[
     ("done", "start", 1_000),
     ("done", "stdin", 100),
-    ("done", "put branch", 100),
+    ("done", "deliver", 100),
     ("output", "a line", 1_000),
     ("output", "part of a line", 100),
     ("output", "again", 200),
@@ -99,7 +99,7 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("failed", "read", 20),
     ("failed", "empty", 20),
     ("failed", "commit", 20),
-    ("failed", "put branch", 2),
+    ("failed", "deliver", 2),
     ("failed", "conclude", 20),
     ("failed", "delivered", 2),
     ("failed", "close", 10),

@@ -5,11 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Result;
-use crate::effect::{Arg, Launch};
+use crate::effect::Arg;
 use crate::input::ExitStatus;
 
-pub(super) fn launch() -> Launch {
-    Launch { argv: Vec::from([Arg::Text("sh".to_string()), Arg::PlanFile]), env: Vec::new() }
+pub(super) fn argv() -> Vec<Arg> {
+    Vec::from([Arg::Text("sh".to_string()), Arg::PlanFile])
 }
 
 /// One line: a script reads messages with `read`. Newlines inside become spaces, else one message would be two.
@@ -24,6 +24,7 @@ pub(super) fn result(status: ExitStatus) -> Result {
         ExitStatus::Code(0) => Result::Success,
         ExitStatus::Code(code) => Result::Failure(format!("the script ended with exit code {code}")),
         ExitStatus::Signal(signal) => Result::Failure(format!("the script was ended by signal {signal}")),
+        ExitStatus::NotSetUp(code) => Result::Failure(format!("the set-up failed with exit code {code}")),
         ExitStatus::Unknown => Result::Failure("the script ended, and its exit code is not known".to_string()),
         ExitStatus::Lost => Result::Failure("the supervisor was killed".to_string()),
     }

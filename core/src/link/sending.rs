@@ -67,7 +67,7 @@ impl Link {
 
     /// Sends a message that nobody waits for.
     pub(crate) fn send(&mut self, message: impl Into<DaemonMessage>, out: &mut Vec<Effect>) {
-        self.post(Sending { message: Box::new(message.into()), len: None }, None, false, out);
+        self.post(Sending { message: Box::new(message.into()), len: None, secret: None }, None, false, out);
     }
 
     /// Sends a message whose delivery matters. In version 2 of the wire it bears a number.
@@ -81,9 +81,9 @@ impl Link {
         if owed {
             session.owed = n;
         }
-        let Sending { message, len } = sending;
+        let Sending { message, len, secret } = sending;
         let envelope = (session.wire == Wire::Two).then_some(Envelope { seq, len });
-        out.push(Effect::Link(LinkEffect::Send { epoch: session.epoch, n, message, secret: None, envelope }));
+        out.push(Effect::Link(LinkEffect::Send { epoch: session.epoch, n, message, secret, envelope }));
     }
 
     /// The number of the frame that is sent next.

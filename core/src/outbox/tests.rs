@@ -71,7 +71,7 @@ impl Bench {
                     }
                 }
                 let report =
-                    if *progress { Report::Progress(n.to_string()) } else { Report::MergeRefused(n.to_string()) };
+                    if *progress { Report::Progress(n.to_string()) } else { Report::merge_refused(n.to_string()) };
                 assert!(self.outbox.push(TASK, report, after, self.live));
             }
             Op::Send if self.live => {
@@ -155,9 +155,9 @@ proptest! {
 fn statuses_and_ends_are_taken_however_many_wait() {
     let mut outbox = Outbox::default();
     for n in 0..limits::REPORTS {
-        assert!(outbox.push(TASK, Report::MergeRefused(format!("{n}")), 0, true));
+        assert!(outbox.push(TASK, Report::merge_refused(format!("{n}")), 0, true));
     }
-    let refused = || Report::MergeRefused(String::new());
+    let refused = || Report::merge_refused(String::new());
     assert!(!outbox.push(TASK, refused(), 0, true));
     assert!(!outbox.push(TASK, Report::Progress(String::new()), 0, true));
     assert!(!outbox.push(TASK, Report::Status { old: Status::Running, new: Status::Running }, 0, true));
@@ -178,7 +178,7 @@ fn statuses_and_ends_are_taken_however_many_wait() {
 fn what_waits_for_output_holds_back_all_behind_it() {
     let mut outbox = Outbox::default();
     outbox.push(TASK, Report::Complete { success: true, error: None }, 10, true);
-    outbox.push(TASK, Report::NoMerge, 0, true);
+    outbox.push(TASK, Report::MergeStatus(None), 0, true);
     assert!(outbox.send(9, 1, None).is_none());
     assert_eq!(outbox.send(10, 1, None).expect("the end").message.kind(), "taskComplete");
     assert_eq!(outbox.send(10, 2, None).expect("the answer").message.kind(), "mergeStatusResponse");
@@ -189,8 +189,8 @@ fn what_waits_for_output_holds_back_all_behind_it() {
 fn what_is_forgotten_is_not_told() {
     let mut outbox = Outbox::default();
     let other = TaskId(Uuid::from_u128(8));
-    outbox.push(TASK, Report::NoMerge, 0, true);
-    outbox.push(other, Report::NoBranches, 0, true);
+    outbox.push(TASK, Report::MergeStatus(None), 0, true);
+    outbox.push(other, Report::Branches(Vec::new()), 0, true);
     outbox.forget(TASK);
     assert_eq!(outbox.send(0, 1, None).expect("the other's").message.kind(), "branchList");
     assert!(outbox.send(0, 2, None).is_none());

@@ -5,13 +5,14 @@ use alloc::string::ToString;
 
 use serde::{Deserialize, Serialize};
 
-use super::conclude::Concluding;
+use super::conclude::{Concluding, Left};
 use super::cx::{Cx, Wait};
 use super::finish::Finishing;
+use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{Starting, given_up, reason};
 use super::run::{Rung, Running};
-use super::spec::Status;
+use super::spec::{Spec, Status};
 use crate::effect::Work;
 use crate::input::{Outcome, Prepared};
 use crate::limits;
@@ -28,12 +29,16 @@ pub(crate) struct Attaching {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub(crate) prepared: Prepared,
-    /// What the server was told last. A task that was running is never started again.
+    /// What the server was told last.
     pub(crate) shown: Status,
+    /// Its agent is known to have been started: it is never started again.
+    pub(crate) begun: bool,
     /// How far an interrupt had come.
     pub(crate) rung: Option<Rung>,
     /// Somebody wants it to end, and the agent has not been told: whether gracefully.
     pub(crate) asked: Option<bool>,
+    /// Whether it may have been stopped where it stands.
+    pub(crate) pace: Pace,
 }
 
 impl Attaching {
@@ -54,9 +59,9 @@ impl Attaching {
         Self::begin(self.found, cx)
     }
 
-    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+    pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match event {
-            Event::Done(id, outcome) if id == self.wait.id => self.attached(outcome, cx),
+            Event::Done(id, outcome) if id == self.wait.id => self.attached(outcome, spec, cx),
             // The daemon's own stop is said once; a person's second word is a sterner one.
             Event::Stop { graceful: true } if self.is_asked() => Phase::Attaching(self),
             Event::Interrupt { graceful } | Event::Stop { graceful } => {
@@ -66,34 +71,34 @@ impl Attaching {
             Event::Due => {
                 if self.wait.overdue(cx) {
                     let id = self.wait.id;
-                    return self.on(Event::Done(id, given_up()), cx);
+                    return self.on(Event::Done(id, given_up()), spec, cx);
                 }
                 Phase::Attaching(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) => Phase::Attaching(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold => Phase::Attaching(self),
         }
     }
 
-    const fn is_asked(&self) -> bool {
+    pub(super) const fn is_asked(&self) -> bool {
         self.found.asked.is_some() || self.found.rung.is_some()
     }
 
-    fn attached(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+    fn attached(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         let interrupted = self.is_asked();
-        let Found { prepared, shown, rung, asked } = self.found;
+        let Found { prepared, shown, begun, rung, asked, pace } = self.found;
         if let Outcome::Started { pid } = outcome {
             cx.progress(format!("the agent is in hand again (process {pid})"));
-            let running = Running::resume(self.wait.id, prepared, rung, cx);
+            let running = Running::new(self.wait.id, prepared, pace, cx).resume(rung, cx);
             return match asked {
                 Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
                 None => Phase::Running(running),
             };
         }
-        if outcome == Outcome::NotStarted && shown != Status::Running {
+        if outcome == Outcome::NotStarted && !begun {
             return if interrupted {
-                Concluding::begin(Verdict::Interrupted, None, 0, shown, cx)
+                Concluding::begin(Verdict::Interrupted, Left::nothing(), shown, cx)
             } else {
-                Starting::begin(prepared, cx)
+                Starting::begin(prepared, shown, spec, cx)
             };
         }
         // Nothing is started twice, whatever became of the first.

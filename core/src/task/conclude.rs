@@ -34,14 +34,24 @@ enum Step {
     Left,
 }
 
+/// What a task leaves at its end, beside how it ended.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Left {
+    pub(super) completion: Option<Completion>,
+    /// Where its output log ends.
+    pub(super) log_end: u64,
+}
+
+impl Left {
+    /// One that never began.
+    pub(super) fn nothing() -> Self {
+        Self::default()
+    }
+}
+
 impl Concluding {
-    pub(super) fn begin(
-        verdict: Verdict,
-        completion: Option<Completion>,
-        log_end: u64,
-        shown: Status,
-        cx: &mut Cx<'_>,
-    ) -> Phase {
+    pub(super) fn begin(verdict: Verdict, left: Left, shown: Status, cx: &mut Cx<'_>) -> Phase {
+        let Left { completion, log_end } = left;
         let end = End { status: verdict.status(), error: verdict.error(), completion, log_end };
         Self { step: Step::write(&end, cx), end, tries: 1, shown }.into()
     }

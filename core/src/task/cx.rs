@@ -42,7 +42,7 @@ mod pairs {
 }
 
 impl Ids {
-    fn next(&mut self, owner: TaskId) -> EffectId {
+    pub(crate) fn next(&mut self, owner: TaskId) -> EffectId {
         self.last = self.last.saturating_add(1);
         let id = EffectId { incarnation: self.incarnation, n: self.last };
         self.owners.insert(id, owner);
@@ -61,6 +61,12 @@ pub(crate) struct Cx<'a> {
     pub(crate) stopping: bool,
     /// How far the task's output log has been read.
     pub(crate) log_read: u64,
+    /// Where the server answers, for agents.
+    pub(crate) api_url: &'a str,
+    /// Whether its parent is known here, and works on the same repository.
+    pub(crate) parent_here: bool,
+    /// Whether it is to stand still.
+    pub(crate) hold: &'a mut bool,
     pub(crate) ids: &'a mut Ids,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) counters: &'a mut Counters,

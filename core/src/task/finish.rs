@@ -6,12 +6,13 @@ use alloc::string::{String, ToString};
 
 use serde::{Deserialize, Serialize};
 
-use super::conclude::Concluding;
+use super::conclude::{Concluding, Left};
 use super::cx::{Cx, Wait};
+use super::errand::{deed_limit, delivery};
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{given_up, reason, short};
 use super::spec::{Action, Completion, Spec, Status};
-use crate::effect::{Commit, Work};
+use crate::effect::{Check, Commit, Deed, Work};
 use crate::id::EffectId;
 use crate::input::{Change, Outcome, Prepared};
 use crate::limits;
@@ -29,6 +30,8 @@ pub(crate) struct Finishing {
     agent: Option<EffectId>,
     /// What it changed, once that is committed.
     change: Option<Change>,
+    /// The check that it failed, if it was checked and failed one.
+    unchecked: Option<String>,
     /// Where its output log ends, once that is known.
     log_end: u64,
     /// Somebody wants it over with: what is not under way is skipped.
@@ -46,6 +49,8 @@ enum Step {
         until: Millis,
         tries: u8,
     },
+    /// The repository's own checks are run on it.
+    Checking,
     Delivering,
 }
 
@@ -54,13 +59,14 @@ impl Finishing {
     pub(super) fn begin(agent: Option<EffectId>, prepared: Prepared, verdict: Verdict, cx: &mut Cx<'_>) -> Phase {
         let wait = cx.wait(Work::Empty, limits::EMPTY);
         let step = Step::Emptying(1);
-        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change: None, log_end: 0, skip: false })
+        let (change, unchecked) = (None, None);
+        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change, unchecked, log_end: 0, skip: false })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
         match self.step {
             Step::Pausing { until, .. } => until,
-            Step::Emptying(_) | Step::Committing(_) | Step::Delivering => self.wait.due,
+            Step::Emptying(_) | Step::Committing(_) | Step::Checking | Step::Delivering => self.wait.due,
         }
     }
 
@@ -72,7 +78,7 @@ impl Finishing {
     pub(super) const fn log_end(&self) -> Option<u64> {
         match self.step {
             Step::Emptying(_) => None,
-            Step::Committing(_) | Step::Pausing { .. } | Step::Delivering => Some(self.log_end),
+            Step::Committing(_) | Step::Pausing { .. } | Step::Checking | Step::Delivering => Some(self.log_end),
         }
     }
 
@@ -81,6 +87,7 @@ impl Finishing {
             Event::Done(id, outcome) if id == self.wait.id => match self.step {
                 Step::Emptying(tries) => self.emptied(tries, outcome, spec, cx),
                 Step::Committing(tries) => self.committed(tries, outcome, spec, cx),
+                Step::Checking => self.checked(outcome, spec, cx),
                 Step::Delivering => self.delivered(outcome, cx),
                 Step::Pausing { .. } => Phase::Finishing(self),
             },
@@ -89,14 +96,19 @@ impl Finishing {
                 if let Step::Pausing { tries, .. } = self.step {
                     return self.commit(tries, spec, cx);
                 }
-                if self.step != Step::Emptying(1) {
-                    self.wait.hurry(limits::FORCED_GIT, cx);
+                match self.step {
+                    Step::Emptying(1) => {}
+                    // That is no git step.
+                    Step::Checking => self.wait.cancel(cx),
+                    Step::Emptying(_) | Step::Committing(_) | Step::Pausing { .. } | Step::Delivering => {
+                        self.wait.hurry(limits::FORCED_GIT, cx);
+                    }
                 }
                 Phase::Finishing(self)
             }
             Event::Stop { graceful: true } => match self.step {
                 Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
-                Step::Emptying(_) | Step::Committing(_) | Step::Delivering => Phase::Finishing(self),
+                Step::Emptying(_) | Step::Committing(_) | Step::Checking | Step::Delivering => Phase::Finishing(self),
             },
             Event::Due => {
                 if let Step::Pausing { until, tries } = self.step {
@@ -112,7 +124,12 @@ impl Finishing {
                 self.agent = None;
                 Phase::Finishing(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Interrupt { .. } => Phase::Finishing(self),
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Interrupt { .. }
+            | Event::Hold
+            | Event::KeyTold => Phase::Finishing(self),
         }
     }
 
@@ -145,6 +162,7 @@ impl Finishing {
             }
             Step::Committing(tries) => self.commit(tries.saturating_sub(1), spec, cx),
             Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
+            Step::Checking => self.check(spec, cx),
             Step::Delivering => self.act(spec, cx),
         }
     }
@@ -177,7 +195,7 @@ impl Finishing {
         if let Outcome::Committed(change) = outcome {
             cx.progress(describe(change.as_ref(), spec));
             self.change = change;
-            return self.act(spec, cx);
+            return self.check(spec, cx);
         }
         let why = format!("the work could not be committed: {}", reason(outcome));
         cx.progress(why.clone());
@@ -188,43 +206,73 @@ impl Finishing {
         self.conclude(completion, cx)
     }
 
+    /// After success what was changed is checked as the repository has it.
+    fn check(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let Prepared { checks, env, .. } = &self.prepared;
+        if self.verdict != Verdict::Success || self.change.is_none() || checks.is_empty() || self.skip {
+            return self.act(spec, cx);
+        }
+        cx.progress(format!("running {}", counted(checks.len() as u64, "check")));
+        let work = Work::Check(Box::new(Check { commands: checks.clone(), env: env.clone() }));
+        self.step = Step::Checking;
+        self.wait = cx.wait(work, limits::CHECKS);
+        Phase::Finishing(self)
+    }
+
+    fn checked(mut self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        self.unchecked = if let Outcome::Checked { failed } = outcome {
+            failed
+        } else {
+            Some(format!("the checks could not be run: {}", reason(outcome)))
+        };
+        cx.progress(match &self.unchecked {
+            Some(why) => cut(why, limits::REASON),
+            None => "the checks have passed".into(),
+        });
+        self.act(spec, cx)
+    }
+
     /// After success the completion action; after any other end only `branch`, if there is a commit.
     fn act(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         let Some(change) = &self.change else {
-            let completion =
-                (spec.action != Action::None).then(|| Completion { success: true, message: "no changes".to_string() });
+            let completion = (spec.action != Action::None).then(|| Completion {
+                success: true,
+                message: "no changes".to_string(),
+                url: None,
+            });
             return self.conclude(completion, cx);
         };
-        let refusal = match &spec.action {
-            Action::None => return self.conclude(None, cx),
-            Action::Branch if self.skip => "skipped by a forced interrupt".to_string(),
-            Action::Branch => match spec.target.as_ref().or(self.prepared.local.as_ref()) {
-                Some(target) => {
-                    let work = Work::PutBranch {
-                        target: target.clone(),
-                        branch: spec.branch.clone(),
-                        commit: change.commit.clone(),
-                    };
-                    self.step = Step::Delivering;
-                    self.wait = cx.wait(work, limits::ACTION);
-                    return Phase::Finishing(self);
-                }
-                None => "`branch` needs a repository on this machine, and none was named".to_string(),
-            },
-            Action::Other(_) if self.verdict != Verdict::Success => {
-                "not done, since the task did not succeed".to_string()
+        let deed = match spec.action.deed() {
+            Ok(None) => return self.conclude(None, cx),
+            Ok(Some(deed)) => deed,
+            Err(name) => {
+                let completion = self.not_done(spec, &format!("`{name}` is not an action that makima can do"));
+                return self.conclude(completion, cx);
             }
-            Action::Other(name) => format!("`{name}` is not an action that this version of makima can do"),
         };
-        let completion = self.not_done(spec, &refusal);
-        self.conclude(completion, cx)
+        let work = delivery(spec, deed, spec.target.clone(), spec.into.clone(), Some(change.commit.clone()));
+        let refusal = match deed {
+            _ if self.skip => Some("skipped by a forced interrupt".to_string()),
+            Deed::Merge | Deed::Pr if self.verdict != Verdict::Success => {
+                Some("not done, since the task did not succeed".to_string())
+            }
+            Deed::Merge | Deed::Pr => self.unchecked.as_ref().map(|why| format!("not done: {why}")),
+            Deed::Branch => None,
+        };
+        if let Some(why) = refusal.or_else(|| work.refusal().map(str::to_string)) {
+            let completion = self.not_done(spec, &why);
+            return self.conclude(completion, cx);
+        }
+        self.step = Step::Delivering;
+        self.wait = cx.wait(Work::Deliver(Box::new(work)), deed_limit(deed));
+        Phase::Finishing(self)
     }
 
     fn delivered(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
-        let completion = if let Outcome::Delivered { message } = outcome {
-            Completion { success: true, message }
+        let completion = if let Outcome::Delivered { message, url } = outcome {
+            Completion { success: true, message, url }
         } else {
-            Completion { success: false, message: cut(&reason(outcome), limits::REASON) }
+            Completion { success: false, message: cut(&reason(outcome), limits::REASON), url: None }
         };
         cx.progress(completion.message.clone());
         self.conclude(Some(completion), cx)
@@ -239,12 +287,12 @@ impl Finishing {
             Some(change) => format!("; the work is kept as commit {}", short(&change.commit)),
             None => String::new(),
         };
-        Some(Completion { success: false, message: format!("{why}{kept}") })
+        Some(Completion { success: false, message: cut(&format!("{why}{kept}"), limits::REASON), url: None })
     }
 
     fn conclude(self, completion: Option<Completion>, cx: &mut Cx<'_>) -> Phase {
         let verdict = if self.skip { Verdict::Interrupted } else { self.verdict };
-        Concluding::begin(verdict, completion, self.log_end, Status::Finishing, cx)
+        Concluding::begin(verdict, Left { completion, log_end: self.log_end }, Status::Finishing, cx)
     }
 }
 

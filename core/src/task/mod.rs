@@ -3,19 +3,25 @@
 mod attach;
 mod conclude;
 mod cx;
+mod errand;
 mod finish;
+mod key;
 mod lines;
 mod mailbox;
 mod output;
+mod pace;
 mod phase;
 mod prepare;
 mod recover;
 mod report;
 mod run;
 mod spec;
+mod steer;
 mod stretches;
+mod words;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::mem;
@@ -24,20 +30,22 @@ use serde::{Deserialize, Serialize};
 
 use self::cx::Cx;
 pub(crate) use self::cx::Ids;
+pub(crate) use self::errand::Errand;
+use self::errand::Errands;
 pub(crate) use self::lines::Cut;
 use self::mailbox::Mailbox;
 use self::output::Output;
 pub(crate) use self::phase::Event;
 use self::phase::Phase;
 use self::prepare::Pending;
+pub(crate) use self::prepare::reason;
 pub use self::spec::{Action, Completion, End, EndStatus, Spec, Status};
-use crate::agent;
 use crate::counters::Counters;
 use crate::digest;
-use crate::effect::{Effect, Work};
-use crate::id::EffectId;
-use crate::input::Outcome;
+use crate::effect::{Child, Effect, Work};
+use crate::id::{EffectId, TaskId};
 use crate::outbox::{Outbox, Report, Sending};
+use crate::policy::RepositoryUrl;
 use crate::protocol::Wire;
 use crate::time::Millis;
 
@@ -49,6 +57,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) wire: Option<Wire>,
     /// Whether the daemon is about to end.
     pub(crate) stopping: bool,
+    /// Where the server answers, for agents.
+    pub(crate) api_url: &'a str,
     pub(crate) ids: &'a mut Ids,
     pub(crate) counters: &'a mut Counters,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -66,28 +76,51 @@ pub(crate) struct Task {
     outbox: Outbox,
     output: Output,
     mailbox: Mailbox,
+    /// What the server wants to know of it, or have done.
+    errands: Errands,
+    /// Somebody wants it to stand still.
+    hold: bool,
+    /// The server was told a key of its.
+    keyed: bool,
+    /// Its parent is known here, and works on the same repository.
+    parent_here: bool,
     /// The server knows of its end.
     closed: bool,
 }
 
 impl Hash for Task {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, closed } = self;
-        (spec_digest, arrival, phase, outbox, output, mailbox, closed).hash(state);
+        let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, errands, .. } = self;
+        let Self { hold, keyed, parent_here, closed, .. } = self;
+        (spec_digest, arrival, phase, outbox, output, mailbox, errands).hash(state);
+        (hold, keyed, parent_here, closed).hash(state);
     }
 }
 
 impl Task {
     fn with(spec: Spec, arrival: u64, phase: Phase) -> Self {
         let spec_digest = digest::of(&spec);
-        let (outbox, output, mailbox) = (Outbox::default(), Output::default(), Mailbox::default());
-        Self { spec, spec_digest, arrival, phase, outbox, output, mailbox, closed: false }
+        Self {
+            spec,
+            spec_digest,
+            arrival,
+            phase,
+            outbox: Outbox::default(),
+            output: Output::default(),
+            mailbox: Mailbox::default(),
+            errands: Errands::default(),
+            hold: false,
+            keyed: false,
+            parent_here: false,
+            closed: false,
+        }
     }
 
     /// A task that the server asks for.
-    pub(crate) fn new(spec: Spec, arrival: u64, s: &mut Surroundings<'_>) -> Self {
+    pub(crate) fn new(spec: Spec, arrival: u64, parent_here: bool, s: &mut Surroundings<'_>) -> Self {
         let mut task = Self::with(spec, arrival, Pending::accepted());
         task.output = Output::new(s.wire.unwrap_or_default());
+        task.parent_here = parent_here;
         task.phase = task.within(s, |_, spec, cx| Pending::accept(spec, cx));
         task
     }
@@ -104,6 +137,18 @@ impl Task {
         run(&mut self.reach(s).2)
     }
 
+    fn with_errands<T>(
+        &mut self,
+        s: &mut Surroundings<'_>,
+        run: impl FnOnce(&mut Errands, &Spec, &mut Cx<'_>) -> T,
+    ) -> T {
+        let mut errands = mem::take(&mut self.errands);
+        let (_, spec, mut cx) = self.reach(s);
+        let done = run(&mut errands, spec, &mut cx);
+        self.errands = errands;
+        done
+    }
+
     fn with_output<T>(&mut self, s: &mut Surroundings<'_>, run: impl FnOnce(&mut Output, &mut Cx<'_>) -> T) -> T {
         let (output, _, mut cx) = self.reach(s);
         run(output, &mut cx)
@@ -116,6 +161,9 @@ impl Task {
             live: s.wire.is_some(),
             stopping: s.stopping,
             log_read: self.output.log_end(),
+            api_url: s.api_url,
+            parent_here: self.parent_here,
+            hold: &mut self.hold,
             ids: s.ids,
             outbox: &mut self.outbox,
             counters: s.counters,
@@ -132,19 +180,29 @@ impl Task {
             {
                 Some(output) => cuts = output,
                 None if self.mailbox.answered(id) => self.told_agent(outcome, s),
-                None => self.advance(Event::Done(id, outcome), s),
+                None => {
+                    let mut outcome = Some(outcome);
+                    self.with_errands(s, |errands, _, cx| errands.answered(id, &mut outcome, cx));
+                    if let Some(outcome) = outcome {
+                        self.advance(Event::Done(id, outcome), s);
+                    }
+                }
             },
             Event::Due => {
                 self.output.due(s.now, &mut cuts);
                 self.with_output(s, Output::record);
+                self.with_errands(s, |errands, _, cx| errands.due(cx));
                 if self.phase.deadline().is_some_and(|due| due <= s.now) {
                     self.advance(Event::Due, s);
                 }
             }
             Event::Interrupt { graceful } if !self.can_interrupt(graceful) => self.inapplicable(None, s),
-            event @ (Event::Slot | Event::Exited(..) | Event::Interrupt { .. } | Event::Stop { .. }) => {
-                self.advance(event, s);
-            }
+            event @ (Event::Slot
+            | Event::Exited(..)
+            | Event::Interrupt { .. }
+            | Event::Stop { .. }
+            | Event::Hold
+            | Event::KeyTold) => self.advance(event, s),
         }
         self.output.finish(&mut cuts);
         if s.wire.is_some() { cuts } else { Vec::new() }
@@ -172,16 +230,26 @@ impl Task {
             // Whether somebody writes to the log is known once its agent is in hand.
             Phase::Pending(_)
             | Phase::Preparing(_)
+            | Phase::Keying(_)
+            | Phase::Held
             | Phase::Starting(_)
             | Phase::Attaching(_)
             | Phase::Concluding(_) => {}
         }
+        self.keyed |= self.spec.orchestrator && self.phase.is_keyed();
         let new = self.phase.status();
         if let (Phase::Ended(end), false) = (&self.phase, was_ended) {
             let end = end.clone();
             self.output.ended(end.log_end);
             self.tell_late_messages(s);
-            self.within_phase(s, |cx| tell_end(&end, old, cx));
+            let keyed = mem::take(&mut self.keyed);
+            self.within_phase(s, |cx| tell_end(&end, old, keyed, cx));
+        } else if (old, new) == (Status::Preparing, Status::Paused) {
+            // It would run if it were not to stand still.
+            self.within_phase(s, |cx| {
+                cx.report(Report::Status { old, new: Status::Running }, 0);
+                cx.report(Report::Status { old: Status::Running, new }, 0);
+            });
         } else if new != old {
             self.within_phase(s, |cx| cx.report(Report::Status { old, new }, 0));
         }
@@ -209,6 +277,39 @@ impl Task {
         });
     }
 
+    /// Answers a question that was not about the task itself.
+    pub(crate) fn tell(&mut self, report: Report, why: Option<String>, s: &mut Surroundings<'_>) {
+        self.within_phase(s, |cx| {
+            if let Some(why) = why {
+                cx.progress(why);
+            }
+            cx.report(report, 0);
+        });
+    }
+
+    /// Whether its work is on that repository.
+    pub(crate) fn works_on(&self, repository: Option<&RepositoryUrl>) -> bool {
+        self.spec.repository.as_ref() == repository
+    }
+
+    /// Its branch, for the task that it is a subtask of.
+    pub(crate) fn as_child(&self) -> Child {
+        Child { task: self.spec.id, branch: Some(self.spec.branch.clone()), ended: self.has_ended() }
+    }
+
+    pub(crate) const fn parent(&self) -> Option<TaskId> {
+        self.spec.parent
+    }
+
+    pub(crate) const fn is_orchestrator(&self) -> bool {
+        self.spec.orchestrator
+    }
+
+    /// Whether something that its server asked for is being done.
+    pub(crate) fn has_errands(&self) -> bool {
+        !self.errands.is_empty()
+    }
+
     /// The same spawn came again: the present status is told, and the end again if it has ended.
     pub(crate) fn tell_again(&mut self, s: &mut Surroundings<'_>) {
         let status = self.status();
@@ -218,6 +319,8 @@ impl Task {
             }
             Phase::Pending(_)
             | Phase::Preparing(_)
+            | Phase::Keying(_)
+            | Phase::Held
             | Phase::Starting(_)
             | Phase::Attaching(_)
             | Phase::Running(_)
@@ -232,59 +335,6 @@ impl Task {
                 cx.report(end, after);
             }
         });
-    }
-
-    fn can_interrupt(&self, graceful: bool) -> bool {
-        match &self.phase {
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Attaching(_) | Phase::Running(_) => {
-                true
-            }
-            Phase::Finishing(_) => !graceful,
-            Phase::Concluding(_) | Phase::Ended(_) => false,
-        }
-    }
-
-    /// The user says something to the agent.
-    pub(crate) fn message(&mut self, text: alloc::string::String, s: &mut Surroundings<'_>) {
-        match &self.phase {
-            Phase::Pending(_) | Phase::Preparing(_) | Phase::Starting(_) | Phase::Attaching(_) | Phase::Running(_) => {
-                if self.mailbox.push(text) {
-                    self.deliver_messages(s);
-                } else {
-                    self.inapplicable(Some("too many messages wait for the agent"), s);
-                }
-            }
-            Phase::Finishing(_) | Phase::Concluding(_) | Phase::Ended(_) => {
-                self.inapplicable(Some("the agent has ended and takes no messages"), s);
-            }
-        }
-    }
-
-    /// What waits for the agent reaches it once it runs, in order.
-    fn deliver_messages(&mut self, s: &mut Surroundings<'_>) {
-        while matches!(self.phase, Phase::Running(_)) {
-            let mut mailbox = mem::take(&mut self.mailbox);
-            let sent = self
-                .within_phase(s, |cx| mailbox.send(|n, text| cx.work(Work::Stdin { n, text: agent::message(text) })));
-            self.mailbox = mailbox;
-            if !sent {
-                return;
-            }
-        }
-    }
-
-    /// A message has reached the agent, or it has not: then that is told.
-    fn told_agent(&mut self, outcome: Outcome, s: &mut Surroundings<'_>) {
-        if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
-            self.within_phase(s, |cx| cx.progress(format!("a message did not reach the agent: {why}")));
-        }
-    }
-
-    fn tell_late_messages(&mut self, s: &mut Surroundings<'_>) {
-        let left = self.mailbox.clear();
-        if left > 0 {
-            self.within_phase(s, |cx| cx.progress(format!("messages that came too late for the agent: {left}")));
-        }
     }
 
     /// The next message to the server, to go out as frame `n` and, where it gets one, under the number `seq`.
@@ -322,13 +372,13 @@ impl Task {
         self.output.barrier_passed();
         let end_told = self.outbox.delivered(n);
         self.with_output(s, Output::record);
-        self.close(end_told, s);
+        self.told(end_told, s);
     }
 
     /// The server has applied our messages up to this number.
     pub(crate) fn applied(&mut self, seq: u64, s: &mut Surroundings<'_>) {
         let end_told = self.outbox.applied(seq);
-        self.close(end_told, s);
+        self.told(end_told, s);
     }
 
     /// The server has its output up to this place.
@@ -344,8 +394,11 @@ impl Task {
         self.with_output(s, |output, cx| output.go_on(place, cx));
     }
 
-    /// The server may know of its end now.
-    fn close(&mut self, end_told: bool, s: &mut Surroundings<'_>) {
+    /// The server may know its key now, or its end.
+    fn told(&mut self, end_told: bool, s: &mut Surroundings<'_>) {
+        if matches!(self.phase, Phase::Keying(_)) && !self.outbox.owes_key() {
+            self.advance(Event::KeyTold, s);
+        }
         if end_told && !self.closed && !self.outbox.owes_end() {
             self.closed = true;
             self.within_phase(s, |cx| cx.work(Work::Close));
@@ -378,7 +431,7 @@ impl Task {
 
     /// When something is due that no other input tells of.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        [self.phase.deadline(), self.output.deadline()].into_iter().flatten().min()
+        [self.phase.deadline(), self.output.deadline(), self.errands.deadline()].into_iter().flatten().min()
     }
 
     /// The effect that started its agent, while the agent's end is waited for.
@@ -388,6 +441,8 @@ impl Task {
             Phase::Finishing(state) => state.agent(),
             Phase::Pending(_)
             | Phase::Preparing(_)
+            | Phase::Keying(_)
+            | Phase::Held
             | Phase::Starting(_)
             | Phase::Attaching(_)
             | Phase::Concluding(_)
@@ -409,6 +464,8 @@ impl Task {
             Phase::Pending(state) if state.is_ready() => Some((self.spec.parent.is_none(), self.arrival)),
             Phase::Pending(_)
             | Phase::Preparing(_)
+            | Phase::Keying(_)
+            | Phase::Held
             | Phase::Starting(_)
             | Phase::Attaching(_)
             | Phase::Running(_)
@@ -460,9 +517,12 @@ impl Task {
 }
 
 /// The last messages of a task, in their order; all held until the output has been delivered.
-fn tell_end(end: &End, old: Status, cx: &mut Cx<'_>) {
+fn tell_end(end: &End, old: Status, keyed: bool, cx: &mut Cx<'_>) {
     if let Some(completion) = &end.completion {
         cx.report(Report::Completion(completion.clone()), end.log_end);
+    }
+    if keyed {
+        cx.report(Report::RevokeKey, end.log_end);
     }
     cx.report(Report::Status { old, new: end.status.into() }, end.log_end);
     let complete = Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() };

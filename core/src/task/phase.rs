@@ -6,9 +6,10 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::attach::Attaching;
-use super::conclude::Concluding;
+use super::conclude::{Concluding, Left};
 use super::cx::Cx;
 use super::finish::Finishing;
+use super::key::Keying;
 use super::prepare::{Pending, Preparing, Starting};
 use super::run::Running;
 use super::spec::{End, EndStatus, Spec, Status};
@@ -21,6 +22,9 @@ use crate::time::Millis;
 pub(crate) enum Phase {
     Pending(Pending),
     Preparing(Preparing),
+    Keying(Keying),
+    /// Paused before its agent was started: it starts when it may go on.
+    Held,
     Starting(Starting),
     Attaching(Attaching),
     Running(Running),
@@ -48,6 +52,10 @@ pub(crate) enum Event {
         /// Ask first, kill later.
         graceful: bool,
     },
+    /// Whether it is to stand still has changed.
+    Hold,
+    /// The server knows its key.
+    KeyTold,
     /// A deadline of its has come.
     Due,
 }
@@ -83,9 +91,11 @@ impl Phase {
     pub(crate) fn on(self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Self {
         match self {
             Self::Pending(state) => state.on(event, spec, cx),
-            Self::Preparing(state) => state.on(event, cx),
+            Self::Preparing(state) => state.on(event, spec, cx),
+            Self::Keying(state) => state.on(event, spec, cx),
+            Self::Held => held(event, spec, cx),
             Self::Starting(state) => state.on(event, cx),
-            Self::Attaching(state) => state.on(event, cx),
+            Self::Attaching(state) => state.on(event, spec, cx),
             Self::Running(state) => state.on(event, cx),
             Self::Finishing(state) => state.on(event, spec, cx),
             Self::Concluding(state) => state.on(event, cx),
@@ -97,8 +107,12 @@ impl Phase {
     pub(crate) fn status(&self) -> Status {
         match self {
             Self::Pending(_) => Status::Pending,
-            Self::Preparing(_) | Self::Starting(_) => Status::Preparing,
+            Self::Preparing(state) => state.shown(),
+            Self::Keying(state) => state.shown(),
+            Self::Starting(state) => state.shown(),
             Self::Attaching(state) => state.shown(),
+            Self::Held => Status::Paused,
+            Self::Running(state) if state.is_frozen() => Status::Paused,
             Self::Running(_) => Status::Running,
             Self::Finishing(_) => Status::Finishing,
             Self::Concluding(state) => state.shown(),
@@ -106,11 +120,26 @@ impl Phase {
         }
     }
 
+    /// Whether the server has been told the key of an orchestrator in it.
+    pub(crate) fn is_keyed(&self) -> bool {
+        match self {
+            Self::Keying(state) => state.is_made(),
+            Self::Held | Self::Starting(_) | Self::Attaching(_) | Self::Running(_) | Self::Finishing(_) => true,
+            Self::Pending(_) | Self::Preparing(_) | Self::Concluding(_) | Self::Ended(_) => false,
+        }
+    }
+
     /// Whether it counts against the tasks that may run at once.
     pub(crate) fn holds_slot(&self) -> bool {
         match self {
             Self::Pending(_) | Self::Ended(_) => false,
-            Self::Preparing(_) | Self::Starting(_) | Self::Attaching(_) | Self::Running(_) | Self::Finishing(_) => true,
+            Self::Preparing(_)
+            | Self::Keying(_)
+            | Self::Held
+            | Self::Starting(_)
+            | Self::Attaching(_)
+            | Self::Running(_)
+            | Self::Finishing(_) => true,
             Self::Concluding(state) => state.holds_slot(),
         }
     }
@@ -120,12 +149,24 @@ impl Phase {
         match self {
             Self::Pending(state) => state.deadline(),
             Self::Preparing(state) => Some(state.deadline()),
+            Self::Keying(state) => Some(state.deadline()),
             Self::Starting(state) => Some(state.deadline()),
             Self::Attaching(state) => Some(state.deadline()),
             Self::Running(state) => state.deadline(),
             Self::Finishing(state) => Some(state.deadline()),
             Self::Concluding(state) => state.deadline(),
-            Self::Ended(_) => None,
+            Self::Held | Self::Ended(_) => None,
         }
+    }
+}
+
+/// It waits to be let go on. Its worktree is looked at once more then: the machine may have gone down in between.
+fn held(event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+    match event {
+        Event::Hold if !*cx.hold => Preparing::begin(Status::Running, spec, cx),
+        Event::Interrupt { .. } => Concluding::begin(Verdict::Interrupted, Left::nothing(), Status::Paused, cx),
+        // It waits for the daemon's next life.
+        Event::Stop { .. } => Pending::accepted(),
+        Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Due => Phase::Held,
     }
 }

@@ -7,14 +7,16 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::attach::{Attaching, Found};
-use super::conclude::Concluding;
+use super::conclude::{Concluding, Left};
 use super::cx::{Cx, Wait};
 use super::finish::Finishing;
+use super::key::Keying;
+use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
 use super::run::Running;
 use super::spec::{Spec, Status};
 use crate::agent;
-use crate::effect::{Prepare, Work};
+use crate::effect::{Copy, Prepare, Start, Work};
 use crate::input::{Outcome, Prepared};
 use crate::limits;
 use crate::outbox::Report;
@@ -59,9 +61,9 @@ impl Pending {
             Event::Done(id, outcome) if self.accepting.as_ref().is_some_and(|wait| wait.id == id) => {
                 self.written(outcome, cx)
             }
-            Event::Slot if self.is_ready() => Preparing::begin(spec, cx),
+            Event::Slot if self.is_ready() => Preparing::begin(Status::Preparing, spec, cx),
             Event::Interrupt { .. } if self.is_ready() => {
-                Concluding::begin(Verdict::Interrupted, None, 0, Status::Pending, cx)
+                Concluding::begin(Verdict::Interrupted, Left::nothing(), Status::Pending, cx)
             }
             Event::Interrupt { .. } => {
                 self.interrupted = true;
@@ -72,7 +74,9 @@ impl Pending {
                 _ => Phase::Pending(self),
             },
             // A task that has not begun is kept for the daemon's next life.
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } => Phase::Pending(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Hold | Event::KeyTold => {
+                Phase::Pending(self)
+            }
         }
     }
 
@@ -92,11 +96,11 @@ impl Pending {
     fn written(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
             let verdict = Verdict::Failed(format!("the task could not be written down: {why}"));
-            return Concluding::begin(verdict, None, 0, Status::Pending, cx);
+            return Concluding::begin(verdict, Left::nothing(), Status::Pending, cx);
         }
         cx.report(Report::Accepted, 0);
         if self.interrupted {
-            return Concluding::begin(Verdict::Interrupted, None, 0, Status::Pending, cx);
+            return Concluding::begin(Verdict::Interrupted, Left::nothing(), Status::Pending, cx);
         }
         Self::accepted()
     }
@@ -107,11 +111,13 @@ impl Pending {
 pub(crate) struct Preparing {
     wait: Wait,
     stop: Option<Halt>,
+    /// What the server was told last.
+    shown: Status,
 }
 
 /// Why a task that has not started yet does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum Halt {
+pub(super) enum Halt {
     /// Somebody wants it to end.
     Interrupted,
     /// The daemon stops: it waits for the next one.
@@ -119,34 +125,41 @@ enum Halt {
 }
 
 impl Preparing {
-    fn begin(spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+    pub(super) fn begin(shown: Status, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         let work = Work::Prepare(Box::new(Prepare {
             repository: spec.repository.clone(),
             credentials: spec.credentials,
-            base: spec.base.clone(),
+            start: start(spec, cx),
             branch: spec.branch.clone(),
             plan: spec.plan.clone(),
+            copy: copy(spec),
         }));
-        Phase::Preparing(Self { wait: cx.wait(work, limits::PREPARE), stop: None })
+        Phase::Preparing(Self { wait: cx.wait(work, limits::PREPARE), stop: None, shown })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
         self.wait.due
     }
 
-    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+    pub(super) const fn shown(&self) -> Status {
+        self.shown
+    }
+
+    pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match event {
-            Event::Done(id, outcome) if id == self.wait.id => self.prepared(outcome, cx),
+            Event::Done(id, outcome) if id == self.wait.id => self.prepared(outcome, spec, cx),
             Event::Interrupt { .. } => self.halt(Halt::Interrupted, cx),
             Event::Stop { .. } if self.stop.is_none() => self.halt(Halt::Parked, cx),
             Event::Due => {
                 if self.wait.overdue(cx) {
                     let id = self.wait.id;
-                    return self.on(Event::Done(id, given_up()), cx);
+                    return self.on(Event::Done(id, given_up()), spec, cx);
                 }
                 Phase::Preparing(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } => Phase::Preparing(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Hold | Event::KeyTold => {
+                Phase::Preparing(self)
+            }
         }
     }
 
@@ -156,9 +169,14 @@ impl Preparing {
 
     /// The daemon has a new life: the worktree is made from whatever is there of it.
     pub(super) fn recover(self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
-        match self.stop {
-            Some(Halt::Interrupted) => Concluding::begin(Verdict::Interrupted, None, 0, Status::Preparing, cx),
-            Some(Halt::Parked) | None => Self::begin(spec, cx),
+        Self::again(self.stop, self.shown, spec, cx)
+    }
+
+    /// The daemon has a new life, and the worktree of the task may be there or not.
+    pub(super) fn again(stop: Option<Halt>, shown: Status, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match stop {
+            Some(Halt::Interrupted) => Concluding::begin(Verdict::Interrupted, Left::nothing(), shown, cx),
+            Some(Halt::Parked) | None => Self::begin(shown, spec, cx),
         }
     }
 
@@ -168,17 +186,44 @@ impl Preparing {
         Phase::Preparing(self)
     }
 
-    fn prepared(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+    fn prepared(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match (self.stop, outcome) {
-            (Some(Halt::Interrupted), _) => Concluding::begin(Verdict::Interrupted, None, 0, Status::Preparing, cx),
+            (Some(Halt::Interrupted), _) => Concluding::begin(Verdict::Interrupted, Left::nothing(), self.shown, cx),
             (Some(Halt::Parked), _) => Pending::accepted(),
-            (None, Outcome::Prepared(prepared)) => Starting::begin(prepared, cx),
-            (None, outcome) => {
-                let verdict = Verdict::Failed(reason(outcome));
-                Concluding::begin(verdict, None, 0, Status::Preparing, cx)
+            (None, Outcome::Prepared(prepared)) => {
+                cx.progress(match &prepared.base {
+                    Some(commit) => format!("worktree ready at {}", short(commit)),
+                    None => "worktree ready, empty".into(),
+                });
+                for note in &prepared.notes {
+                    cx.progress(note.clone());
+                }
+                begin(prepared, self.shown, spec, cx)
             }
+            (None, outcome) => Concluding::begin(Verdict::Failed(reason(outcome)), Left::nothing(), self.shown, cx),
         }
     }
+}
+
+/// The worktree stands: an orchestrator gets its key, and whoever is paused by then waits.
+fn begin(prepared: Prepared, shown: Status, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+    if spec.orchestrator { Keying::begin(prepared, shown, cx) } else { Starting::begin(prepared, shown, spec, cx) }
+}
+
+/// Where the work starts, in this order: another task's state, what was asked for, the parent's last commit, the
+/// default branch.
+fn start(spec: &Spec, cx: &Cx<'_>) -> Start {
+    match (spec.continues, &spec.base, spec.parent) {
+        (Some(task), _, _) => Start::Continue(task),
+        (None, Some(base), _) => Start::At(base.clone()),
+        (None, None, Some(parent)) if cx.parent_here => Start::Parent(parent),
+        (None, None, _) => Start::Default,
+    }
+}
+
+fn copy(spec: &Spec) -> Option<Copy> {
+    let from = spec.parent?;
+    (!spec.copy.is_empty()).then(|| Copy { from, paths: spec.copy.clone() })
 }
 
 /// Its agent is being started.
@@ -188,20 +233,27 @@ pub(crate) struct Starting {
     prepared: Prepared,
     /// Somebody wants it to end: whether gracefully.
     interrupt: Option<bool>,
+    /// What the server was told last.
+    shown: Status,
 }
 
 impl Starting {
-    pub(super) fn begin(prepared: Prepared, cx: &mut Cx<'_>) -> Phase {
-        cx.progress(match &prepared.base {
-            Some(commit) => format!("worktree ready at {}", short(commit)),
-            None => "worktree ready, empty".into(),
-        });
-        let wait = cx.wait(Work::Start(agent::launch()), limits::START);
-        Phase::Starting(Self { wait, prepared, interrupt: None })
+    /// Starts it, unless it is to stand still: then that comes first.
+    pub(super) fn begin(prepared: Prepared, shown: Status, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        if *cx.hold {
+            return Phase::Held;
+        }
+        let launch = agent::launch(spec, &prepared, cx.api_url);
+        let wait = cx.wait(Work::Start(launch), limits::START);
+        Phase::Starting(Self { wait, prepared, interrupt: None, shown })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
         self.wait.due
+    }
+
+    pub(super) const fn shown(&self) -> Status {
+        self.shown
     }
 
     pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
@@ -218,14 +270,15 @@ impl Starting {
                 }
                 Phase::Starting(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) => Phase::Starting(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold => Phase::Starting(self),
         }
     }
 
     /// The daemon has a new life: perhaps the agent was started, perhaps not.
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
-        let Self { prepared, interrupt: asked, .. } = self;
-        Attaching::begin(Found { prepared, shown: Status::Preparing, rung: None, asked }, cx)
+        let Self { prepared, interrupt: asked, shown, .. } = self;
+        let pace = Pace::default();
+        Attaching::begin(Found { prepared, shown, begun: false, rung: None, asked, pace }, cx)
     }
 
     fn started(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
@@ -238,7 +291,7 @@ impl Starting {
             return Finishing::begin(None, self.prepared, verdict, cx);
         };
         cx.progress(format!("agent started (process {pid})"));
-        let running = Running::new(self.wait.id, self.prepared);
+        let running = Running::new(self.wait.id, self.prepared, Pace::default(), cx);
         match self.interrupt {
             Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
             None => Phase::Running(running),
@@ -252,7 +305,7 @@ pub(super) fn given_up() -> Outcome {
 }
 
 /// Why something was not done, from an answer that is not the one that was asked for.
-pub(super) fn reason(outcome: Outcome) -> String {
+pub(crate) fn reason(outcome: Outcome) -> String {
     match outcome {
         Outcome::Failed(why) | Outcome::NoRoom(why) => why,
         Outcome::Done
@@ -262,6 +315,12 @@ pub(super) fn reason(outcome: Outcome) -> String {
         | Outcome::Chunk(_)
         | Outcome::Emptied { .. }
         | Outcome::Committed(_)
+        | Outcome::Key(_)
+        | Outcome::Checked { .. }
+        | Outcome::Branches { .. }
+        | Outcome::Cloned { .. }
+        | Outcome::Merging(_)
+        | Outcome::Looked { .. }
         | Outcome::Delivered { .. } => "the executor gave an answer to another question".into(),
     }
 }

@@ -4,11 +4,12 @@
 use super::attach::{Attaching, Found};
 use super::cx::Cx;
 use super::output::Output;
+use super::pace::Pace;
 use super::phase::Phase;
 use super::prepare::Pending;
 use super::spec::{Spec, Status};
 use super::{Surroundings, Task};
-use crate::input::{Leftover, Stage};
+use crate::input::{Leftover, Prepared, Stage};
 
 impl Task {
     /// A task that only its folder tells of.
@@ -23,7 +24,10 @@ impl Task {
         s.counters.resent += self.outbox.unsend();
         self.mailbox.unsend();
         let (stage, delivered, closed) = match left {
-            Some(Leftover { stage, delivered, closed, .. }) => (Some(stage), delivered, closed),
+            Some(Leftover { stage, delivered, closed, skipped, .. }) => {
+                self.errands.skip_all(skipped);
+                (Some(stage), delivered, closed)
+            }
             None => (None, 0, false),
         };
         let (old, was_ended) = (self.phase.status(), self.has_ended());
@@ -31,11 +35,14 @@ impl Task {
         self.phase = self.within(s, |phase, spec, cx| phase.recover(stage, spec, cx));
         if let Phase::Ended(end) = &self.phase {
             // A server that knows of the end has had all of the output before it.
+            let news = closed && !self.closed;
             self.closed |= closed;
             let delivered = if self.closed { end.log_end } else { self.output.delivered() };
             self.output = Output::resumed(delivered, Some(end.log_end));
-            if self.closed {
+            if news {
                 self.outbox.forget(self.spec.id);
+            }
+            if self.closed {
                 return;
             }
         }
@@ -54,19 +61,32 @@ impl Phase {
             (Self::Finishing(state), _) => state.recover(spec, cx),
             // It was to end before it began, as far as is known here; but it had begun.
             (Self::Concluding(state), Some(Stage::Started(prepared))) if state.shown() != Status::Finishing => {
-                Attaching::begin(Found { prepared, shown: state.shown(), rung: None, asked: Some(true) }, cx)
+                begun_unseen(prepared, state.shown(), Some(true), cx)
             }
             (Self::Concluding(state), _) => state.recover(cx),
             (Self::Pending(state), Some(Stage::Started(prepared))) => {
                 let asked = state.is_interrupted().then_some(true);
-                Attaching::begin(Found { prepared, shown: Status::Preparing, rung: None, asked }, cx)
+                begun_unseen(prepared, Status::Preparing, asked, cx)
             }
             (Self::Preparing(state), Some(Stage::Started(prepared))) => {
                 let asked = state.is_interrupted().then_some(true);
-                Attaching::begin(Found { prepared, shown: Status::Preparing, rung: None, asked }, cx)
+                begun_unseen(prepared, state.shown(), asked, cx)
             }
+            (Self::Keying(state), Some(Stage::Started(prepared))) => {
+                let asked = state.is_interrupted().then_some(true);
+                begun_unseen(prepared, state.shown(), asked, cx)
+            }
+            (Self::Held, Some(Stage::Started(prepared))) => begun_unseen(prepared, Status::Paused, None, cx),
+            (Self::Held, _) => Self::Held,
+            (Self::Keying(state), _) => state.recover(spec, cx),
             (Self::Pending(state), stage) => state.recover(stage.is_some(), spec, cx),
             (Self::Preparing(state), _) => state.recover(spec, cx),
         }
     }
+}
+
+/// Its folder says that its agent was about to be started, which is news here.
+fn begun_unseen(prepared: Prepared, shown: Status, asked: Option<bool>, cx: &mut Cx<'_>) -> Phase {
+    let pace = Pace::unknown();
+    Attaching::begin(Found { prepared, shown, begun: false, rung: None, asked, pace }, cx)
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::{Attaching, Found};
 use super::cx::Cx;
 use super::finish::Finishing;
+use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
 use super::spec::Status;
 use crate::agent;
@@ -23,6 +24,7 @@ pub(crate) struct Running {
     prepared: Prepared,
     /// It was asked to end: the next, sterner request and when it is due.
     interrupt: Option<(Rung, Millis)>,
+    pace: Pace,
 }
 
 /// The steps of a graceful interrupt that are still to come.
@@ -45,20 +47,26 @@ impl Rung {
 }
 
 impl Running {
-    pub(super) const fn new(agent: EffectId, prepared: Prepared) -> Self {
-        Self { agent, prepared, interrupt: None }
+    /// An agent that has just been started, or found.
+    pub(super) fn new(agent: EffectId, prepared: Prepared, pace: Pace, cx: &mut Cx<'_>) -> Self {
+        let mut running = Self { agent, prepared, interrupt: None, pace };
+        running.pace.steer(cx);
+        running
     }
 
     /// The agent is in hand again. What it was asked when the daemon went down it is asked once more.
-    pub(super) fn resume(agent: EffectId, prepared: Prepared, rung: Option<Rung>, cx: &mut Cx<'_>) -> Self {
-        let interrupt = rung.map(|rung| rung.asked_before(cx));
-        Self { agent, prepared, interrupt }
+    pub(super) fn resume(mut self, rung: Option<Rung>, cx: &mut Cx<'_>) -> Self {
+        self.interrupt = rung.map(|rung| rung.asked_before(cx));
+        self
     }
 
     /// The daemon has a new life.
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
+        let shown = if self.is_frozen() { Status::Paused } else { Status::Running };
         let rung = self.interrupt.map(|(rung, _)| rung);
-        Attaching::begin(Found { prepared: self.prepared, shown: Status::Running, rung, asked: None }, cx)
+        // What was under way about it may have been done or not.
+        let pace = if self.pace.is_going() { self.pace } else { Pace::unknown() };
+        Attaching::begin(Found { prepared: self.prepared, shown, begun: true, rung, asked: None, pace }, cx)
     }
 
     pub(super) const fn agent(&self) -> EffectId {
@@ -66,10 +74,25 @@ impl Running {
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
-        self.interrupt.map(|(_, due)| due)
+        [self.interrupt.map(|(_, due)| due), self.pace.deadline()].into_iter().flatten().min()
     }
 
-    pub(super) fn on(self, event: Event, cx: &mut Cx<'_>) -> Phase {
+    /// Whether its tree stands still.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.pace.is_frozen()
+    }
+
+    /// Whether its tree neither stands still nor is about to.
+    pub(super) fn is_going(&self) -> bool {
+        self.pace.is_going()
+    }
+
+    /// Whether it was asked to end.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.interrupt.is_some()
+    }
+
+    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
         match event {
             Event::Exited(id, status) if id == self.agent => {
                 let verdict = match (self.interrupt, agent::result(status)) {
@@ -83,13 +106,24 @@ impl Running {
             // The daemon's own stop is said once; a person's second word is a sterner one.
             Event::Stop { graceful: true } if self.interrupt.is_some() => Phase::Running(self),
             Event::Stop { graceful } => self.interrupt(graceful, cx),
-            Event::Due => self.climb(cx),
-            // Signals are not waited for, but where one did not get there it is told.
-            Event::Done(_, Outcome::Failed(why) | Outcome::NoRoom(why)) => {
-                cx.progress(format!("the agent was not reached: {why}"));
+            Event::Due => {
+                self.pace.due(cx);
+                self.climb(cx)
+            }
+            Event::Hold => {
+                self.pace.steer(cx);
                 Phase::Running(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) => Phase::Running(self),
+            Event::Done(id, outcome) => {
+                // Signals are not waited for, but where one did not get there it is told.
+                if !self.pace.answered(id, &outcome, cx)
+                    && let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome
+                {
+                    cx.progress(format!("the agent was not reached: {why}"));
+                }
+                Phase::Running(self)
+            }
+            Event::Slot | Event::Exited(..) | Event::KeyTold => Phase::Running(self),
         }
     }
 
@@ -100,6 +134,9 @@ impl Running {
             return self.kill(cx);
         }
         cx.progress("interrupting the agent");
+        // It is let go on, to hear it.
+        *cx.hold = false;
+        self.pace.steer(cx);
         self.interrupt = Some(Rung::Terminate.asked_before(cx));
         Phase::Running(self)
     }

@@ -1,11 +1,14 @@
 //! What a task is asked to do, and how it can end. These are written to disk: they are not the wire's types.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::Deed;
 use crate::id::{SecretId, TaskId};
-use crate::policy::{BranchName, RepositoryUrl};
+use crate::limits;
+use crate::policy::{self, BranchName, InnerPath, RepositoryUrl};
 
 /// What was asked for, after the rules have been applied to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,16 +25,28 @@ pub struct Spec {
     pub credentials: Option<SecretId>,
     /// The branch, tag or full commit id to start from; none for the default branch.
     pub base: Option<String>,
+    /// The task whose commits and uncommitted files the work starts from, before all else.
+    #[serde(default)]
+    pub continues: Option<TaskId>,
+    /// Files to bring along from the parent's worktree.
+    #[serde(default)]
+    pub copy: Vec<InnerPath>,
     /// The branch of the work.
     pub branch: BranchName,
     /// The task whose subtask it is.
     pub parent: Option<TaskId>,
     /// How deep it stands under the top: 0 is the top.
     pub depth: i32,
+    /// Whether it spawns subtasks and merges their branches.
+    #[serde(default)]
+    pub orchestrator: bool,
     /// What is done with the work.
     pub action: Action,
     /// The user's own repository that the action is for; none for the one that `repository` names.
     pub target: Option<String>,
+    /// The branch of it that a merge or a pull request goes to.
+    #[serde(default)]
+    pub into: Option<String>,
 }
 
 /// What is done with the work once it is committed.
@@ -41,8 +56,40 @@ pub enum Action {
     None,
     /// The branch is put into the target.
     Branch,
+    /// The branch is merged into one of the target's.
+    Merge,
+    /// A pull request is opened for it.
+    Pr,
     /// Something that this version cannot do. It fails with its name; the work is kept.
     Other(String),
+}
+
+impl Action {
+    /// Reads what the wire calls it; an absent one is none.
+    #[must_use]
+    pub fn read(name: Option<&str>) -> Self {
+        match name {
+            None | Some("" | "none") => Self::None,
+            Some("branch") => Self::Branch,
+            Some("merge") => Self::Merge,
+            Some("pr") => Self::Pr,
+            Some(other) => Self::Other(policy::shorten(other, limits::NAME_SHOWN)),
+        }
+    }
+
+    /// How the work is handed over by it, if it is.
+    ///
+    /// # Errors
+    /// The name of one that this version cannot do.
+    pub fn deed(&self) -> Result<Option<Deed>, &str> {
+        match self {
+            Self::None => Ok(None),
+            Self::Branch => Ok(Some(Deed::Branch)),
+            Self::Merge => Ok(Some(Deed::Merge)),
+            Self::Pr => Ok(Some(Deed::Pr)),
+            Self::Other(name) => Err(name),
+        }
+    }
 }
 
 /// A task's status, as the wire tells it.
@@ -54,6 +101,8 @@ pub enum Status {
     Preparing,
     /// Its agent is at work.
     Running,
+    /// Its agent is stopped where it stands, or waits to be started.
+    Paused,
     /// The agent has ended; its work is brought in.
     Finishing,
     /// Ended well.
@@ -69,7 +118,7 @@ impl Status {
     #[must_use]
     pub const fn is_end(self) -> bool {
         match self {
-            Self::Pending | Self::Preparing | Self::Running | Self::Finishing => false,
+            Self::Pending | Self::Preparing | Self::Running | Self::Paused | Self::Finishing => false,
             Self::Done | Self::Failed | Self::Interrupted => true,
         }
     }
@@ -81,6 +130,7 @@ impl Status {
             Self::Pending => "pending",
             Self::Preparing => "preparing",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Finishing => "finishing",
             Self::Done => "done",
             Self::Failed => "failed",
@@ -130,4 +180,7 @@ pub struct Completion {
     pub success: bool,
     /// For people.
     pub message: String,
+    /// Where to look at the pull request, if there is one.
+    #[serde(default)]
+    pub url: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use makima_core::effect::{Arg, Launch};
+use makima_core::effect::{Arg, Launch, Value};
 use makima_core::id::TaskId;
 use makima_core::policy;
 use tokio::io::AsyncWriteExt as _;
@@ -170,15 +170,18 @@ fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent:
         Arg::PlanFile => folder.plan().into_os_string(),
     });
     let own = hands.settings.environment.iter().filter(|(name, _)| policy::passes(name));
-    let given = hands.settings.agent_env.iter().chain(&launch.env);
-    for (name, value) in &launch.env {
-        hands.settings.secrets.add_variable(name, value);
-    }
-    let texts = own.chain(&hands.user.identity).chain(given);
+    let texts = own.chain(&hands.user.identity).chain(&hands.settings.agent_env);
     let mut env: Vec<(OsString, OsString)> = vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), temporary.into())];
     // What comes later wins.
     env.extend(texts.map(|(name, value)| (name.into(), value.into())));
-    env.push(("MAKIMA_TASK_ID".into(), task.to_string().into()));
+    for (name, value) in &launch.env {
+        let value = match value {
+            Value::Text(text) => text.clone(),
+            Value::Secret(id) => hands.secret(*id).ok_or_else(|| format!("the value of {name} is not there"))?,
+        };
+        hands.settings.secrets.add_variable(name, &value);
+        env.push((name.into(), value.into()));
+    }
     env.push((MARK.into(), intent.nonce.clone().into()));
     Ok(Orders { nonce: intent.nonce.clone(), way: hands.settings.way, folder: worktree, argv: argv.collect(), env })
 }

@@ -53,10 +53,28 @@ impl Desk {
                 change.note = change.note.map(|note| self.secrets.masked(&note));
                 Outcome::Committed(Some(change))
             }
-            Outcome::Delivered { message } => Outcome::Delivered { message: self.secrets.masked(&message) },
+            Outcome::Prepared(mut prepared) => {
+                prepared.notes = prepared.notes.iter().map(|note| self.secrets.masked(note)).collect();
+                Outcome::Prepared(prepared)
+            }
+            Outcome::Delivered { message, url } => Outcome::Delivered {
+                message: self.secrets.masked(&message),
+                url: url.map(|url| self.secrets.masked(&url)),
+            },
+            Outcome::Checked { failed: Some(why) } => Outcome::Checked { failed: Some(self.secrets.masked(&why)) },
+            Outcome::Branches { mut list, merging } => {
+                for branch in &mut list {
+                    branch.subject = self.secrets.masked(&branch.subject);
+                }
+                Outcome::Branches { list, merging }
+            }
             Outcome::Done
             | Outcome::Committed(None)
-            | Outcome::Prepared(_)
+            | Outcome::Key(_)
+            | Outcome::Checked { failed: None }
+            | Outcome::Merging(_)
+            | Outcome::Cloned { .. }
+            | Outcome::Looked { .. }
             | Outcome::Started { .. }
             | Outcome::NotStarted
             | Outcome::Chunk(_)

@@ -15,6 +15,7 @@ mod bounded;
 mod branch;
 mod cancel;
 mod commit;
+mod deliver;
 mod foreign;
 mod git;
 mod gone;
@@ -25,6 +26,7 @@ mod lay;
 mod lines;
 mod log;
 mod mask;
+mod merge;
 mod output;
 mod pipes;
 mod prepare;
@@ -118,13 +120,16 @@ impl Hands {
         Bare { path, turn }
     }
 
-    /// The value of a task's credentials: as it was told, or as an earlier life of the daemon wrote it down.
-    fn credentials(&self, task: TaskId, id: Option<SecretId>) -> Option<String> {
-        let id = id?;
+    /// The value of a secret: as it was told, or as an earlier life of the daemon wrote it down.
+    fn secret(&self, id: SecretId) -> Option<String> {
         if let Some(value) = self.settings.secrets.get(id) {
             return Some(value);
         }
-        let value = Folder::of(&self.home, task).credentials()?;
+        let value = match id {
+            SecretId::DaemonKey => None,
+            SecretId::Credentials(task) => Folder::of(&self.home, task).credentials(),
+            SecretId::ToolKey(task) => Folder::of(&self.home, task).key(),
+        }?;
         self.settings.secrets.set(id, value.clone());
         Some(value)
     }
@@ -190,9 +195,17 @@ impl Executor {
             }
             Work::Accept { .. }
             | Work::Prepare(_)
+            | Work::MakeKey
             | Work::Commit(_)
-            | Work::PutBranch { .. }
+            | Work::Check(_)
+            | Work::Merge(_)
+            | Work::Deliver(_)
+            | Work::Clone { .. }
             | Work::Conclude { .. } => in_turn(hands, entry, answer, work),
+            // These are about processes only, or about nothing of the task's.
+            Work::Freeze | Work::Thaw | Work::Look { .. } => {
+                drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
+            }
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) async fn prepare(
     let job = Job { hands, task, wanted, cancel };
     let standing = match &wanted.repository {
         Some(url) => {
-            let credentials = hands.credentials(task, wanted.credentials);
+            let credentials = wanted.credentials.and_then(|id| hands.secret(id));
             let (url, user) = (url.clone(), hands.settings.variable("HOME").map(str::to_owned));
             // It may lie where nobody answers.
             let source = blocking(move || Source::find(&url, user.as_deref(), credentials.as_deref())).await??;
@@ -138,8 +138,9 @@ impl Job<'_> {
 
     /// The commit to start from: a full id, a branch, a tag; else the default branch.
     async fn base(&self, bare: &Bare, source: &Source, tips: &Tips) -> Result<String, Trouble> {
-        let Some(name) = &self.wanted.base else {
-            return self.default_base(bare, source, tips).await;
+        let name = match &self.wanted.start {
+            makima_core::effect::Start::At(name) => name,
+            _ => return self.default_base(bare, source, tips).await,
         };
         let absent = || Trouble::Plain(format!("{} has no branch, tag or commit `{name}`", source.address));
         if refs::is_oid(name) {
@@ -210,7 +211,7 @@ impl Job<'_> {
             self.hands.git.run(self.cancel, call.names([base])).await?;
         }
         let local = local.map(|path| path.to_string_lossy().into_owned());
-        let standing = Standing { prepared: Prepared { base, local }, bare };
+        let standing = Standing { prepared: Prepared { base, local, ..Prepared::default() }, bare };
         let folder = Folder::of(&self.hands.home, self.task);
         on_disk(move || {
             folder.prepared(&standing).map_err(words("it cannot be written down that the worktree stands"))?;

@@ -4,6 +4,7 @@
 //! spec.json      taken on: what was asked for
 //! plan           what the agent is to do
 //! credentials    what stood in its URL; gone once the server knows the end
+//! key            by which its agent speaks to the server; gone with the end
 //! prepared.json  its worktree stands
 //! started.json   its agent was started, or was about to be
 //! agent          which processes that became: its supervisor writes this
@@ -14,6 +15,7 @@
 //! output.gone    what that does not hold any more: see `gone`
 //! output.marks   places in it
 //! delivered      how far that was handed over: eight bytes, little-endian
+//! skipped.json   subtasks that are meant not to be merged, and why
 //! end.json       how it ended
 //! closed         the server knows
 //! git/           the repository that its work is committed through: see `commit`
@@ -54,6 +56,11 @@ struct Accepted {
 #[derive(Serialize, Deserialize)]
 struct Ended {
     end: End,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Skipped {
+    skipped: Vec<(TaskId, String)>,
 }
 
 /// A worktree that stands, and what the executor has to know of it beside.
@@ -126,6 +133,8 @@ pub(super) const LOG: &str = "output.log";
 
 const GONE: &str = "output.gone";
 
+const KEY: &str = "key";
+
 /// The records of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(PathBuf);
@@ -181,6 +190,16 @@ impl Folder {
 
     pub(super) fn credentials(&self) -> Option<String> {
         fs::read_to_string(self.file("credentials")).ok()
+    }
+
+    /// The key by which its agent speaks to the server.
+    pub(super) fn key(&self) -> Option<String> {
+        fs::read_to_string(self.file(KEY)).ok()
+    }
+
+    pub(super) fn keep_key(&self, key: &str) -> io::Result<()> {
+        make_private(&self.0)?;
+        write_atomic(&self.file(KEY), key.as_bytes(), 0o600)
     }
 
     pub(super) fn write_plan(&self, plan: &str) -> io::Result<()> {
@@ -249,7 +268,9 @@ impl Folder {
             Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
             Err(failure) => return Err(failure),
         }
-        self.keep("end.json", &Ended { end })
+        self.keep("end.json", &Ended { end })?;
+        // It is void from here on.
+        forgiving(fs::remove_file(self.file(KEY)))
     }
 
     /// A plain overwrite: what is torn or lost of it is only sent once more.
@@ -264,6 +285,18 @@ impl Folder {
         write_atomic(&self.file("closed"), b"", 0o600)?;
         // Until here its output was still read now and then, and they had to be known to be masked.
         forgiving(fs::remove_file(self.file("credentials")))
+    }
+
+    /// A subtask of its is not to be merged.
+    pub(super) fn skip(&self, child: TaskId, why: &str) -> io::Result<()> {
+        let mut skipped = self.skipped().map_err(io::Error::other)?;
+        skipped.retain(|(id, _)| *id != child);
+        skipped.push((child, why.to_owned()));
+        self.keep("skipped.json", &Skipped { skipped })
+    }
+
+    fn skipped(&self) -> Result<Vec<(TaskId, String)>, RecordError> {
+        Ok(read(&self.file("skipped.json"))?.map(|Skipped { skipped }| skipped).unwrap_or_default())
     }
 
     fn keep(&self, name: &str, content: &impl Serialize) -> io::Result<()> {
@@ -285,7 +318,8 @@ impl Folder {
             Err(failure) if failure.kind() == io::ErrorKind::NotFound => 0,
             Err(failure) => return Err(failure.into()),
         };
-        Ok(Some(Leftover { spec, stage, delivered, closed: self.file("closed").exists() }))
+        let skipped = self.skipped()?;
+        Ok(Some(Leftover { spec, stage, delivered, closed: self.file("closed").exists(), skipped }))
     }
 }
 

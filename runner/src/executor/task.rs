@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use super::agent::{Seat, Started};
 use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
+use super::deliver::Delivered;
 use super::output::Log;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, branch, commit, group, log, outcome, prepare, supervisor};
+use super::{Hands, blocking, commit, deliver, group, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -99,9 +100,16 @@ impl Task {
                 let made = commit::commit(hands, self.id, &wanted, &cancel).await;
                 answer.give(outcome(made, Outcome::Committed));
             }
-            Work::PutBranch { target, branch, commit } => {
-                let put = branch::put(hands, self.id, &target, &branch, &commit, &cancel).await;
-                answer.give(outcome(put, |message| Outcome::Delivered { message }));
+            Work::Deliver(wanted) => {
+                let delivered = deliver::deliver(hands, self.id, &wanted, &cancel).await;
+                answer.give(outcome(delivered, |Delivered { message, url }| Outcome::Delivered { message, url }));
+            }
+            Work::Merge(wanted) => {
+                let merged = merge::merge(hands, self.id, wanted, &cancel).await;
+                answer.give(merged.unwrap_or_else(Outcome::Failed));
+            }
+            Work::MakeKey | Work::Check(_) | Work::Clone { .. } | Work::Look { .. } | Work::Freeze | Work::Thaw => {
+                answer.give(Outcome::Failed("not built yet".to_owned()));
             }
             Work::Conclude { end } => {
                 let written = self.conclude(hands.settings.way, folder, end);

@@ -76,7 +76,14 @@ const fn name(work: &Work) -> &'static str {
         Work::Signal { .. } => "signal",
         Work::Empty => "empty",
         Work::Commit(_) => "commit",
-        Work::PutBranch { .. } => "put_branch",
+        Work::Freeze => "freeze",
+        Work::Thaw => "thaw",
+        Work::MakeKey => "make_key",
+        Work::Check(_) => "check",
+        Work::Merge(_) => "merge",
+        Work::Deliver(_) => "deliver",
+        Work::Clone { .. } => "clone",
+        Work::Look { .. } => "look",
         Work::Conclude { .. } => "conclude",
         Work::Delivered { .. } => "delivered",
         Work::Close => "close",
@@ -94,6 +101,12 @@ const fn kind(outcome: &Outcome) -> &'static str {
         | Outcome::Chunk(_)
         | Outcome::Emptied { .. }
         | Outcome::Committed(_)
+        | Outcome::Key(_)
+        | Outcome::Checked { .. }
+        | Outcome::Branches { .. }
+        | Outcome::Merging(_)
+        | Outcome::Cloned { .. }
+        | Outcome::Looked { .. }
         | Outcome::Delivered { .. } => "done",
     }
 }

@@ -77,6 +77,7 @@ async fn where_none_was_started_that_is_said() {
     assert_eq!(attach(&mut world, id).await.1, Outcome::NotStarted);
     // One that could not be run was not started, and another may be.
     let launch = makima_core::effect::Launch {
+        setup: Vec::new(),
         argv: vec![makima_core::effect::Arg::Text("no-such-agent".to_owned())],
         env: Vec::new(),
     };

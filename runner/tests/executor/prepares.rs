@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use makima_core::effect::{Prepare, Work};
+use makima_core::effect::{Prepare, Start, Work};
 use makima_core::id::SecretId;
 use makima_core::input::Outcome;
 use makima_core::policy::RepositoryUrl;
@@ -406,7 +406,8 @@ async fn a_password_is_told_to_its_own_server_and_stands_nowhere() {
             Work::Prepare(Box::new(Prepare {
                 repository: Some(RepositoryUrl::Remote("https://git.example.org/x.git".to_owned())),
                 credentials: Some(SecretId::Credentials(id)),
-                base: None,
+                start: Start::Default,
+                copy: None,
                 branch: branch(id),
                 plan: String::new(),
             })),

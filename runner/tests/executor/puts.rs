@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use makima_core::effect::Work;
 use makima_core::id::TaskId;
 use makima_core::input::Outcome;
 
-use crate::support::{World, branch, git, task};
+use crate::support::{World, branch, git, putting, task};
 
 /// A task with one commit, and the repository that it came from.
 async fn worked(world: &mut World) -> (TaskId, PathBuf, String) {
@@ -18,10 +17,6 @@ async fn worked(world: &mut World) -> (TaskId, PathBuf, String) {
     (id, repository, change.commit)
 }
 
-fn putting(id: TaskId, target: &Path, commit: &str) -> Work {
-    Work::PutBranch { target: target.display().to_string(), branch: branch(id), commit: commit.to_owned() }
-}
-
 #[tokio::test]
 async fn the_branch_is_put_and_nothing_else_changes() {
     let mut world = World::new();
@@ -30,7 +25,7 @@ async fn the_branch_is_put_and_nothing_else_changes() {
     let status = git(&repository, &["status", "--porcelain", "-b"]);
     for _ in 0..2 {
         match world.run(id, putting(id, &repository, &commit)).await {
-            Outcome::Delivered { message } => {
+            Outcome::Delivered { message, .. } => {
                 let place = repository.canonicalize().unwrap();
                 assert_eq!(message, format!("branch `{}` is in {}", branch(id), place.display()));
             }

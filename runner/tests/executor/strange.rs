@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::commits::Done;
-use crate::support::{World, branch, git, task, user_git};
+use crate::support::{World, branch, git, putting, task, user_git};
 
 /// Everything that could be in the way of ours.
 const STRANGE: &str = "
@@ -125,11 +125,7 @@ async fn strange(repository: impl Fn(&World) -> PathBuf, settings: &str) -> (Don
 async fn is_delivered(done: &mut Done, target: &Path) {
     let change = done.commit().await.expect("a change");
     assert_eq!(done.commit().await.as_ref(), Some(&change));
-    let work = makima_core::effect::Work::PutBranch {
-        target: target.display().to_string(),
-        branch: branch(done.id),
-        commit: change.commit.clone(),
-    };
+    let work = putting(done.id, target, &change.commit);
     let answer = done.world.run(done.id, work).await;
     assert!(matches!(answer, makima_core::input::Outcome::Delivered { .. }), "{answer:?}");
     assert_eq!(git(target, &["rev-parse", branch(done.id).as_str()]), change.commit);

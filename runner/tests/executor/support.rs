@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use makima_core::effect::{Arg, Commit, Launch, Prepare, Work};
+use makima_core::effect::{Arg, Commit, Deed, Delivery, Launch, Prepare, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Input, Outcome, Part, Prepared, Stream};
 use makima_core::policy::{BranchName, CommitText, RepositoryUrl};
@@ -268,9 +268,25 @@ pub(crate) fn preparing(task: TaskId, repository: Option<&Path>, base: Option<&s
     Work::Prepare(Box::new(Prepare {
         repository: repository.map(|path| RepositoryUrl::Local(path.display().to_string())),
         credentials: None,
-        base: base.map(str::to_owned),
+        start: base.map_or(Start::Default, |base| Start::At(base.to_owned())),
         branch: branch(task),
         plan: "do it".to_owned(),
+        copy: None,
+    }))
+}
+
+/// The task's branch, put into a repository on this machine.
+pub(crate) fn putting(task: TaskId, target: &Path, commit: &str) -> Work {
+    Work::Deliver(Box::new(Delivery {
+        deed: Deed::Branch,
+        target: Some(target.display().to_string()),
+        repository: None,
+        credentials: None,
+        branch: branch(task),
+        commit: Some(commit.to_owned()),
+        into: None,
+        base: None,
+        text: CommitText::of("a task", task, None),
     }))
 }
 
@@ -284,7 +300,7 @@ pub(crate) fn committing(task: TaskId, base: Option<&str>) -> Work {
 
 pub(crate) fn shell(script: &str) -> Launch {
     let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned()));
-    Launch { argv: argv.to_vec(), env: Vec::new() }
+    Launch { setup: Vec::new(), argv: argv.to_vec(), env: Vec::new() }
 }
 
 pub(crate) fn spec(task: TaskId) -> Spec {
@@ -296,10 +312,14 @@ pub(crate) fn spec(task: TaskId) -> Spec {
         credentials: None,
         base: None,
         branch: branch(task),
+        continues: None,
+        copy: Vec::new(),
         parent: None,
         depth: 0,
+        orchestrator: false,
         action: Action::Branch,
         target: None,
+        into: None,
     }
 }
 

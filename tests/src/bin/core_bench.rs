@@ -100,12 +100,16 @@ fn ended(n: u32) -> Leftover {
         repository: None,
         credentials: None,
         base: None,
+        continues: None,
+        copy: Vec::new(),
         branch: BranchName::of("an old task", id),
         parent: None,
         depth: 0,
+        orchestrator: false,
         action: Action::None,
         target: None,
+        into: None,
     };
     let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 1_000 };
-    Leftover { spec, stage: Stage::Ended(end), delivered: 1_000, closed: true }
+    Leftover { spec, stage: Stage::Ended(end), delivered: 1_000, closed: true, skipped: Vec::new() }
 }

@@ -162,6 +162,12 @@ pub struct TaskKind {
     pub changes: bool,
     /// It is another task's subtask.
     pub subtask: bool,
+    /// It spawns subtasks.
+    #[serde(default)]
+    pub orchestrator: bool,
+    /// Its work is checked before it is handed over.
+    #[serde(default)]
+    pub checks: bool,
     /// How its agent takes being asked to end.
     pub temper: Temper,
 }

@@ -1,6 +1,7 @@
 //! What the server asks of the daemon.
 
 use makima_core::id::TaskId;
+use makima_core::policy::BranchName;
 use makima_core::protocol::{
     CheckMergeComplete, CheckTargetExists, CloneWorktree, InjectSiblingContext, InterruptTask, ListBranches,
     MergeAbort, MergeCommit, MergeResolve, MergeSkip, MergeStart, MergeStatus, PauseTask, ResumeTask,
@@ -53,30 +54,36 @@ impl World {
         let kind = *self.kinds[usize::from(task)].get_or_insert(kind);
         self.server.say(SpawnTask {
             repo_url: kind.local.then(|| "/repository".to_string()),
-            parent_task_id: kind.subtask.then(|| task_id(TASKS).0),
+            parent_task_id: kind.subtask.then(|| task_id(if task == 0 { TASKS } else { 0 }).0),
             depth: i32::from(kind.subtask),
+            is_orchestrator: kind.orchestrator,
             completion_action: kind.branch.then(|| "branch".to_string()),
             ..plain(task_id(task))
         });
     }
 
-    /// One of the commands that cannot apply.
+    /// One of the commands about what is there.
     fn other(&mut self, task: u8, which: u8) {
+        let other = super::task_id(which / 15 % TASKS);
         let task_id = task_id(task).0;
         let text = || "x".to_string();
+        let branch = || BranchName::of(PLAN, other).to_string();
         match which % 15 {
             0 => self.server.say(PauseTask { task_id }),
             1 => self.server.say(ResumeTask { task_id }),
             2 => self.server.say(ListBranches { task_id }),
-            3 => self.server.say(MergeStart { task_id, source_branch: text() }),
+            3 => self.server.say(MergeStart { task_id, source_branch: if which < 240 { branch() } else { text() } }),
             4 => self.server.say(MergeAbort { task_id }),
             5 => self.server.say(CheckMergeComplete { task_id }),
             6 => self.server.say(CloneWorktree { task_id, target_dir: text() }),
             7 => self.server.say(CheckTargetExists { task_id, target_dir: text() }),
             8 => self.server.say(MergeStatus { task_id }),
-            9 => self.server.say(MergeResolve { task_id, file: text(), strategy: text() }),
+            9 => {
+                let strategy = if which < 120 { "ours".to_string() } else { text() };
+                self.server.say(MergeResolve { task_id, file: text(), strategy });
+            }
             10 => self.server.say(MergeCommit { task_id, message: text() }),
-            11 => self.server.say(MergeSkip { task_id, subtask_id: task_id, reason: text() }),
+            11 => self.server.say(MergeSkip { task_id, subtask_id: other.0, reason: text() }),
             12 => self.server.say(InjectSiblingContext {
                 task_id,
                 sibling_task_id: task_id,
@@ -89,7 +96,7 @@ impl World {
             _ => self.server.say(RetryCompletionAction {
                 task_id,
                 task_name: text(),
-                action: "branch".to_string(),
+                action: ["branch", "merge", "pr", "none"][usize::from(which / 15 % 4)].to_string(),
                 target_repo_path: text(),
                 target_branch: None,
             }),
@@ -97,10 +104,13 @@ impl World {
     }
 }
 
+/// What every task is to do.
+const PLAN: &str = "do something";
+
 /// A task that is refused each time.
 const REFUSED: TaskId = task_id(TASKS + 1);
 
 /// A task without anything that it could do without.
 fn plain(task: TaskId) -> SpawnTask {
-    SpawnTask::new(task.0, "do something".to_string())
+    SpawnTask::new(task.0, PLAN.to_string())
 }

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Signal, Work};
-use makima_core::id::{EffectId, TaskId};
+use makima_core::id::{EffectId, SecretId, TaskId};
 use makima_core::input::{Change, Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream};
 use makima_core::limits;
 use makima_core::task::{End, EndStatus, Spec};
 
 use super::act::{TaskKind, Temper};
-use super::sightings::{Sightings, work_kind};
+use super::git::Merges;
+use super::sightings::Sightings;
 
 /// One machine.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ impl Folder {
     const fn refused(&mut self, work: &Work) {
         self.commit_failed |= matches!(work, Work::Commit(_));
         self.unkillable |= matches!(work, Work::Empty);
-        self.action_failed |= matches!(work, Work::PutBranch { .. });
+        self.action_failed |= matches!(work, Work::Deliver(_));
         if matches!(work, Work::Read { .. }) {
             self.failed_reads = self.failed_reads.saturating_add(1);
         }
@@ -38,11 +39,12 @@ impl Folder {
 
     /// A message for the agent. What has been taken under a number is not taken again.
     fn message(&mut self, task: TaskId, n: u64, text: &str) {
-        let text = text.trim_end().parse().expect("a message of the world's");
         let (taken, before) = self.message;
         assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
         if n > taken {
-            assert!(text > before, "message {text} reaches {task} behind {before}");
+            // News of a sibling bear no number of their own.
+            let text = text.trim_end().parse().unwrap_or(before);
+            assert!(text >= before, "message {text} reaches {task} behind {before}");
             self.message = (n, text);
         }
     }
@@ -56,7 +58,25 @@ impl Folder {
         }
     }
 
+    /// Stops its process where it stands, or lets it go on.
+    fn freeze(&mut self, by: Option<EffectId>) {
+        if let Some(process) = &mut self.process {
+            process.frozen = by;
+        }
+    }
+
+    /// Subtasks of its that are not to be merged.
+    fn skipped(&self) -> Vec<(TaskId, String)> {
+        self.merges.skipped()
+    }
+
+    /// Whether its process stands still; none if it has none.
+    pub(super) fn stands_still(&self) -> Option<bool> {
+        self.process.as_ref().map(|process| process.frozen.is_some())
+    }
+
     fn commit(&mut self, commit: String) -> Option<Change> {
+        self.merges.close();
         self.committed |= self.dirty;
         self.dirty = false;
         self.committed.then_some(Change { commit, files: 1, insertions: 2, deletions: 0, note: None })
@@ -94,6 +114,9 @@ pub(super) struct Folder {
     pub(super) failed_reads: u8,
     /// A part of its output was lost in an outage.
     torn: bool,
+    /// The key of its agent is on the disk.
+    pub(super) key: bool,
+    merges: Merges,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +126,8 @@ struct Process {
     temper: Temper,
     /// It was asked to end, and will.
     ending: bool,
+    /// The effect that stopped it where it stands.
+    frozen: Option<EffectId>,
 }
 
 /// An output log: what was written, with the number of each token in its stream.
@@ -165,7 +190,7 @@ impl Machine {
         let pending = |is: fn(&Work) -> bool| self.pending.values().any(|(of, work)| *of == task && is(work));
         let given_up = pending(|work| matches!(work, Work::Empty));
         let not_committed = pending(|work| matches!(work, Work::Commit(_)));
-        let not_delivered = pending(|work| matches!(work, Work::PutBranch { .. }));
+        let not_delivered = pending(|work| matches!(work, Work::Deliver(_)));
         let folder = self.tasks.entry(task).or_default();
         folder.concluding |= matches!(work, Work::Conclude { .. });
         folder.commit_failed |= not_committed && matches!(work, Work::Conclude { .. });
@@ -206,8 +231,15 @@ impl Machine {
             | Work::Stdin { .. }
             | Work::Signal { .. }
             | Work::Empty
+            | Work::Freeze
+            | Work::Thaw
+            | Work::MakeKey
             | Work::Commit(_)
-            | Work::PutBranch { .. }
+            | Work::Check(_)
+            | Work::Merge(_)
+            | Work::Deliver(_)
+            | Work::Clone { .. }
+            | Work::Look { .. }
             | Work::Conclude { .. }
             | Work::Delivered { .. }
             | Work::Close => true,
@@ -226,16 +258,16 @@ impl Machine {
         let cancelled = self.cancelled.remove(&id);
         let outcome = if cancelled && !matches!(work, Work::Read { .. }) {
             // What was called off in time was not done.
-            self.seen.see("cancelled", work_kind(&work));
+            self.seen.see("cancelled", work.kind());
             self.tasks.entry(task).or_default().refused(&work);
             Outcome::Failed("cancelled".to_string())
         } else if fails && !cancelled && may_fail(&work) {
-            self.seen.see("failed", work_kind(&work));
+            self.seen.see("failed", work.kind());
             self.tasks.entry(task).or_default().refused(&work);
             let why = "no space left on device".to_string();
             if id.n.is_multiple_of(2) { Outcome::NoRoom(why) } else { Outcome::Failed(why) }
         } else {
-            self.seen.see("done", work_kind(&work));
+            self.seen.see("done", work.kind());
             self.carry_out(id, task, work, cancelled, kind(task))
         };
         Some(Input::Done { id, outcome })
@@ -255,16 +287,20 @@ impl Machine {
                 let prepared = Prepared {
                     base: here.then(|| "0123456789abcdef".to_string()),
                     local: here.then(|| "/repository".to_string()),
+                    checks: if kind.checks { vec!["true".to_string()] } else { Vec::new() },
+                    ..Prepared::default()
                 };
                 folder.prepared = Some(prepared.clone());
                 return Outcome::Prepared(prepared);
             }
             Work::Start(_) => {
                 assert!(!folder.started, "{task} is started twice");
+                let orchestrator = folder.spec.as_ref().is_some_and(|spec| spec.orchestrator);
+                assert!(folder.key || !orchestrator, "{task} is started without its key");
                 folder.started = true;
                 folder.starts += 1;
                 folder.dirty = kind.changes;
-                folder.process = Some(Process { told: id, temper: kind.temper, ending: false });
+                folder.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None });
                 return Outcome::Started { pid: 4321 };
             }
             Work::Attach => return self.attach(id, task),
@@ -276,7 +312,18 @@ impl Machine {
                 });
             }
             Work::Stdin { .. } if folder.process.is_none() => return Outcome::Failed("broken pipe".to_string()),
-            Work::Stdin { n, text } => self.message(task, n, &text),
+            Work::Stdin { n, text } => {
+                let frozen = folder.process.as_ref().and_then(|process| process.frozen);
+                let before = frozen.is_none_or(|frozen| id < frozen);
+                assert!(before, "a message reaches {task}, which stands still");
+                self.message(task, n, &text);
+            }
+            Work::Freeze => folder.freeze(Some(id)),
+            Work::Thaw => folder.freeze(None),
+            Work::MakeKey => {
+                folder.key = true;
+                return Outcome::Key(SecretId::ToolKey(task));
+            }
             Work::Signal { signal } => folder.signal(signal),
             Work::Empty => {
                 let process = folder.process.take();
@@ -293,12 +340,26 @@ impl Machine {
                 assert!(folder.process.is_none() || folder.unkillable, "{task} is committed while its agent runs");
                 return Outcome::Committed(folder.commit(format!("commit-of-{}", commit.branch)));
             }
-            Work::PutBranch { .. } => {
+            Work::Check(_) => {
+                assert!(folder.committed, "{task} is checked before it is committed");
+                return Outcome::Checked { failed: (!kind.branch).then(|| "a check failed".to_string()) };
+            }
+            Work::Merge(merge) => return self.merge(task, merge),
+            Work::Clone { to, .. } => return Outcome::Cloned { to },
+            Work::Look { path } => return Outcome::Looked { path, exists: true, refused: None },
+            // The server's own wish, for whatever is there.
+            Work::Deliver(wanted) if wanted.commit.is_none() && !folder.committed => {
+                return Outcome::Delivered { message: "no changes".to_string(), url: None };
+            }
+            Work::Deliver(_) => {
                 assert!(folder.committed, "{task} delivers a branch that is not committed");
                 folder.delivered_branch = true;
-                return Outcome::Delivered { message: "the branch is there".to_string() };
+                return Outcome::Delivered { message: "the branch is there".to_string(), url: None };
             }
-            Work::Conclude { end } => folder.end = Some(end),
+            Work::Conclude { end } => {
+                folder.end = Some(end);
+                folder.key = false;
+            }
             Work::Delivered { to } => folder.delivered = folder.delivered.max(to),
             Work::Close => folder.closed = true,
         }
@@ -308,17 +369,19 @@ impl Machine {
     /// An agent writes, if it runs.
     pub fn write(&mut self, task: TaskId, stderr: bool, newline: bool) -> bool {
         let Some(folder) = self.tasks.get_mut(&task) else { return false };
-        if folder.process.is_some() {
+        let goes = folder.stands_still() == Some(false);
+        if goes {
             folder.log.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline);
         }
-        folder.process.is_some()
+        goes
     }
 
     /// An agent ends by itself, if it runs and ever does so.
     pub fn exit(&mut self, task: TaskId, code: u8) -> bool {
         let Some(folder) = self.tasks.get_mut(&task) else { return false };
-        let Some(process) = folder.process.take_if(|process| process.ending || process.temper != Temper::Stubborn)
-        else {
+        let ends =
+            |process: &mut Process| process.frozen.is_none() && (process.ending || process.temper != Temper::Stubborn);
+        let Some(process) = folder.process.take_if(ends) else {
             return false;
         };
         let status = *folder.exit.insert(ExitStatus::Code(i32::from(code)));
@@ -354,7 +417,8 @@ impl Machine {
     /// Agents that were asked to end, and those that would end by themselves some time.
     #[must_use]
     pub fn ending(&self) -> Vec<TaskId> {
-        let ends = |process: &Process| process.ending || process.temper != Temper::Stubborn;
+        let ends =
+            |process: &Process| process.frozen.is_none() && (process.ending || process.temper != Temper::Stubborn);
         self.tasks.iter().filter(|(_, folder)| folder.process.as_ref().is_some_and(ends)).map(|(id, _)| *id).collect()
     }
 
@@ -412,7 +476,13 @@ impl Machine {
                 (None, true) => Stage::Started(folder.prepared.clone().unwrap_or_default()),
                 (None, false) => Stage::Accepted,
             };
-            Some(Leftover { spec: folder.spec.clone()?, stage, delivered: folder.delivered, closed: folder.closed })
+            Some(Leftover {
+                spec: folder.spec.clone()?,
+                stage,
+                delivered: folder.delivered,
+                closed: folder.closed,
+                skipped: folder.skipped(),
+            })
         };
         self.tasks.values().filter_map(leftover).collect()
     }
@@ -423,6 +493,18 @@ impl Machine {
         let folder = self.tasks.get(&task)?;
         let readable = folder.failed_reads < limits::READ_TRIES;
         (!folder.unkillable && !folder.torn && readable).then_some(folder.log.tokens)
+    }
+
+    pub(super) fn has_worktree(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_some_and(|folder| folder.prepared.is_some())
+    }
+
+    pub(super) fn has_work(&self, task: TaskId) -> bool {
+        self.tasks.get(&task).is_some_and(|folder| folder.committed)
+    }
+
+    pub(super) fn merges(&mut self, task: TaskId) -> &mut Merges {
+        &mut self.tasks.entry(task).or_default().merges
     }
 
     pub(super) fn folder(&self, task: TaskId) -> Option<&Folder> {
@@ -448,8 +530,15 @@ fn may_fail(work: &Work) -> bool {
         | Work::Prepare(_)
         | Work::Start(_)
         | Work::Empty
+        | Work::Freeze
+        | Work::Thaw
+        | Work::MakeKey
         | Work::Commit(_)
-        | Work::PutBranch { .. }
+        | Work::Check(_)
+        | Work::Merge(_)
+        | Work::Deliver(_)
+        | Work::Clone { .. }
+        | Work::Look { .. }
         | Work::Conclude { .. }
         | Work::Delivered { .. }
         | Work::Read { .. }

@@ -2,6 +2,7 @@
 
 mod act;
 mod commands;
+mod git;
 mod journal;
 mod machine;
 mod net;
@@ -16,6 +17,7 @@ use makima_core::effect::{Effect, Exit};
 use makima_core::id::{EffectId, Epoch, TaskId};
 use makima_core::input::{Boot, Input, Stop};
 use makima_core::protocol::{DaemonMessage, UnreadableKind};
+use makima_core::task::Status;
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon};
 use uuid::Uuid;
@@ -81,6 +83,7 @@ pub fn config() -> Config {
         working_directory: "/work".to_string(),
         home_directory: "/home".to_string(),
         worktrees_directory: "/worktrees".to_string(),
+        api_url: "http://127.0.0.1:1".to_string(),
         once: false,
         compat: Compat::default(),
     }
@@ -127,6 +130,8 @@ impl World {
             branch: true,
             changes: true,
             subtask: false,
+            orchestrator: false,
+            checks: false,
             temper: Temper::Mild,
         })
     }
@@ -189,7 +194,7 @@ impl World {
                 self.server.connected(epoch, wire);
                 self.step(Input::LinkUp { epoch, wire });
             }
-            Some(net::Attempt::Down(input)) => self.step(input),
+            Some(net::Attempt::Down(input)) => self.step(*input),
         }
         true
     }
@@ -443,6 +448,12 @@ impl World {
         // One that could not be ended, though it was tried, goes on without its task.
         let of_a_task = |task: &TaskId| self.machine.folder(*task).is_some_and(|folder| !folder.unkillable);
         let running = self.machine.running().iter().filter(|task| of_a_task(task)).count();
-        assert!(running <= SLOTS as usize || self.incarnation > 1, "{running} agents run at once");
+        // An orchestrator lends its slot to its subtasks.
+        assert!(running <= 2 * SLOTS as usize || self.incarnation > 1, "{running} agents run at once");
+        for (task, status) in self.daemon.statuses() {
+            if let Some(folder) = self.machine.folder(task).filter(|_| status == Status::Paused) {
+                assert!(folder.stands_still() != Some(false), "{task} is paused, and its agent goes on");
+            }
+        }
     }
 }

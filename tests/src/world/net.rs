@@ -48,7 +48,7 @@ pub(super) enum Frame {
 /// What came of an attempt.
 pub(super) enum Attempt {
     Up(Epoch, Wire),
-    Down(Input),
+    Down(Box<Input>),
 }
 
 impl Net {
@@ -141,7 +141,7 @@ impl Net {
             (Speech::One, Way::LongPoll) => {
                 let detail = "no such page".to_string();
                 let cause = LinkCause::Refused { status: 404, by_server: true, html: false, retry_after: None, detail };
-                return Some(Attempt::Down(Input::LinkDown { epoch, cause }));
+                return Some(Attempt::Down(Box::new(Input::LinkDown { epoch, cause })));
             }
             (Speech::One | Speech::Stripped, Way::WebSocket) => Wire::One,
             (Speech::Two, _) | (Speech::Stripped, Way::LongPoll) => Wire::Two,

@@ -1,7 +1,7 @@
 //! The second half of every run: the system is healed, and what was begun must come to its end.
 
 use makima_core::id::TaskId;
-use makima_core::protocol::{DaemonCommand, InterruptTask, TaskComplete};
+use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, TaskComplete};
 use makima_core::task::Status;
 
 use super::{Act, World};
@@ -30,11 +30,20 @@ impl World {
                 || self.apply(Act::Answer)
                 || self.apply(Act::Perform { nth: 0, fails: false })
                 || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
+                || self.resume_paused()
                 || self.interrupt_stubborn()
                 || self.apply(Act::Advance);
             assert!(progress, "nothing is left to happen, and the system has not settled: {}", self.describe());
         }
         panic!("the system does not settle: {}", self.describe());
+    }
+
+    /// Somebody lets go on what stands still.
+    fn resume_paused(&mut self) -> bool {
+        let paused = self.daemon.statuses().find(|(_, status)| *status == Status::Paused);
+        let Some((task, _)) = paused.filter(|_| self.server.is_quiet()) else { return false };
+        self.server.say(ResumeTask { task_id: task.0 });
+        true
     }
 
     /// Stubborn agents have to be killed: somebody asks for it.
@@ -52,7 +61,7 @@ impl World {
     /// ends.
     pub(super) fn timely_interrupt(&self, command: &DaemonCommand) -> Option<TaskId> {
         let DaemonCommand::InterruptTask(body) = command else { return None };
-        let in_time = |status| matches!(status, Status::Pending | Status::Preparing | Status::Running);
+        let in_time = |status| matches!(status, Status::Pending | Status::Preparing | Status::Running | Status::Paused);
         let task = TaskId(body.task_id);
         if self.machine.folder(task).is_some_and(|folder| folder.concluding) {
             return None;

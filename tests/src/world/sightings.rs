@@ -45,25 +45,6 @@ impl Sightings {
     }
 }
 
-/// The name of a kind of work.
-pub(super) const fn work_kind(work: &Work) -> &'static str {
-    match work {
-        Work::Accept { .. } => "accept",
-        Work::Prepare(_) => "prepare",
-        Work::Start(_) => "start",
-        Work::Read { .. } => "read",
-        Work::Attach => "attach",
-        Work::Stdin { .. } => "stdin",
-        Work::Signal { .. } => "signal",
-        Work::Empty => "empty",
-        Work::Commit(_) => "commit",
-        Work::PutBranch { .. } => "put branch",
-        Work::Conclude { .. } => "conclude",
-        Work::Delivered { .. } => "delivered",
-        Work::Close => "close",
-    }
-}
-
 impl World {
     /// Everything that has been seen, wherever.
     #[must_use]
@@ -117,7 +98,7 @@ impl World {
             Effect::Work { work: Work::Signal { signal: Signal::Terminate }, .. } => {
                 self.seen.see("signal", "terminate")
             }
-            Effect::Work { work, .. } => self.seen.see("work", work_kind(work)),
+            Effect::Work { work, .. } => self.seen.see("work", work.kind()),
             Effect::Cancel { .. } => self.seen.see("work", "cancel"),
             Effect::Exit(exit) => self.seen.see(
                 "exit",

@@ -6,7 +6,7 @@ use makima_core::limits;
 use makima_core::protocol::{InterruptTask, SendMessage, SpawnTask};
 use uuid::Uuid;
 
-use crate::script::{Script, committed, prepared, spawn, task};
+use crate::script::{Script, committed, delivered, prepared, spawn, task};
 use crate::spec;
 
 fn message(text: String) -> SendMessage {
@@ -29,7 +29,7 @@ fn output_that_can_never_be_read() {
     let mut script = Script::running();
     script.exited(ExitStatus::Code(0));
     script.finish(10);
-    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.answer("deliver", "ok", delivered("there"));
     script.done("conclude");
     script.fail("read");
     script.hush();
@@ -95,7 +95,7 @@ fn once_ends_when_all_is_told() {
     script.exited(ExitStatus::Code(0));
     script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
     script.answer("commit", "ok", committed());
-    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.answer("deliver", "ok", delivered("there"));
     script.done("conclude");
     script.until_connect();
     script.open();
@@ -113,8 +113,13 @@ fn once_ends_where_nobody_is_there() {
 /// What an earlier life left is brought to its end first, also where nobody is there to be told.
 #[test]
 fn once_leaves_no_agent_behind() {
-    let mut script =
-        Script::once(vec![Leftover { spec: spec(1), stage: Stage::Accepted, delivered: 0, closed: false }]);
+    let mut script = Script::once(vec![Leftover {
+        spec: spec(1),
+        stage: Stage::Accepted,
+        delivered: 0,
+        closed: false,
+        skipped: Vec::new(),
+    }]);
     script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
     script.answer("prepare", "ok", prepared());
     script.start();
@@ -122,7 +127,7 @@ fn once_leaves_no_agent_behind() {
     script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
     script.exited(ExitStatus::Code(0));
     script.finish(0);
-    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.answer("deliver", "ok", delivered("there"));
     script.done("conclude");
     script.until_connect();
     script.cut_by("nobody is there", LinkCause::Unreachable("connection refused".to_string()));
@@ -140,7 +145,7 @@ fn leaving_if_idle() {
     script.exited(ExitStatus::Code(0));
     script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
     script.answer("commit", "ok", committed());
-    script.answer("put branch", "ok", Outcome::Delivered { message: "there".to_string() });
+    script.answer("deliver", "ok", delivered("there"));
     script.done("conclude");
     script.stop(Stop::IfIdle);
     script.pong();

@@ -13,7 +13,7 @@ use makima_core::protocol::{
 };
 use makima_core::task::{Action, Completion, End, EndStatus, Spec};
 
-use self::script::{Script, committed, prepared, spawn, task};
+use self::script::{Script, committed, delivered, prepared, spawn, task};
 
 fn interrupt(n: u8, graceful: bool) -> InterruptTask {
     InterruptTask { task_id: task(n), graceful }
@@ -32,7 +32,7 @@ fn a_task_from_spawn_to_branch() {
     script.pong();
     script.exited(ExitStatus::Code(0));
     script.finish(6);
-    script.answer("put branch", "ok", Outcome::Delivered { message: "the branch is in /repo".to_string() });
+    script.answer("deliver", "ok", delivered("the branch is in /repo"));
     script.done("conclude");
     script.pong();
     script.pong();
@@ -45,7 +45,7 @@ fn a_script_that_fails() {
     let mut script = Script::running();
     script.exited(ExitStatus::Code(3));
     script.finish(0);
-    script.fail("put branch");
+    script.fail("deliver");
     script.done("conclude");
     assert_snapshot!(script.text());
 }
@@ -111,7 +111,7 @@ fn the_same_id_twice() {
     script.tell(spawn(1));
     script.exited(ExitStatus::Code(0));
     script.finish(0);
-    script.fail("put branch");
+    script.fail("deliver");
     script.done("conclude");
     script.hush();
     script.tell(spawn(1));
@@ -300,7 +300,7 @@ fn told_to_stop() {
     script.tell(spawn(3));
     script.exited(ExitStatus::Signal(2));
     script.finish(0);
-    script.fail("put branch");
+    script.fail("deliver");
     script.done("conclude");
     script.pong();
     script.pong();
@@ -315,17 +315,21 @@ fn spec(n: u8) -> Spec {
         repository: None,
         credentials: None,
         base: None,
+        continues: None,
+        copy: Vec::new(),
         branch: BranchName::of("Fix it", makima_core::id::TaskId(task(n))),
         parent: None,
         depth: 0,
+        orchestrator: false,
         action: Action::Branch,
         target: Some("/repo".to_string()),
+        into: None,
     }
 }
 
 #[test]
 fn killed_and_started_again() {
-    let left = |n, stage, closed| Leftover { spec: spec(n), stage, delivered: 0, closed };
+    let left = |n, stage, closed| Leftover { spec: spec(n), stage, delivered: 0, closed, skipped: Vec::new() };
     let end = |log_end| {
         let completion = Some(Completion { success: true, message: "the branch is in /repo".to_string() });
         Stage::Ended(End { status: EndStatus::Done, error: None, completion, log_end })
@@ -340,7 +344,7 @@ fn killed_and_started_again() {
     script.open();
     script.answer("attach", "fails", Outcome::Failed("the supervisor was killed".to_string()));
     script.finish(0);
-    script.answer("put branch", "ok", Outcome::Delivered { message: "the branch is in /repo".to_string() });
+    script.answer("deliver", "ok", delivered("the branch is in /repo"));
     script.done("conclude");
     script.read(0, &[(Stream::Stdout, "end\n")]);
     script.pong();
@@ -359,6 +363,7 @@ fn killed_and_started_again_under_an_agent() {
         stage: Stage::Started(Prepared::default()),
         delivered: 0,
         closed: false,
+        skipped: Vec::new(),
     }]);
     script.attach();
     script.open();
@@ -414,7 +419,7 @@ fn messages_to_the_agent() {
 #[test]
 fn no_room_on_the_disk() {
     let mut text = String::new();
-    for step in ["accept", "prepare", "start", "read", "empty", "commit", "put branch", "conclude", "close"] {
+    for step in ["accept", "prepare", "start", "read", "empty", "commit", "deliver", "conclude", "close"] {
         let mut script = Script::live();
         script.tell(spawn(1));
         let go = |script: &mut Script, kind: &str, outcome: Outcome| {
@@ -445,7 +450,7 @@ fn no_room_on_the_disk() {
                 go(&mut script, "empty", emptied())
             }
             || go(&mut script, "commit", committed())
-            || go(&mut script, "put branch", Outcome::Delivered { message: "there".to_string() })
+            || go(&mut script, "deliver", delivered("there"))
             || go(&mut script, "conclude", Outcome::Done)
             || {
                 script.pong();

@@ -64,6 +64,7 @@ impl Script {
             working_directory: "/work".to_string(),
             home_directory: "/home".to_string(),
             worktrees_directory: "/trees".to_string(),
+            api_url: "http://127.0.0.1:1".to_string(),
             once,
             compat: Compat::default(),
         };
@@ -293,7 +294,15 @@ impl Script {
 }
 
 pub(crate) fn prepared() -> Outcome {
-    Outcome::Prepared(Prepared { base: Some("0123456789abcdef".to_string()), local: Some("/repo".to_string()) })
+    Outcome::Prepared(Prepared {
+        base: Some("0123456789abcdef".to_string()),
+        local: Some("/repo".to_string()),
+        ..Prepared::default()
+    })
+}
+
+pub(crate) fn delivered(message: &str) -> Outcome {
+    Outcome::Delivered { message: message.to_string(), url: None }
 }
 
 pub(crate) fn committed() -> Outcome {
@@ -312,7 +321,14 @@ fn describe(work: &Work) -> (&'static str, String) {
         Work::Signal { signal } => ("signal", format!("{signal:?}")),
         Work::Empty => ("empty", String::new()),
         Work::Commit(commit) => ("commit", commit.text.subject.clone()),
-        Work::PutBranch { target, .. } => ("put branch", target.clone()),
+        Work::Freeze => ("freeze", String::new()),
+        Work::Thaw => ("thaw", String::new()),
+        Work::MakeKey => ("make key", String::new()),
+        Work::Check(check) => ("check", format!("{:?}", check.commands)),
+        Work::Merge(merge) => ("merge", format!("{merge:?}")),
+        Work::Deliver(delivery) => ("deliver", format!("{:?} to {:?}", delivery.deed, delivery.target)),
+        Work::Clone { to, .. } => ("clone", to.clone()),
+        Work::Look { path } => ("look", path.clone()),
         Work::Conclude { end } => ("conclude", format!("{:?} {:?}", end.status, end.error)),
         Work::Delivered { to } => ("delivered", format!("to {to}")),
         Work::Close => ("close", String::new()),

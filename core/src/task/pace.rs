@@ -1,0 +1,103 @@
+//! Stopping an agent where it stands and letting it go on: what is wanted, and what has been done about it.
+
+use alloc::format;
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::{Cx, Wait};
+use super::prepare::{given_up, reason};
+use crate::effect::Work;
+use crate::id::EffectId;
+use crate::input::Outcome;
+use crate::limits;
+use crate::time::Millis;
+
+/// Whether a tree is stopped, and what is under way about it. What is wanted stands in the task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    stands: Stands,
+    /// A freeze where it does not stand, else a thaw.
+    under_way: Option<(Wait, Wanted)>,
+}
+
+/// Whether the tree stands still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Stands {
+    #[default]
+    No,
+    /// Something was tried and not done, or by an earlier life of the daemon.
+    Perhaps,
+    Yes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Wanted {
+    Frozen,
+    Going,
+}
+
+impl Pace {
+    /// That of a tree which an earlier life of the daemon may have stopped.
+    pub(super) fn unknown() -> Self {
+        Self { stands: Stands::Perhaps, under_way: None }
+    }
+
+    /// Whether it is known to be neither stopped nor about to be.
+    pub(super) fn is_going(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it stands still.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.stands == Stands::Yes
+    }
+
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.under_way.as_ref().map(|(wait, _)| wait.due)
+    }
+
+    /// Does the next thing to what is wanted.
+    pub(super) fn steer(&mut self, cx: &mut Cx<'_>) {
+        if self.under_way.is_some() {
+            return;
+        }
+        self.under_way = match (self.stands, *cx.hold) {
+            (Stands::Yes, true) | (Stands::No, false) => None,
+            (Stands::No | Stands::Perhaps, true) => Some((cx.wait(Work::Freeze, limits::FREEZE), Wanted::Frozen)),
+            (Stands::Yes | Stands::Perhaps, false) => Some((cx.wait(Work::Thaw, limits::FREEZE), Wanted::Going)),
+        };
+    }
+
+    /// An effect was answered. True where it was the one that is under way here.
+    pub(super) fn answered(&mut self, id: EffectId, outcome: &Outcome, cx: &mut Cx<'_>) -> bool {
+        let Some((_, wanted)) = self.under_way.take_if(|(wait, _)| wait.id == id) else { return false };
+        let done = *outcome == Outcome::Done;
+        self.stands = match (wanted, done, self.stands) {
+            (Wanted::Frozen, true, _) => Stands::Yes,
+            // Some of it may stand.
+            (Wanted::Frozen, false, _) => Stands::Perhaps,
+            (Wanted::Going, true, _) | (Wanted::Going, false, Stands::No | Stands::Perhaps) => Stands::No,
+            (Wanted::Going, false, Stands::Yes) => Stands::Yes,
+        };
+        if !done {
+            let why = reason(outcome.clone());
+            cx.progress(match wanted {
+                Wanted::Frozen => format!("the agent could not be paused: {why}"),
+                Wanted::Going => format!("the agent could not be let go on: {why}"),
+            });
+            // As it stands is how it stays, until somebody asks again.
+            *cx.hold = self.stands == Stands::Yes;
+        }
+        self.steer(cx);
+        true
+    }
+
+    /// Time has passed.
+    pub(super) fn due(&mut self, cx: &mut Cx<'_>) {
+        let Some((wait, _)) = &mut self.under_way else { return };
+        if wait.overdue(cx) {
+            let id = wait.id;
+            self.answered(id, &given_up(), cx);
+        }
+    }
+}

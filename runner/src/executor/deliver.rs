@@ -1,0 +1,32 @@
+//! Handing a task's work over.
+
+use makima_core::effect::{Deed, Delivery};
+use makima_core::id::TaskId;
+
+use super::cancel::Cancel;
+use super::{Hands, branch};
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    /// For people.
+    pub(super) message: String,
+    /// Where to look at it.
+    pub(super) url: Option<String>,
+}
+
+/// Hands the work of `task` over.
+pub(super) async fn deliver(
+    hands: &Hands,
+    task: TaskId,
+    wanted: &Delivery,
+    cancel: &Cancel,
+) -> Result<Delivered, String> {
+    match (wanted.deed, &wanted.target, &wanted.commit) {
+        (Deed::Branch, Some(target), Some(commit)) => {
+            let message = branch::put(hands, task, target, &wanted.branch, commit, cancel).await?;
+            Ok(Delivered { message, url: None })
+        }
+        _ => Err("not built yet".to_owned()),
+    }
+}
