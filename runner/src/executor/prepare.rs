@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use makima_core::effect::Prepare;
+use makima_core::effect::{Prepare, Start as Where};
 use makima_core::id::TaskId;
 use makima_core::input::Prepared;
 
@@ -139,8 +139,10 @@ impl Job<'_> {
     /// The commit to start from: a full id, a branch, a tag; else the default branch.
     async fn base(&self, bare: &Bare, source: &Source, tips: &Tips) -> Result<String, Trouble> {
         let name = match &self.wanted.start {
-            makima_core::effect::Start::At(name) => name,
-            _ => return self.default_base(bare, source, tips).await,
+            Where::At(name) => name,
+            Where::Default | Where::Parent(_) | Where::Continue(_) => {
+                return self.default_base(bare, source, tips).await;
+            }
         };
         let absent = || Trouble::Plain(format!("{} has no branch, tag or commit `{name}`", source.address));
         if refs::is_oid(name) {

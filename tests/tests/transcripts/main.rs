@@ -331,7 +331,7 @@ fn spec(n: u8) -> Spec {
 fn killed_and_started_again() {
     let left = |n, stage, closed| Leftover { spec: spec(n), stage, delivered: 0, closed, skipped: Vec::new() };
     let end = |log_end| {
-        let completion = Some(Completion { success: true, message: "the branch is in /repo".to_string() });
+        let completion = Some(Completion { success: true, message: "the branch is in /repo".to_string(), url: None });
         Stage::Ended(End { status: EndStatus::Done, error: None, completion, log_end })
     };
     let leftovers = vec![
