@@ -141,6 +141,7 @@ mod tests {
             working_directory: "/work".to_string(),
             home_directory: "/home".to_string(),
             worktrees_directory: "/trees".to_string(),
+            api_url: "http://127.0.0.1:1".to_string(),
             once: false,
             compat: Compat::default(),
         };
