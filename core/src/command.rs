@@ -88,7 +88,7 @@ impl Step<'_> {
                 let child = BranchName::task_of(&branch).filter(|id| known.iter().any(|child| child.task == *id));
                 self.errand(body.task_id, Errand::Start { branch, child });
             }
-            Err(why) => self.refused(TaskId(body.task_id), Report::merge_refused(why.to_string()), &why.to_string()),
+            Err(why) => self.refused(TaskId(body.task_id), Report::merge_refused, why.to_string()),
         }
     }
 
@@ -99,7 +99,7 @@ impl Step<'_> {
             other => {
                 let other = policy::shorten(other, limits::NAME_SHOWN);
                 let why = format!("`{other}` is no strategy; a file is settled by `ours` or `theirs`");
-                return self.refused(TaskId(body.task_id), Report::merge_refused(why.clone()), &why);
+                return self.refused(TaskId(body.task_id), Report::merge_refused, why);
             }
         };
         self.errand(body.task_id, Errand::Resolve { file: body.file, side });
@@ -119,7 +119,7 @@ impl Step<'_> {
                 let target = given(Some(body.target_repo_path));
                 self.errand(body.task_id, Errand::Retry { deed, target, into });
             }
-            Err(why) => self.refused(TaskId(body.task_id), Report::action_refused(why.to_string()), &why.to_string()),
+            Err(why) => self.refused(TaskId(body.task_id), Report::action_refused, why.to_string()),
         }
     }
 
@@ -153,11 +153,11 @@ impl Step<'_> {
     }
 
     /// A command says what no task could be asked for.
-    fn refused(&mut self, task: TaskId, answer: Report, why: &str) {
+    fn refused(&mut self, task: TaskId, answer: fn(String) -> Report, why: String) {
         if self.daemon.tasks.contains_key(&task) {
-            self.on_task(task, |task, s| task.answer(answer, why, s));
+            self.on_task(task, |task, s| task.answer(answer(why.clone()), &why, s));
         } else {
-            self.unknown(task, Some(answer));
+            self.unknown(task, Some(answer(UNKNOWN.to_string())));
         }
     }
 

@@ -18,6 +18,7 @@
 extern crate alloc;
 
 mod agent;
+mod boot;
 mod command;
 mod config;
 mod counters;

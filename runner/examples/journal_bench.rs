@@ -122,6 +122,7 @@ fn config() -> Config {
         working_directory: text(),
         home_directory: text(),
         worktrees_directory: text(),
+        api_url: String::new(),
         once: false,
         compat: Compat::default(),
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use makima_core::effect::{Arg, Launch, Prepare, Work};
+use makima_core::effect::{Arg, Launch, Prepare, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Input, Outcome};
 use makima_core::policy::{BranchName, RepositoryUrl};
@@ -130,7 +130,8 @@ impl Bench {
         let prepare = Prepare {
             repository: Some(RepositoryUrl::Local(repository.display().to_string())),
             credentials: None,
-            base: None,
+            start: Start::Default,
+            copy: None,
             branch: BranchName::of("bench", self.task),
             plan: "x".to_owned(),
         };
@@ -140,7 +141,7 @@ impl Bench {
         }
         let prepared = began.elapsed();
         let argv = argv.iter().map(|word| Arg::Text((*word).to_owned())).collect();
-        match self.ask(Work::Start(Launch { argv, env: Vec::new() })).await? {
+        match self.ask(Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new() })).await? {
             Outcome::Started { .. } => Ok(prepared),
             other => Err(format!("{other:?}").into()),
         }

@@ -18,6 +18,7 @@ mod run;
 mod spec;
 mod steer;
 mod stretches;
+mod told;
 mod words;
 
 use alloc::format;
@@ -42,9 +43,9 @@ pub(crate) use self::prepare::reason;
 pub use self::spec::{Action, Completion, End, EndStatus, Spec, Status};
 use crate::counters::Counters;
 use crate::digest;
-use crate::effect::{Child, Effect, Work};
+use crate::effect::{Child, Effect};
 use crate::id::{EffectId, TaskId};
-use crate::outbox::{Outbox, Report, Sending};
+use crate::outbox::{Outbox, Report};
 use crate::policy::RepositoryUrl;
 use crate::protocol::Wire;
 use crate::time::Millis;
@@ -335,98 +336,6 @@ impl Task {
                 cx.report(end, after);
             }
         });
-    }
-
-    /// The next message to the server, to go out as frame `n` and, where it gets one, under the number `seq`.
-    pub(crate) fn send(&mut self, n: u64, seq: Option<u64>) -> Option<Sending> {
-        self.outbox.send(self.output.gate(), n, seq)
-    }
-
-    /// The message that bears this number, once more.
-    pub(crate) fn send_again(&mut self, seq: u64, n: u64) -> Option<Sending> {
-        self.outbox.send_again(seq, n)
-    }
-
-    /// The numbers of its messages count no more.
-    pub(crate) fn renumber(&mut self) {
-        self.outbox.renumber();
-    }
-
-    /// Whether the next stretch of output is to be asked for.
-    pub(crate) fn wants_read(&self) -> bool {
-        self.output.wants_read()
-    }
-
-    pub(crate) fn read(&mut self, s: &mut Surroundings<'_>) {
-        self.with_output(s, Output::read);
-    }
-
-    /// A barrier is set behind everything that was sent. True where something of this task hangs on it.
-    pub(crate) fn barrier(&mut self) -> bool {
-        self.output.barrier();
-        self.in_flight()
-    }
-
-    /// Everything up to frame `n`, and the output that was sent before that barrier, has been delivered.
-    pub(crate) fn delivered(&mut self, n: u64, s: &mut Surroundings<'_>) {
-        self.output.barrier_passed();
-        let end_told = self.outbox.delivered(n);
-        self.with_output(s, Output::record);
-        self.told(end_told, s);
-    }
-
-    /// The server has applied our messages up to this number.
-    pub(crate) fn applied(&mut self, seq: u64, s: &mut Surroundings<'_>) {
-        let end_told = self.outbox.applied(seq);
-        self.told(end_told, s);
-    }
-
-    /// The server has its output up to this place.
-    pub(crate) fn got(&mut self, place: u64, s: &mut Surroundings<'_>) {
-        self.with_output(s, |output, cx| {
-            output.got(place, cx);
-            output.record(cx);
-        });
-    }
-
-    /// The server wants its output from this place on.
-    pub(crate) fn rewind(&mut self, place: u64, s: &mut Surroundings<'_>) {
-        self.with_output(s, |output, cx| output.go_on(place, cx));
-    }
-
-    /// The server may know its key now, or its end.
-    fn told(&mut self, end_told: bool, s: &mut Surroundings<'_>) {
-        if matches!(self.phase, Phase::Keying(_)) && !self.outbox.owes_key() {
-            self.advance(Event::KeyTold, s);
-        }
-        if end_told && !self.closed && !self.outbox.owes_end() {
-            self.closed = true;
-            self.within_phase(s, |cx| cx.work(Work::Close));
-        }
-    }
-
-    /// How far the server is known to have its output.
-    pub(crate) const fn place(&self) -> u64 {
-        self.output.delivered()
-    }
-
-    /// A session of version 2 of the wire is open, and its server has the output up to `place`, if it said so. Gives
-    /// back output to be sent.
-    pub(crate) fn placed(&mut self, place: Option<u64>, s: &mut Surroundings<'_>) -> Vec<Cut> {
-        let mut cuts = Vec::new();
-        self.with_output(s, |output, cx| output.placed(place, cx, &mut cuts));
-        cuts
-    }
-
-    /// Whether something was sent that is not known to have got there.
-    pub(crate) fn in_flight(&self) -> bool {
-        self.outbox.in_flight() || self.output.in_flight()
-    }
-
-    /// The session is over.
-    pub(crate) fn disconnected(&mut self, s: &mut Surroundings<'_>) {
-        s.counters.resent += self.outbox.unsend();
-        self.with_output(s, Output::disconnected);
     }
 
     /// When something is due that no other input tells of.

@@ -11,6 +11,7 @@ use makima_core::task::{End, EndStatus, Spec};
 
 use super::act::{TaskKind, Temper};
 use super::git::Merges;
+use super::log::Log;
 use super::sightings::Sightings;
 
 /// One machine.
@@ -56,6 +57,18 @@ impl Folder {
                 Signal::Terminate => process.temper <= Temper::Firm,
             };
         }
+    }
+
+    /// Its agent is started, as the effect `id` asks.
+    fn start(&mut self, id: EffectId, task: TaskId, kind: TaskKind) -> Outcome {
+        assert!(!self.started, "{task} is started twice");
+        let orchestrator = self.spec.as_ref().is_some_and(|spec| spec.orchestrator);
+        assert!(self.key || !orchestrator, "{task} is started without its key");
+        self.started = true;
+        self.starts += 1;
+        self.dirty = kind.changes;
+        self.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None });
+        Outcome::Started { pid: 4321 }
     }
 
     /// Stops its process where it stands, or lets it go on.
@@ -128,58 +141,6 @@ struct Process {
     ending: bool,
     /// The effect that stopped it where it stands.
     frozen: Option<EffectId>,
-}
-
-/// An output log: what was written, with the number of each token in its stream.
-#[derive(Clone, Debug, Default)]
-struct Log {
-    writes: Vec<(Stream, String)>,
-    tokens: [u32; 2],
-    closed: bool,
-}
-
-/// Each write takes ten bytes of the log and has a header of nine: any numbers would do.
-const RECORD: u64 = 19;
-
-impl Log {
-    fn end(&self) -> u64 {
-        self.writes.len() as u64 * RECORD
-    }
-
-    fn write(&mut self, stream: Stream, newline: bool) {
-        let (count, letter) = match stream {
-            Stream::Stdout => (&mut self.tokens[0], 'o'),
-            Stream::Stderr => (&mut self.tokens[1], 'e'),
-        };
-        *count += 1;
-        self.writes.push((stream, format!("{letter}{count};{}", if newline { "\n" } else { "" })));
-    }
-
-    /// At most three records, so that reads end in odd places.
-    fn read(&self, from: u64) -> Chunk {
-        self.read_to(from, from + 3 * RECORD)
-    }
-
-    fn read_to(&self, from: u64, end: u64) -> Chunk {
-        let first = (from / RECORD) as usize;
-        let mut parts: Vec<Part> = Vec::new();
-        let mut to = from;
-        for (stream, text) in self.writes.iter().skip(first).take(((end - from) / RECORD) as usize) {
-            to += RECORD;
-            let line_end = text.ends_with('\n').then_some(to);
-            match parts.last_mut() {
-                Some(part) if part.stream == *stream => {
-                    part.text.push_str(text);
-                    part.to = to;
-                    part.line_end = line_end.or(part.line_end);
-                }
-                _ => parts.push(Part { stream: *stream, text: text.clone(), to, line_end }),
-            }
-        }
-        let before = first.checked_sub(1).and_then(|before| self.writes.get(before));
-        let begun = before.filter(|(_, text)| !text.ends_with('\n')).map(|(stream, _)| *stream);
-        Chunk { from, to, log: self.end(), closed: self.closed, begun, parts }
-    }
 }
 
 impl Machine {
@@ -293,16 +254,7 @@ impl Machine {
                 folder.prepared = Some(prepared.clone());
                 return Outcome::Prepared(prepared);
             }
-            Work::Start(_) => {
-                assert!(!folder.started, "{task} is started twice");
-                let orchestrator = folder.spec.as_ref().is_some_and(|spec| spec.orchestrator);
-                assert!(folder.key || !orchestrator, "{task} is started without its key");
-                folder.started = true;
-                folder.starts += 1;
-                folder.dirty = kind.changes;
-                folder.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None });
-                return Outcome::Started { pid: 4321 };
-            }
+            Work::Start(_) => return folder.start(id, task, kind),
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 return Outcome::Chunk(if cancelled {
@@ -325,17 +277,7 @@ impl Machine {
                 return Outcome::Key(SecretId::ToolKey(task));
             }
             Work::Signal { signal } => folder.signal(signal),
-            Work::Empty => {
-                let process = folder.process.take();
-                folder.log.closed = true;
-                let log_end = folder.log.end();
-                let killed = u32::from(process.is_some());
-                if let Some(process) = process {
-                    let status = *folder.exit.insert(ExitStatus::Signal(9));
-                    self.exits.push((process.told, status));
-                }
-                return Outcome::Emptied { killed, log_end };
-            }
+            Work::Empty => return self.empty(task),
             Work::Commit(commit) => {
                 assert!(folder.process.is_none() || folder.unkillable, "{task} is committed while its agent runs");
                 return Outcome::Committed(folder.commit(format!("commit-of-{}", commit.branch)));
@@ -400,6 +342,20 @@ impl Machine {
             }
         }
         folder.message(task, n, text);
+    }
+
+    /// Nothing of the task runs any more.
+    fn empty(&mut self, task: TaskId) -> Outcome {
+        let folder = self.tasks.entry(task).or_default();
+        let process = folder.process.take();
+        folder.log.closed = true;
+        let log_end = folder.log.end();
+        let killed = u32::from(process.is_some());
+        if let Some(process) = process {
+            let status = *folder.exit.insert(ExitStatus::Signal(9));
+            self.exits.push((process.told, status));
+        }
+        Outcome::Emptied { killed, log_end }
     }
 
     /// The agent that was started before is found again, or how it ended.

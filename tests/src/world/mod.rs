@@ -4,6 +4,7 @@ mod act;
 mod commands;
 mod git;
 mod journal;
+mod log;
 mod machine;
 mod net;
 mod second;
