@@ -51,6 +51,7 @@ impl Away {
             working_directory: String::new(),
             home_directory: String::new(),
             worktrees_directory: String::new(),
+            api_url: String::new(),
             once: false,
             compat: Compat::default(),
         };

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use makima_core::effect::{Signal, Work};
+use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
-use makima_core::input::{Change, Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream};
+use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream};
 use makima_core::limits;
-use makima_core::task::{End, EndStatus, Spec};
+use makima_core::task::EndStatus;
 
 use super::act::{TaskKind, Temper};
+use super::folder::{Folder, Process};
 use super::git::Merges;
-use super::log::Log;
 use super::sightings::Sightings;
 
 /// One machine.
@@ -25,122 +25,6 @@ pub struct Machine {
     exits: Vec<(EffectId, ExitStatus)>,
     /// What it did, and how often.
     pub(super) seen: Sightings,
-}
-
-impl Folder {
-    /// Something was not done: what that excuses at the end.
-    const fn refused(&mut self, work: &Work) {
-        self.commit_failed |= matches!(work, Work::Commit(_));
-        self.unkillable |= matches!(work, Work::Empty);
-        self.action_failed |= matches!(work, Work::Deliver(_));
-        if matches!(work, Work::Read { .. }) {
-            self.failed_reads = self.failed_reads.saturating_add(1);
-        }
-    }
-
-    /// A message for the agent. What has been taken under a number is not taken again.
-    fn message(&mut self, task: TaskId, n: u64, text: &str) {
-        let (taken, before) = self.message;
-        assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
-        if n > taken {
-            // News of a sibling bear no number of their own.
-            let text = text.trim_end().parse().unwrap_or(before);
-            assert!(text >= before, "message {text} reaches {task} behind {before}");
-            self.message = (n, text);
-        }
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        if let Some(process) = &mut self.process {
-            process.ending |= match signal {
-                Signal::Interrupt => process.temper == Temper::Mild,
-                Signal::Terminate => process.temper <= Temper::Firm,
-            };
-        }
-    }
-
-    /// Its agent is started, as the effect `id` asks.
-    fn start(&mut self, id: EffectId, task: TaskId, kind: TaskKind) -> Outcome {
-        assert!(!self.started, "{task} is started twice");
-        let orchestrator = self.spec.as_ref().is_some_and(|spec| spec.orchestrator);
-        assert!(self.key || !orchestrator, "{task} is started without its key");
-        self.started = true;
-        self.starts += 1;
-        self.dirty = kind.changes;
-        self.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None });
-        Outcome::Started { pid: 4321 }
-    }
-
-    /// Stops its process where it stands, or lets it go on.
-    fn freeze(&mut self, by: Option<EffectId>) {
-        if let Some(process) = &mut self.process {
-            process.frozen = by;
-        }
-    }
-
-    /// Subtasks of its that are not to be merged.
-    fn skipped(&self) -> Vec<(TaskId, String)> {
-        self.merges.skipped()
-    }
-
-    /// Whether its process stands still; none if it has none.
-    pub(super) fn stands_still(&self) -> Option<bool> {
-        self.process.as_ref().map(|process| process.frozen.is_some())
-    }
-
-    fn commit(&mut self, commit: String) -> Option<Change> {
-        self.merges.close();
-        self.committed |= self.dirty;
-        self.dirty = false;
-        self.committed.then_some(Change { commit, files: 1, insertions: 2, deletions: 0, note: None })
-    }
-}
-
-/// What there is of one task: its folder on the disk, and its process.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Folder {
-    spec: Option<Spec>,
-    prepared: Option<Prepared>,
-    started: bool,
-    process: Option<Process>,
-    log: Log,
-    /// Changes of the agent's that are in no commit.
-    pub(super) dirty: bool,
-    pub(super) committed: bool,
-    pub(super) delivered_branch: bool,
-    pub(super) end: Option<End>,
-    closed: bool,
-    delivered: u64,
-    /// Its completion action failed at least once.
-    pub(super) action_failed: bool,
-    pub(super) starts: u32,
-    pub(super) commit_failed: bool,
-    /// Its processes could not be ended at least once: they may outlive it.
-    pub(super) unkillable: bool,
-    /// The daemon wants its end to be written down: how it ends is settled.
-    pub(super) concluding: bool,
-    /// How the agent ended, as its supervisor wrote it down.
-    exit: Option<ExitStatus>,
-    /// The number of the newest message that its agent got, and what it said: texts are numbers that grow.
-    message: (u64, u64),
-    /// Times that its output could not be read.
-    pub(super) failed_reads: u8,
-    /// A part of its output was lost in an outage.
-    torn: bool,
-    /// The key of its agent is on the disk.
-    pub(super) key: bool,
-    merges: Merges,
-}
-
-#[derive(Clone, Debug)]
-struct Process {
-    /// The effect that the daemon knows it by.
-    told: EffectId,
-    temper: Temper,
-    /// It was asked to end, and will.
-    ending: bool,
-    /// The effect that stopped it where it stands.
-    frozen: Option<EffectId>,
 }
 
 impl Machine {
@@ -289,15 +173,7 @@ impl Machine {
             Work::Merge(merge) => return self.merge(task, merge),
             Work::Clone { to, .. } => return Outcome::Cloned { to },
             Work::Look { path } => return Outcome::Looked { path, exists: true, refused: None },
-            // The server's own wish, for whatever is there.
-            Work::Deliver(wanted) if wanted.commit.is_none() && !folder.committed => {
-                return Outcome::Delivered { message: "no changes".to_string(), url: None };
-            }
-            Work::Deliver(_) => {
-                assert!(folder.committed, "{task} delivers a branch that is not committed");
-                folder.delivered_branch = true;
-                return Outcome::Delivered { message: "the branch is there".to_string(), url: None };
-            }
+            Work::Deliver(wanted) => return folder.deliver(task, &wanted),
             Work::Conclude { end } => {
                 folder.end = Some(end);
                 folder.key = false;

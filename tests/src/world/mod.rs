@@ -2,6 +2,7 @@
 
 mod act;
 mod commands;
+mod folder;
 mod git;
 mod journal;
 mod log;

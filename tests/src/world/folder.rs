@@ -1,0 +1,136 @@
+//! What the machine has of one task: its records on the disk, its log, its process.
+
+use makima_core::effect::{Delivery, Signal, Work};
+use makima_core::id::{EffectId, TaskId};
+use makima_core::input::{Change, ExitStatus, Outcome, Prepared};
+use makima_core::task::{End, Spec};
+
+use super::act::{TaskKind, Temper};
+use super::git::Merges;
+use super::log::Log;
+
+/// What there is of one task: its folder on the disk, and its process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Folder {
+    pub(super) spec: Option<Spec>,
+    pub(super) prepared: Option<Prepared>,
+    pub(super) started: bool,
+    pub(super) process: Option<Process>,
+    pub(super) log: Log,
+    /// Changes of the agent's that are in no commit.
+    pub(super) dirty: bool,
+    pub(super) committed: bool,
+    pub(super) delivered_branch: bool,
+    pub(super) end: Option<End>,
+    pub(super) closed: bool,
+    pub(super) delivered: u64,
+    /// Its completion action failed at least once.
+    pub(super) action_failed: bool,
+    pub(super) starts: u32,
+    pub(super) commit_failed: bool,
+    /// Its processes could not be ended at least once: they may outlive it.
+    pub(super) unkillable: bool,
+    /// The daemon wants its end to be written down: how it ends is settled.
+    pub(super) concluding: bool,
+    /// How the agent ended, as its supervisor wrote it down.
+    pub(super) exit: Option<ExitStatus>,
+    /// The number of the newest message that its agent got, and what it said: texts are numbers that grow.
+    pub(super) message: (u64, u64),
+    /// Times that its output could not be read.
+    pub(super) failed_reads: u8,
+    /// A part of its output was lost in an outage.
+    pub(super) torn: bool,
+    /// The key of its agent is on the disk.
+    pub(super) key: bool,
+    pub(super) merges: Merges,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    /// The effect that the daemon knows it by.
+    pub(super) told: EffectId,
+    pub(super) temper: Temper,
+    /// It was asked to end, and will.
+    pub(super) ending: bool,
+    /// The effect that stopped it where it stands.
+    pub(super) frozen: Option<EffectId>,
+}
+
+impl Folder {
+    /// Something was not done: what that excuses at the end.
+    pub(super) const fn refused(&mut self, work: &Work) {
+        self.commit_failed |= matches!(work, Work::Commit(_));
+        self.unkillable |= matches!(work, Work::Empty);
+        self.action_failed |= matches!(work, Work::Deliver(_));
+        if matches!(work, Work::Read { .. }) {
+            self.failed_reads = self.failed_reads.saturating_add(1);
+        }
+    }
+
+    /// A message for the agent. What has been taken under a number is not taken again.
+    pub(super) fn message(&mut self, task: TaskId, n: u64, text: &str) {
+        let (taken, before) = self.message;
+        assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
+        if n > taken {
+            // News of a sibling bear no number of their own.
+            let text = text.trim_end().parse().unwrap_or(before);
+            assert!(text >= before, "message {text} reaches {task} behind {before}");
+            self.message = (n, text);
+        }
+    }
+
+    pub(super) fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.ending |= match signal {
+                Signal::Interrupt => process.temper == Temper::Mild,
+                Signal::Terminate => process.temper <= Temper::Firm,
+            };
+        }
+    }
+
+    /// Its agent is started, as the effect `id` asks.
+    pub(super) fn start(&mut self, id: EffectId, task: TaskId, kind: TaskKind) -> Outcome {
+        assert!(!self.started, "{task} is started twice");
+        let orchestrator = self.spec.as_ref().is_some_and(|spec| spec.orchestrator);
+        assert!(self.key || !orchestrator, "{task} is started without its key");
+        self.started = true;
+        self.starts += 1;
+        self.dirty = kind.changes;
+        self.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None });
+        Outcome::Started { pid: 4321 }
+    }
+
+    /// Stops its process where it stands, or lets it go on.
+    pub(super) fn freeze(&mut self, by: Option<EffectId>) {
+        if let Some(process) = &mut self.process {
+            process.frozen = by;
+        }
+    }
+
+    /// Subtasks of its that are not to be merged.
+    pub(super) fn skipped(&self) -> Vec<(TaskId, String)> {
+        self.merges.skipped()
+    }
+
+    /// Whether its process stands still; none if it has none.
+    pub(super) fn stands_still(&self) -> Option<bool> {
+        self.process.as_ref().map(|process| process.frozen.is_some())
+    }
+
+    pub(super) fn commit(&mut self, commit: String) -> Option<Change> {
+        self.merges.close();
+        self.committed |= self.dirty;
+        self.dirty = false;
+        self.committed.then_some(Change { commit, files: 1, insertions: 2, deletions: 0, note: None })
+    }
+
+    /// Its work is handed over: for itself, or as the server wishes, whatever is there.
+    pub(super) fn deliver(&mut self, task: TaskId, wanted: &Delivery) -> Outcome {
+        if wanted.commit.is_none() && !self.committed {
+            return Outcome::Delivered { message: "no changes".to_string(), url: None };
+        }
+        assert!(self.committed, "{task} delivers a branch that is not committed");
+        self.delivered_branch = true;
+        Outcome::Delivered { message: "the branch is there".to_string(), url: None }
+    }
+}
