@@ -46,6 +46,16 @@ pub(super) fn members(group: &Path) -> Vec<i32> {
     found
 }
 
+/// Has all that is in the group stop where it stands, or go on. What is in it cannot refuse, nor can what it starts.
+pub(super) fn freeze(group: &Path, frozen: bool) -> io::Result<()> {
+    fs::write(group.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+}
+
+/// Whether all that is in the group stands still.
+pub(super) fn is_frozen(group: &Path) -> bool {
+    fs::read_to_string(group.join("cgroup.events")).is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
+}
+
 /// Kills all that is in the group, also what makes itself more while it dies.
 pub(super) fn kill(group: &Path) {
     // Nothing hangs on it: what is still alive is found and killed one by one.

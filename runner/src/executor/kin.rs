@@ -45,9 +45,59 @@ impl Kin {
 
     /// Signals whoever is left of the tree. Blocks.
     pub(super) fn signal_members(&self, signal: Signal) {
-        for process in self.members() {
+        self.signal_those(signal, |_| true);
+    }
+
+    /// Stops all of it where it stands but the supervisor, and looks until two looks in a row find nobody going on.
+    /// Blocks.
+    pub(super) fn freeze(&self) -> Result<(), String> {
+        if let Some(group) = self.own_group() {
+            group::freeze(group, true).map_err(|failure| format!("its control group cannot be frozen: {failure}"))?;
+            return self.until(|| group::is_frozen(group));
+        }
+        let mut quiet = 0;
+        self.until(|| {
+            quiet = if self.signal_those(Signal::STOP, |process| !process.stopped) { 0 } else { quiet + 1 };
+            quiet == 2
+        })
+    }
+
+    /// Lets all of it go on. Blocks.
+    pub(super) fn thaw(&self) -> Result<(), String> {
+        if let Some(group) = self.own_group() {
+            group::freeze(group, false).map_err(|failure| format!("its control group cannot go on: {failure}"))?;
+        }
+        // Also where there is a group: by signals it may have been stopped before that.
+        self.until(|| !self.signal_those(Signal::CONT, |process| process.stopped))
+    }
+
+    /// Signals those of its members that are like this, and says whether there are any.
+    fn signal_those(&self, signal: Signal, are: impl Fn(&Process) -> bool) -> bool {
+        let mut any = false;
+        for process in self.members().into_iter().filter(are) {
+            any = true;
             proc::signal(process.id, signal);
         }
+        any
+    }
+
+    /// The group, if the supervisor is not in it as well.
+    fn own_group(&self) -> Option<&std::path::Path> {
+        let group = self.group.as_deref()?;
+        let with_us = self.supervisor.is_some_and(|supervisor| group::members(group).contains(&supervisor.pid));
+        (!with_us && group.exists()).then_some(group)
+    }
+
+    /// Looks until it is so.
+    fn until(&self, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
+        let until = Instant::now() + BOUND;
+        while !is_so() {
+            if Instant::now() > until {
+                return Err(format!("not all of its processes obeyed within {} s", BOUND.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Kills all of it but the supervisor, and looks until two looks in a row find nobody; then sees the supervisor

@@ -20,6 +20,7 @@ mod foreign;
 mod git;
 mod gone;
 mod group;
+mod key;
 #[cfg(target_os = "linux")]
 mod kin;
 mod lay;

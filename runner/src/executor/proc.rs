@@ -14,6 +14,8 @@ pub(super) struct Process {
     pub(super) session: i32,
     /// Whether it can still do anything: neither a zombie nor dead.
     pub(super) alive: bool,
+    /// Whether it stands still, as a signal told it to.
+    pub(super) stopped: bool,
 }
 
 /// The name of this run of the machine.
@@ -71,7 +73,8 @@ fn parse(line: &str) -> Option<Process> {
     let mut number = || words.next()?.parse().ok();
     let (parent, group, session) = (number()?, number()?, number()?);
     let start = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    Some(Process { id: Identity { pid, start }, parent, group, session, alive: !matches!(state, "Z" | "X" | "x") })
+    let (alive, stopped) = (!matches!(state, "Z" | "X" | "x"), matches!(state, "T" | "t"));
+    Some(Process { id: Identity { pid, start }, parent, group, session, alive, stopped })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::log::{self, Shared};
 use super::record::Folder;
 use super::tree::Way;
 use crate::near::Near;
-use crate::supervise::protocol::{LINE, Said, Sign, Told, VERSION, line};
+use crate::supervise::protocol::{HOLDS, LINE, Said, Sign, Told, VERSION, line};
 use crate::supervise::{SOCKET, is_held};
 
 /// For a supervisor to say who it is.
@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) pid: i32,
     /// How far the log is.
     pub(super) log: Arc<Shared>,
+    /// What the supervisor speaks.
+    version: u32,
     to: mpsc::UnboundedSender<Order>,
     /// The agent itself is gone, though not all that it started may be.
     gone: Arc<AtomicBool>,
@@ -114,7 +116,7 @@ pub(super) async fn find(folder: &Folder) -> Result<Found, String> {
 /// # Errors
 /// None is there, or it is another start's.
 pub(super) async fn connect(folder: &Folder, nonce: &str) -> Result<(Link, oneshot::Receiver<ExitStatus>), String> {
-    let (wire, pid, log) = Wire::open(folder.path().to_path_buf(), nonce).await?;
+    let (wire, (pid, log, version)) = Wire::open(folder.path().to_path_buf(), nonce).await?;
     let shared = Arc::new(Shared::default());
     shared.grow(log);
     let (to, orders) = mpsc::unbounded_channel();
@@ -129,7 +131,7 @@ pub(super) async fn connect(folder: &Folder, nonce: &str) -> Result<(Link, onesh
         orders,
     };
     tokio::spawn(talk.run(wire, tell));
-    Ok((Link { pid, log: shared, to, gone }, ended))
+    Ok((Link { pid, log: shared, version, to, gone }, ended))
 }
 
 impl Link {
@@ -146,6 +148,11 @@ impl Link {
         let _ = self.to.send(Order::Delivered(to));
     }
 
+    /// Stops the agent's process group where it stands, or lets it go on. False where that cannot be.
+    pub(super) fn hold(&self, still: bool) -> bool {
+        self.version >= HOLDS && self.signal(if still { Sign::Stop } else { Sign::Continue })
+    }
+
     /// Signals the agent's process group. False where the agent is gone.
     pub(super) fn signal(&self, sign: Sign) -> bool {
         !self.gone.load(Ordering::Acquire) && self.to.send(Order::Sign(sign)).is_ok()
@@ -160,7 +167,7 @@ struct Wire {
 }
 
 impl Wire {
-    async fn open(folder: PathBuf, nonce: &str) -> Result<(Self, i32, u64), String> {
+    async fn open(folder: PathBuf, nonce: &str) -> Result<(Self, (i32, u64, u32)), String> {
         let refused = |failure: io::Error| format!("its supervisor cannot be reached: {failure}");
         let near = Near::to(&folder, SOCKET).map_err(refused)?;
         let stream = UnixStream::connect(near.path()).await.map_err(refused)?;
@@ -171,7 +178,9 @@ impl Wire {
             wire.next().await
         };
         match timeout(GREET, greeted).await {
-            Ok(Ok(Some(Said::Hello { nonce: theirs, pid, log, .. }))) if theirs == nonce => Ok((wire, pid, log)),
+            Ok(Ok(Some(Said::Hello { nonce: theirs, pid, log, version }))) if theirs == nonce => {
+                Ok((wire, (pid, log, version)))
+            }
             Ok(Ok(_)) => Err("its supervisor is another one".to_owned()),
             Ok(Err(failure)) => Err(refused(failure)),
             Err(_) => Err("its supervisor does not answer".to_owned()),
@@ -251,7 +260,7 @@ impl Talk {
     /// Another connection to it; none where it is gone.
     async fn again(&self) -> Option<Wire> {
         while is_held(self.folder.path()) {
-            if let Ok((wire, _, log)) = Wire::open(self.folder.path().to_path_buf(), &self.nonce).await {
+            if let Ok((wire, (_, log, _))) = Wire::open(self.folder.path().to_path_buf(), &self.nonce).await {
                 self.log.grow(log);
                 return Some(wire);
             }

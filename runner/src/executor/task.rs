@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use makima_core::effect::{Launch, Prepare, Signal, Work};
-use makima_core::id::TaskId;
+use makima_core::id::{SecretId, TaskId};
 use makima_core::input::{ExitStatus, Outcome, Prepared};
 use makima_core::task::End;
 use tokio::sync::oneshot;
@@ -18,7 +18,7 @@ use super::output::Log;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, commit, deliver, group, log, merge, outcome, prepare, supervisor};
+use super::{Hands, blocking, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -108,7 +108,16 @@ impl Task {
                 let merged = merge::merge(hands, self.id, wanted, &cancel).await;
                 answer.give(merged.unwrap_or_else(Outcome::Failed));
             }
-            Work::MakeKey | Work::Check(_) | Work::Clone { .. } | Work::Look { .. } | Work::Freeze | Work::Thaw => {
+            Work::Freeze | Work::Thaw => {
+                let held = self.hold(folder, matches!(work, Work::Freeze)).await;
+                answer.give(outcome(held, |()| Outcome::Done));
+            }
+            Work::MakeKey => {
+                let (secrets, id) = (hands.settings.secrets.clone(), SecretId::ToolKey(self.id));
+                let made = blocking(move || key::make(&folder, id, &secrets)).await.flatten();
+                answer.give(outcome(made, Outcome::Key));
+            }
+            Work::Check(_) | Work::Clone { .. } | Work::Look { .. } => {
                 answer.give(Outcome::Failed("not built yet".to_owned()));
             }
             Work::Conclude { end } => {
@@ -278,6 +287,25 @@ impl Task {
             });
             answer.give(outcome(signalled, |()| Outcome::Done));
         });
+    }
+
+    /// Stops all processes of the task where they stand, or lets them go on.
+    async fn hold(&self, folder: Folder, still: bool) -> Result<(), String> {
+        let running = self.running_tree();
+        let held = blocking(move || {
+            let tree = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree)))?;
+            // Where there is none, nobody is left to stand still.
+            Ok::<_, String>(tree.map_or(Some(Ok(())), |tree| tree.hold(still)))
+        });
+        if let Some(held) = held.await?? {
+            return held;
+        }
+        let told = self.link().is_some_and(|link| link.hold(still));
+        if told {
+            Ok(())
+        } else {
+            Err("its supervisor is not there, or is of a version that cannot do that".to_owned())
+        }
     }
 
     fn link(&self) -> Option<Arc<Link>> {

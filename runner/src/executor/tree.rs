@@ -107,6 +107,15 @@ impl Tree {
         }
     }
 
+    /// Stops all of it where it stands, or lets it go on; none where only its supervisor can. Blocks.
+    pub(super) fn hold(&self, still: bool) -> Option<Result<(), String>> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Full(kin) => Some(if still { kin.freeze() } else { kin.thaw() }),
+            Self::Portable(_) => None,
+        }
+    }
+
     /// Ends all of it, and looks whether anybody is left. Blocks.
     pub(super) fn end(&self) -> Ended {
         match self {

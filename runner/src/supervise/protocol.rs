@@ -8,7 +8,10 @@ use makima_core::input::ExitStatus;
 use serde::{Deserialize, Serialize};
 
 /// The version that is spoken here.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
+
+/// Since which version an agent can be stopped where it stands.
+pub(crate) const HOLDS: u32 = 4;
 
 /// The longest line: a message to an agent, with everything in it escaped.
 pub(crate) const LINE: usize = 8 << 20;
@@ -45,6 +48,10 @@ pub(crate) enum Sign {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGSTOP. Since version 4.
+    Stop,
+    /// SIGCONT. Since version 4.
+    Continue,
     /// SIGKILL; and who then still holds the agent's pipes is not waited for. Since version 3.
     Kill,
 }

@@ -239,6 +239,8 @@ impl Supervisor {
                 Told::Stdin { n, text } => self.take(n, text),
                 Told::Signal(Sign::Interrupt) => self.agent.signal(Signal::INT),
                 Told::Signal(Sign::Terminate) => self.agent.signal(Signal::TERM),
+                Told::Signal(Sign::Stop) => self.agent.signal(Signal::STOP),
+                Told::Signal(Sign::Continue) => self.agent.signal(Signal::CONT),
                 Told::Signal(Sign::Kill) => {
                     self.agent.signal(Signal::KILL);
                     self.killed.get_or_insert_with(Instant::now);

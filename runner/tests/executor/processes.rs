@@ -45,7 +45,6 @@ async fn an_agent_runs_in_its_worktree_with_what_it_may_know() {
         "GIT_AUTHOR_NAME=Ada",
         "hello",
         "GIT_COMMITTER_EMAIL=ada@example.org",
-        &format!("MAKIMA_TASK_ID={id}"),
         &format!("TMPDIR={}", world.home.task(id).join("tmp").display()),
     ] {
         assert!(lines.contains(&line), "{line} is missing in {text}");
