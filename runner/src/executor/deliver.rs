@@ -27,6 +27,6 @@ pub(super) async fn deliver(
             let message = branch::put(hands, task, target, &wanted.branch, commit, cancel).await?;
             Ok(Delivered { message, url: None })
         }
-        _ => Err("not built yet".to_owned()),
+        _ => Err("this version of makima cannot do that yet".to_owned()),
     }
 }

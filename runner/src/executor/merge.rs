@@ -8,5 +8,5 @@ use super::Hands;
 use super::cancel::Cancel;
 
 pub(super) async fn merge(_: &Hands, _: TaskId, _: Merge, _: &Cancel) -> Result<Outcome, String> {
-    Err("not built yet".to_owned())
+    Err("this version of makima cannot do that yet".to_owned())
 }

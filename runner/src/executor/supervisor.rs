@@ -148,6 +148,11 @@ impl Link {
         let _ = self.to.send(Order::Delivered(to));
     }
 
+    /// Whether the agent is gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// Stops the agent's process group where it stands, or lets it go on. False where that cannot be.
     pub(super) fn hold(&self, still: bool) -> bool {
         self.version >= HOLDS && self.signal(if still { Sign::Stop } else { Sign::Continue })
@@ -155,7 +160,7 @@ impl Link {
 
     /// Signals the agent's process group. False where the agent is gone.
     pub(super) fn signal(&self, sign: Sign) -> bool {
-        !self.gone.load(Ordering::Acquire) && self.to.send(Order::Sign(sign)).is_ok()
+        !self.is_gone() && self.to.send(Order::Sign(sign)).is_ok()
     }
 }
 

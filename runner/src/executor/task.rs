@@ -118,7 +118,7 @@ impl Task {
                 answer.give(outcome(made, Outcome::Key));
             }
             Work::Check(_) | Work::Clone { .. } | Work::Look { .. } => {
-                answer.give(Outcome::Failed("not built yet".to_owned()));
+                answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
             }
             Work::Conclude { end } => {
                 let written = self.conclude(hands.settings.way, folder, end);
