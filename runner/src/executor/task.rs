@@ -300,11 +300,10 @@ impl Task {
         if let Some(held) = held.await?? {
             return held;
         }
-        let told = self.link().is_some_and(|link| link.hold(still));
-        if told {
-            Ok(())
-        } else {
-            Err("its supervisor is not there, or is of a version that cannot do that".to_owned())
+        match self.link() {
+            Some(link) if link.is_gone() || link.hold(still) => Ok(()),
+            Some(_) => Err("its supervisor is of a version that cannot do that".to_owned()),
+            None => Err("its supervisor is not there".to_owned()),
         }
     }
 

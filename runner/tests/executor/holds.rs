@@ -107,11 +107,9 @@ async fn what_stands_still_can_be_ended() {
         world.empty(id).await;
         assert!(portable() || !is_alive(far), "{far} is left, groups: {groups}");
         if portable() {
-            rustix::process::kill_process(
-                rustix::process::Pid::from_raw(far).expect("a number"),
-                rustix::process::Signal::KILL,
-            )
-            .expect("it is ours");
+            // It may be gone by itself: its output has lost its reader.
+            let far = rustix::process::Pid::from_raw(far).expect("a number");
+            let _ = rustix::process::kill_process(far, rustix::process::Signal::KILL);
         }
     }
 }
