@@ -291,7 +291,7 @@ impl Task {
 
     /// Stops all processes of the task where they stand, or lets them go on.
     async fn hold(&self, folder: Folder, still: bool) -> Result<(), String> {
-        let running = self.running_tree();
+        let (running, place) = (self.running_tree(), folder.clone());
         let held = blocking(move || {
             let tree = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree)))?;
             // Where there is none, nobody is left to stand still.
@@ -303,7 +303,8 @@ impl Task {
         match self.link() {
             Some(link) if link.is_gone() || link.hold(still) => Ok(()),
             Some(_) => Err("its supervisor is of a version that cannot do that".to_owned()),
-            None => Err("its supervisor is not there".to_owned()),
+            None if !is_held(place.path()) => Ok(()),
+            None => Err("its supervisor is not in hand".to_owned()),
         }
     }
 
