@@ -7,6 +7,7 @@
 
 mod again;
 mod agent;
+mod along;
 mod answer;
 mod bare;
 mod before;
@@ -28,6 +29,7 @@ mod lines;
 mod log;
 mod mask;
 mod merge;
+mod other;
 mod output;
 mod pipes;
 mod prepare;

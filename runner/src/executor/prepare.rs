@@ -1,16 +1,20 @@
 //! Making a task's worktree. Done twice it is as if done once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
 use makima_core::effect::{Prepare, Start as Where};
 use makima_core::id::TaskId;
 use makima_core::input::Prepared;
 
+use super::along::{Along, Brought};
 use super::bare::{Bare, folder_for};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
 use super::lay::Start;
+use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
@@ -53,8 +57,10 @@ pub(super) async fn prepare(
             let source = blocking(move || Source::find(&url, user.as_deref(), credentials.as_deref())).await??;
             job.start_from(&source).await?
         }
-        None => job.start_empty().await?,
+        None => job.start_without().await?,
     };
+    let folder = Folder::of(&hands.home, task);
+    let _ = blocking(move || super::other::tidy(&folder)).await;
     Ok(standing.prepared)
 }
 
@@ -113,11 +119,34 @@ impl Job<'_> {
         }
     }
 
-    async fn start_empty(&self) -> Result<Standing, String> {
+    /// Without a repository: in an empty one, or in that of the task that is gone on with.
+    async fn start_without(&self) -> Result<Standing, String> {
+        if let Where::Continue(task) = self.wanted.start {
+            let standing = self.other(task).standing().await.map_err(Trouble::into_words)?;
+            let bare = self.hands.bare(standing.ok_or_else(|| not_here(task))?.bare);
+            let base = self.continued(&bare, task).await.map_err(Trouble::into_words)?;
+            let start = self.start(&bare, None, base, Tips::default());
+            return self.build(start, None).await.map_err(Trouble::into_words);
+        }
         let bare = self.hands.bare(folder_for(&self.hands.home, None));
         bare.make_empty(&self.hands.git, self.cancel).await.map_err(|why| why.to_string())?;
-        let start = self.start(&bare, None, None, Tips::default());
+        let base = match self.wanted.start {
+            Where::Parent(parent) => self.other(parent).head(&bare).await.map_err(Trouble::into_words)?,
+            Where::Default | Where::At(_) | Where::Continue(_) => None,
+        };
+        let start = self.start(&bare, None, Base::of(base), Tips::default());
         self.build(start, None).await.map_err(Trouble::into_words)
+    }
+
+    const fn other(&self, task: TaskId) -> Other<'_> {
+        Other { hands: self.hands, cancel: self.cancel, task, new: self.task }
+    }
+
+    /// The state of another task, which this one goes on with.
+    async fn continued(&self, bare: &Bare, task: TaskId) -> Result<Base, Trouble> {
+        let state = self.other(task).state(bare).await?.ok_or_else(|| Trouble::Plain(not_here(task)))?;
+        let State { head, files, notes } = state;
+        Ok(Base { commit: head, files, notes })
     }
 
     async fn attempt(&self, bare: &Bare, source: &Source) -> Result<Standing, Trouble> {
@@ -127,13 +156,21 @@ impl Job<'_> {
         if !tips.is_empty() {
             bare.bring(git, self.cancel, source, &tips).await?;
         }
-        let base = self.base(bare, source, &tips).await?;
-        let start = self.start(bare, Some(source.address.clone()), Some(base), tips);
+        let base = match self.wanted.start {
+            Where::Continue(task) => self.continued(bare, task).await?,
+            Where::Parent(parent) => match self.other(parent).head(bare).await? {
+                Some(head) => Base::of(Some(head)),
+                None => Base::of(Some(self.default_base(bare, source, &tips).await?)),
+            },
+            Where::Default | Where::At(_) => Base::of(Some(self.base(bare, source, &tips).await?)),
+        };
+        let start = self.start(bare, Some(source.address.clone()), base, tips);
         self.build(start, source.local.clone()).await
     }
 
-    fn start(&self, bare: &Bare, address: Option<String>, base: Option<String>, tips: Tips) -> Start {
-        Start { bare: bare.path.clone(), address, base, tips, branch: self.wanted.branch.clone() }
+    fn start(&self, bare: &Bare, address: Option<String>, base: Base, tips: Tips) -> (Start, Base) {
+        let commit = base.commit.clone();
+        (Start { bare: bare.path.clone(), address, base: commit, tips, branch: self.wanted.branch.clone() }, base)
     }
 
     /// The commit to start from: a full id, a branch, a tag; else the default branch.
@@ -195,7 +232,7 @@ impl Job<'_> {
     }
 
     /// Builds the task's own repository aside and puts it in place whole.
-    async fn build(&self, start: Start, local: Option<PathBuf>) -> Result<Standing, Trouble> {
+    async fn build(&self, (start, from): (Start, Base), local: Option<PathBuf>) -> Result<Standing, Trouble> {
         let place = self.hands.home.worktree(self.task);
         let staging = place.with_file_name(format!(".making-{}", self.task));
         let (base, bare) = (start.base.clone(), start.bare.clone());
@@ -212,8 +249,13 @@ impl Job<'_> {
             let call = Call::at(&staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
             self.hands.git.run(self.cancel, call.names([base])).await?;
         }
+        if let Some(files) = &from.files {
+            self.lay_over(&staging, base.as_deref(), files).await?;
+        }
+        let mut notes = from.notes;
+        notes.extend(self.bring_along(&staging).await?);
         let local = local.map(|path| path.to_string_lossy().into_owned());
-        let standing = Standing { prepared: Prepared { base, local, ..Prepared::default() }, bare };
+        let standing = Standing { prepared: Prepared { base, local, notes, ..Prepared::default() }, bare };
         let folder = Folder::of(&self.hands.home, self.task);
         on_disk(move || {
             folder.prepared(&standing).map_err(words("it cannot be written down that the worktree stands"))?;
@@ -222,6 +264,69 @@ impl Job<'_> {
         })
         .await
     }
+}
+
+impl Job<'_> {
+    /// Puts files into the worktree that are in no commit of its branch.
+    async fn lay_over(&self, staging: &Path, base: Option<&str>, files: &str) -> Result<(), Trouble> {
+        let over = Call::at(staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
+        self.hands.git.run(self.cancel, over.names([files])).await?;
+        // The index is the commit's again, so that git shows what is in none.
+        let back = Call::at(staging, "read-tree").limit(BRING);
+        let back = base.map_or_else(|| Call::at(staging, "read-tree").arg("--empty"), |base| back.names([base]));
+        self.hands.git.run(self.cancel, back).await?;
+        let refresh = Call::at(staging, "update-index").args(["-q", "--refresh"]).fine(&[0, 1]).limit(BRING);
+        self.hands.git.run(self.cancel, refresh).await?;
+        Ok(())
+    }
+
+    /// Brings files along from another task's worktree. Returns what a person should know of it.
+    async fn bring_along(&self, staging: &Path) -> Result<Vec<String>, Trouble> {
+        let Some(copy) = self.wanted.copy.clone() else { return Ok(Vec::new()) };
+        let (from, to) = (self.hands.home.worktree(copy.from), staging.to_path_buf());
+        if !from.is_dir() {
+            return Ok(vec![format!("no file could be brought along: task {} has no worktree here", copy.from)]);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let brought = on_disk(move || {
+            let along = Along { from: &from, to: &to, stop: &stopped };
+            let mut brought = Brought::default();
+            for path in &copy.paths {
+                along.bring(Path::new(path.as_str()), &mut brought);
+            }
+            brought.exclude(&to).map_err(words("what was brought along cannot be written down"))?;
+            Ok(brought.notes)
+        });
+        tokio::pin!(brought);
+        tokio::select! {
+            brought = &mut brought => brought,
+            () = self.cancel.set() => {
+                // What is being copied is waited for: nothing is done beside it.
+                stop.store(true, Ordering::Release);
+                brought.await
+            }
+        }
+    }
+}
+
+/// Where a worktree starts.
+#[derive(Debug, Default)]
+struct Base {
+    commit: Option<String>,
+    /// A commit of files that are in no commit of the branch.
+    files: Option<String>,
+    notes: Vec<String>,
+}
+
+impl Base {
+    fn of(commit: Option<String>) -> Self {
+        Self { commit, ..Self::default() }
+    }
+}
+
+fn not_here(task: TaskId) -> String {
+    format!("task {task}, which is to be gone on with, has no worktree on this machine")
 }
 
 /// Does what may have to wait for the disk where that keeps nobody else.

@@ -4,6 +4,7 @@
 mod attach;
 mod bound;
 mod commits;
+mod froms;
 mod holds;
 mod hostile;
 mod output;

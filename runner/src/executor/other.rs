@@ -1,0 +1,181 @@
+//! What another task has: its last commit, and its files that are in no commit. It is looked at and not touched, whether
+//! it runs or has ended.
+
+use fs_err as fs;
+use makima_core::id::TaskId;
+use makima_core::policy::BranchName;
+
+use super::bare::{Bare, OURS};
+use super::cancel::Cancel;
+use super::git::{BRING, Call};
+use super::record::{Folder, Standing};
+use super::scene::Scene;
+use super::stage::stage;
+use super::trouble::Trouble;
+use super::workshop::{RESULT, Trust, Workshop};
+use super::{Hands, blocking, refs};
+
+/// How often the files of a task that works on them are looked at, until two looks in a row see the same.
+const LOOKS: usize = 6;
+
+/// Where another task stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// Its last commit.
+    pub(super) head: Option<String>,
+    /// A commit of its files as they are, where those are others than the last commit's.
+    pub(super) files: Option<String>,
+    /// What a person should know of it.
+    pub(super) notes: Vec<String>,
+}
+
+/// Another task, looked at for a new one.
+pub(super) struct Other<'a> {
+    pub(super) hands: &'a Hands,
+    pub(super) cancel: &'a Cancel,
+    /// The one that is looked at.
+    pub(super) task: TaskId,
+    /// The one that it is looked at for.
+    pub(super) new: TaskId,
+}
+
+impl Other<'_> {
+    /// How its worktree stands; none if it never had one.
+    pub(super) async fn standing(&self) -> Result<Option<Standing>, Trouble> {
+        let folder = Folder::of(&self.hands.home, self.task);
+        let read = blocking(move || folder.standing().map_err(|why| why.to_string()));
+        read.await.flatten().map_err(Trouble::Plain)
+    }
+
+    /// Brings its last commit into `bare`. None where it has none here.
+    pub(super) async fn head(&self, bare: &Bare) -> Result<Option<String>, Trouble> {
+        let Some(standing) = self.standing().await? else { return Ok(None) };
+        let Some((shop, scene)) = self.open(&standing).await? else { return self.kept(&standing, bare).await };
+        let head = scene.head.clone().or(standing.prepared.base);
+        if let Some(head) = &head {
+            self.bring(&shop, bare, head).await?;
+        }
+        self.close(shop).await;
+        Ok(head)
+    }
+
+    /// Brings its last commit and its files into `bare`, all of one moment.
+    pub(super) async fn state(&self, bare: &Bare) -> Result<Option<State>, Trouble> {
+        let Some(standing) = self.standing().await? else { return Ok(None) };
+        let mut before: Option<(Option<String>, String)> = None;
+        for look in 1..=LOOKS {
+            let Some((shop, scene)) = self.open(&standing).await? else {
+                let head = self.kept(&standing, bare).await?;
+                return Ok(head.map(|head| State { head: Some(head), ..State::default() }));
+            };
+            let head = scene.head.clone().or_else(|| standing.prepared.base.clone());
+            let staged = stage(self.hands, self.cancel, &shop, standing.prepared.base.as_deref()).await?;
+            let tree = self.line(shop.call("write-tree")).await?;
+            let now = (head.clone(), tree.clone());
+            if before.as_ref() != Some(&now) && look < LOOKS {
+                before = Some(now);
+                self.close(shop).await;
+                continue;
+            }
+            let mut notes = staged.left_out;
+            if before.as_ref() != Some(&now) {
+                notes.push("the files of that task were changing while they were copied".to_owned());
+            }
+            let files = self.files(&shop, head.as_deref(), &tree).await?;
+            if let Some(oid) = files.as_ref().or(head.as_ref()) {
+                self.bring(&shop, bare, oid).await?;
+            }
+            self.close(shop).await;
+            return Ok(Some(State { head, files, notes }));
+        }
+        Ok(None)
+    }
+
+    /// A repository of ours on its files; none where they are gone.
+    async fn open(&self, standing: &Standing) -> Result<Option<(Workshop, Scene)>, Trouble> {
+        let (worktree, bare) = (self.hands.home.worktree(self.task), standing.bare.clone());
+        let place = Folder::of(&self.hands.home, self.new).file("other");
+        let long = standing.prepared.base.as_ref().is_some_and(|base| base.len() == 64);
+        let task = self.task;
+        let opened = blocking(move || {
+            if !worktree.is_dir() {
+                return Ok(None);
+            }
+            // Which branch is ours only matters for what is done to it.
+            let scene = Scene::of(&worktree, BranchName::of("", task).as_str(), &bare);
+            let trust = if scene.lends { Trust::All } else { Trust::Nothing };
+            Workshop::open(place, &worktree, &bare, &scene, trust, long).map(|(shop, index)| Some((shop, scene, index)))
+        });
+        let plain = |why: String| Trouble::Plain(format!("the files of task {task} cannot be looked at: {why}"));
+        let opened = opened.await.map_err(plain)?.map_err(|failure| plain(failure.to_string()))?;
+        let Some((shop, mut scene, index)) = opened else { return Ok(None) };
+        if !scene.lends {
+            scene.head = None;
+        }
+        if !index {
+            let base = scene.head.clone().or_else(|| standing.prepared.base.clone());
+            let call = shop.call("read-tree");
+            let call = base.map_or_else(|| shop.call("read-tree").arg("--empty"), |base| call.names([base]));
+            self.hands.git.run(self.cancel, call).await?;
+        }
+        Ok(Some((shop, scene)))
+    }
+
+    /// Its work, where its worktree is gone.
+    async fn kept(&self, standing: &Standing, bare: &Bare) -> Result<Option<String>, Trouble> {
+        let name = format!("{OURS}{}", self.task);
+        let Some(oid) = refs::find(&standing.bare, &name).await else { return Ok(None) };
+        if standing.bare != bare.path {
+            self.fetch(bare, standing.bare.as_os_str(), &format!("+{name}:{name}")).await?;
+        }
+        Ok(Some(oid))
+    }
+
+    /// A commit of these files; none where they are the last commit's.
+    async fn files(&self, shop: &Workshop, head: Option<&str>, tree: &str) -> Result<Option<String>, Trouble> {
+        let mut call = shop.call("commit-tree").envs(self.hands.user.identity.iter().cloned());
+        if let Some(head) = head {
+            let call = shop.call("rev-parse").args(["--verify", "--quiet"]);
+            if self.line(call.names([format!("{head}^{{tree}}")])).await? == tree {
+                return Ok(None);
+            }
+        }
+        if let Some(head) = head {
+            call = call.args(["-p", head]);
+        }
+        let call = call.args(["-F", "-", tree]).input(format!("files of task {}\n", self.task));
+        Ok(Some(self.line(call).await?))
+    }
+
+    async fn bring(&self, shop: &Workshop, bare: &Bare, oid: &str) -> Result<(), Trouble> {
+        let point = shop.point(RESULT, oid);
+        point.map_err(|failure| Trouble::Plain(format!("what was found cannot be named: {failure}")))?;
+        self.fetch(bare, shop.git.as_os_str(), &format!("+{RESULT}:{OURS}from/{}", self.new)).await
+    }
+
+    async fn fetch(&self, bare: &Bare, from: &std::ffi::OsStr, what: &str) -> Result<(), Trouble> {
+        let _turn = tokio::select! {
+            turn = bare.turn.lock() => turn,
+            () = self.cancel.set() => return Err(Trouble::Plain("it was cancelled".to_owned())),
+        };
+        let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+        let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
+        self.hands.git.run(self.cancel, call.names([from, what.as_ref()])).await?;
+        Ok(())
+    }
+
+    async fn line(&self, call: Call) -> Result<String, Trouble> {
+        let answer = self.hands.git.run(self.cancel, call).await?;
+        answer.line().ok_or_else(|| Trouble::Plain("git answered nothing".to_owned()))
+    }
+
+    async fn close(&self, shop: Workshop) {
+        // What breaks off here has left a folder, which the next look takes away.
+        let _ = blocking(move || shop.close()).await;
+    }
+}
+
+/// Takes away what a look that broke off has left. Blocks.
+pub(super) fn tidy(folder: &Folder) {
+    let _ = fs::remove_dir_all(folder.file("other"));
+}
