@@ -92,6 +92,9 @@ impl Finishing {
                 Step::Pausing { .. } => Phase::Finishing(self),
             },
             Event::Interrupt { graceful: false } | Event::Stop { graceful: false } => {
+                if !self.skip {
+                    cx.progress("what is under way is let come to its end; the rest is skipped");
+                }
                 self.skip = true;
                 if let Step::Pausing { tries, .. } = self.step {
                     return self.commit(tries, spec, cx);

@@ -43,6 +43,11 @@ impl Mailbox {
         self.messages.len()
     }
 
+    /// Whether any waits to be sent.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.messages.iter().any(|message| message.sent.is_none())
+    }
+
     /// Has the next message that waits sent by `send`, which is given its number and text. False where none waits.
     pub(crate) fn send(&mut self, send: impl FnOnce(u64, &str) -> EffectId) -> bool {
         let Some(message) = self.messages.iter_mut().find(|message| message.sent.is_none()) else { return false };

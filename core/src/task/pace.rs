@@ -42,6 +42,11 @@ impl Pace {
         Self { stands: Stands::Perhaps, under_way: None }
     }
 
+    /// The daemon has a new life. What was under way may have been done or not; what was done stands.
+    pub(super) fn recover(self) -> Self {
+        if self.under_way.is_some() { Self::unknown() } else { self }
+    }
+
     /// Whether it is known to be neither stopped nor about to be.
     pub(super) fn is_going(&self) -> bool {
         *self == Self::default()

@@ -64,8 +64,7 @@ impl Running {
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
         let shown = if self.is_frozen() { Status::Paused } else { Status::Running };
         let rung = self.interrupt.map(|(rung, _)| rung);
-        // What was under way about it may have been done or not.
-        let pace = if self.pace.is_going() { self.pace } else { Pace::unknown() };
+        let pace = self.pace.recover();
         Attaching::begin(Found { prepared: self.prepared, shown, begun: true, rung, asked: None, pace }, cx)
     }
 

@@ -87,6 +87,9 @@ impl Task {
             | Phase::Running(_) => {
                 if self.mailbox.push(text) {
                     self.deliver_messages(s);
+                    if self.mailbox.has_waiting() {
+                        self.within_phase(s, |cx| cx.progress("a message waits for the agent"));
+                    }
                 } else {
                     self.inapplicable(Some("too many messages wait for the agent"), s);
                 }

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod script;
+mod table;
 
 use insta::assert_snapshot;
 use makima_core::input::{ExitStatus, Input, Leftover, LinkCause, Outcome, Prepared, Stage, Stop, Stream};
