@@ -2,6 +2,7 @@
 
 mod args;
 mod daemon;
+mod doctor;
 mod follow;
 mod host;
 mod journal;
@@ -11,6 +12,7 @@ mod protocol;
 mod repo;
 mod run;
 mod serve;
+mod session;
 mod show;
 mod signals;
 mod status;
@@ -67,6 +69,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
+            Command::Doctor(args) => doctor::doctor(args).await,
             Command::Version(args) => status::version(&args),
         }
     });

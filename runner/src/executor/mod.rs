@@ -57,14 +57,17 @@ use tokio::sync::mpsc;
 pub use again::Again;
 pub(crate) use gone::{Gone, MARK, MARKS, Mark};
 pub(crate) use group::own as own_group;
+pub(crate) use group::trial as try_a_group;
 pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use mask::Secrets;
 pub(crate) use proc::identity;
+pub(crate) use proc::tells as proc_tells;
 pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 pub use settings::Settings;
 pub use tree::Way;
 pub(crate) use tree::agent_of;
+pub use user::{Acquaintance, acquaint};
 
 use answer::{Answer, CANCELLED, Desk};
 use bare::Bare;

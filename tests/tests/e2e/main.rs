@@ -10,6 +10,7 @@ mod bad_servers;
 mod bounds;
 mod commands;
 mod daemon;
+mod doctor;
 mod faults;
 mod journal;
 mod kill_loop;
