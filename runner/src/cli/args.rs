@@ -62,6 +62,12 @@ pub(super) enum Command {
     Replay(ReplayArgs),
     /// Look whether everything is in order here: git, disk, key, server, agents
     Doctor(DoctorArgs),
+    /// Show the settings and where each comes from, check the file that they stand in
+    Config(ConfigArgs),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
     /// Tell the version
     Version(VersionArgs),
 }

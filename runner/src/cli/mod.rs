@@ -1,9 +1,11 @@
 //! The command line.
 
 mod args;
+mod configuration;
 mod daemon;
 mod doctor;
 mod follow;
+mod helps;
 mod host;
 mod journal;
 mod manage;
@@ -69,6 +71,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
+            Command::Config(args) => configuration::configuration(&args.command),
+            Command::Completions(args) => helps::completions(&args),
+            Command::Man(args) => helps::man(&args),
             Command::Doctor(args) => doctor::doctor(args).await,
             Command::Version(args) => status::version(&args),
         }

@@ -64,6 +64,7 @@ pub(crate) use proc::identity;
 pub(crate) use proc::tells as proc_tells;
 pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
+pub(crate) use settings::OUTPUT_MAX;
 pub use settings::Settings;
 pub use tree::Way;
 pub(crate) use tree::agent_of;

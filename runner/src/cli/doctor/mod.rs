@@ -13,6 +13,7 @@ use makima_core::policy::counted;
 use serde::Serialize;
 
 use super::args::DoctorArgs;
+use super::configuration::is_set;
 use super::print;
 use crate::config::{self, ConfigFile};
 use crate::report::{FAILED, Failure};
@@ -79,10 +80,6 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<(), Failure> {
     );
     let checks: Vec<Check> = [git, place, vec![read], journal, system, agents, server].concat();
     tell(&checks, args.json)
-}
-
-fn is_set(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "no"))
 }
 
 /// These checks, or that they took too long.
