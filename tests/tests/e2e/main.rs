@@ -23,6 +23,7 @@ mod numbers;
 mod portable;
 mod protocol;
 mod run;
+mod schema;
 mod secrets;
 mod secrets_nowhere;
 mod service;

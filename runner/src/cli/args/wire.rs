@@ -21,6 +21,15 @@ A line that cannot be read is named on stderr with its number, the place and the
         /// Which way the lines go
         direction: Direction,
     },
+    /// Print the wire as a JSON Schema: every command, every message, the frames of version 2
+    #[command(after_help = "\
+Examples:
+  makima protocol schema > makima-wire.json
+  makima protocol schema | jq '.\"$defs\".SpawnTask'
+
+Draft 2020-12. `#/$defs/DaemonCommand` and `#/$defs/DaemonMessage` are the two directions of version 1, `ServerFrame` and
+`DaemonFrame` those of version 2.")]
+    Schema,
 }
 
 /// Which way lines of the wire go.
