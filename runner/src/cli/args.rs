@@ -60,6 +60,8 @@ pub(super) enum Command {
     Journal(JournalArgs),
     /// Take the steps of a journal or a recording again
     Replay(ReplayArgs),
+    /// Look at the folders in which agents worked
+    Worktree(WorktreeArgs),
     /// Look whether everything is in order here: git, disk, key, server, agents
     Doctor(DoctorArgs),
     /// Show the settings and where each comes from, check the file that they stand in

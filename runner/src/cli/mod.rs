@@ -20,6 +20,7 @@ mod signals;
 mod status;
 mod task;
 mod work;
+mod worktree;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
+            Command::Worktree(args) => worktree::worktree(&args.command).await,
             Command::Config(args) => configuration::configuration(&args.command),
             Command::Completions(args) => helps::completions(&args),
             Command::Man(args) => helps::man(&args),

@@ -33,3 +33,4 @@ mod terminal;
 mod together;
 mod upgrades;
 mod ways;
+mod worktrees;

@@ -112,3 +112,29 @@ pub(in crate::cli) struct ManArgs {
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) dir: Option<PathBuf>,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima worktree list")]
+pub(in crate::cli) struct WorktreeArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: WorktreeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum WorktreeCommand {
+    /// List them: whose each is, how large, whether everything in it is committed, why it is kept
+    #[command(after_help = "\
+Examples:
+  makima worktree list
+  makima worktree list --json | jq '.[] | select(.dirty) | .path'
+
+They lie in `worktrees/` of the home folder. Nothing is changed. SIZE with a + is not all: a worktree is only looked
+through for so long.")]
+    List {
+        /// Print a JSON array of {task, path, name, status, branch, bytes, bytesWhole, dirty, kept, ended}
+        #[arg(long)]
+        json: bool,
+    },
+}
