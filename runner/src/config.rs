@@ -1,5 +1,7 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
+pub mod check;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

@@ -91,6 +91,7 @@ impl Wire {
 
 /// One frame of version 2. Absent fields are left out; unknown ones are ignored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Frame<'a> {
     /// Its number among those of its sender.
@@ -101,6 +102,7 @@ pub struct Frame<'a> {
     pub ack: Option<u64>,
     /// A message of the tables, as it stands: to be read by `DaemonCommand::read` or `DaemonMessage::read`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<alloc::collections::BTreeMap<String, serde_json::Value>>"))]
     pub body: Option<&'a RawValue>,
     /// What the tables have no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +126,7 @@ pub struct Frame<'a> {
 
 /// What goes with a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Meta {
     /// Of a `taskOutput`: where in the log it begins, in bytes.
@@ -139,6 +142,7 @@ pub struct Meta {
 
 /// How a side stands when a session begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// The epoch of the sender's own numbers.
     pub epoch: u64,
@@ -156,6 +160,7 @@ pub struct Hello {
 
 /// A place in a task's output log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Place {
     /// Which task.
     pub task: Uuid,

@@ -160,6 +160,7 @@ super::wire! {
 
 /// One branch of a subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BranchInfo {
     /// Its full name.

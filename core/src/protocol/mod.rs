@@ -7,6 +7,8 @@ mod command;
 mod frame;
 mod message;
 mod read;
+#[cfg(feature = "schema")]
+mod schema;
 
 pub use command::{
     Authenticated, CheckMergeComplete, CheckTargetExists, CloneWorktree, DaemonCommand, InjectSiblingContext,
@@ -21,6 +23,8 @@ pub use message::{
     write_task_output,
 };
 pub use read::{Unreadable, UnreadableKind};
+#[cfg(feature = "schema")]
+pub use schema::schema;
 
 /// Declares one direction of the wire: the structs in their tables' order, the tagged enum over
 /// them, and how each is read and written.
@@ -39,6 +43,7 @@ macro_rules! wire {
         $(
             $(#[$meta])*
             #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+            #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
             #[serde(rename_all = "camelCase")]
             pub struct $variant {
                 $( $(#[$field_meta])* pub $field: $ty, )*
@@ -53,6 +58,7 @@ macro_rules! wire {
 
         $(#[$enum_meta])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "type")]
         pub enum $name {
             $(

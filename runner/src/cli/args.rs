@@ -1,10 +1,16 @@
 //! What can be written on the command line.
 
+mod tools;
+mod wire;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
+
+pub(super) use self::tools::*;
+pub(super) use self::wire::*;
 
 /// Runs coding agents, each in its own git worktree, and never loses their work.
 #[derive(Debug, Parser)]
@@ -54,6 +60,16 @@ pub(super) enum Command {
     Journal(JournalArgs),
     /// Take the steps of a journal or a recording again
     Replay(ReplayArgs),
+    /// Look at the folders in which agents worked
+    Worktree(WorktreeArgs),
+    /// Look whether everything is in order here: git, disk, key, server, agents
+    Doctor(DoctorArgs),
+    /// Show the settings and where each comes from, check the file that they stand in
+    Config(ConfigArgs),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
     /// Tell the version
     Version(VersionArgs),
 }
@@ -381,36 +397,6 @@ pub(super) struct InstallArgs {
     /// Write over what was changed by hand
     #[arg(long)]
     pub(super) force: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ProtocolArgs {
-    #[command(subcommand)]
-    pub(super) command: ProtocolCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ProtocolCommand {
-    /// Read lines of the wire on stdin and write each back as makima would send it
-    #[command(after_help = "\
-Examples:
-  makima protocol check commands < recorded.ndjson
-  echo '{\"type\":\"heartbeat\",\"activeTasks\":[]}' | makima protocol check messages
-
-A line that cannot be read is named on stderr with its number, the place and the reason; exit code 1 then.")]
-    Check {
-        /// Which way the lines go
-        direction: Direction,
-    },
-}
-
-/// Which way lines of the wire go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Direction {
-    /// Server to daemon
-    Commands,
-    /// Daemon to server
-    Messages,
 }
 
 #[derive(Debug, Args)]

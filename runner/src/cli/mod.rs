@@ -1,8 +1,11 @@
 //! The command line.
 
 mod args;
+mod configuration;
 mod daemon;
+mod doctor;
 mod follow;
+mod helps;
 mod host;
 mod journal;
 mod manage;
@@ -11,11 +14,13 @@ mod protocol;
 mod repo;
 mod run;
 mod serve;
+mod session;
 mod show;
 mod signals;
 mod status;
 mod task;
 mod work;
+mod worktree;
 
 use std::process::ExitCode;
 
@@ -67,6 +72,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Protocol(args) => protocol::protocol(&args),
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
+            Command::Worktree(args) => worktree::worktree(&args.command).await,
+            Command::Config(args) => configuration::configuration(&args.command),
+            Command::Completions(args) => helps::completions(&args),
+            Command::Man(args) => helps::man(&args),
+            Command::Doctor(args) => doctor::doctor(args).await,
             Command::Version(args) => status::version(&args),
         }
     });

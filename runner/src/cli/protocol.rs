@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, Write as _};
 
-use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable};
+use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable, schema};
 
 use super::args::{Direction, ProtocolArgs, ProtocolCommand};
 use super::print;
@@ -11,6 +11,11 @@ use crate::report::{FAILED, Failure};
 pub(super) fn protocol(args: &ProtocolArgs) -> Result<(), Failure> {
     match args.command {
         ProtocolCommand::Check { direction } => check(direction),
+        ProtocolCommand::Schema => {
+            // Made of strings, numbers and lists: it can always be written.
+            print::line(&serde_json::to_string_pretty(&schema()).unwrap_or_default());
+            Ok(())
+        }
     }
 }
 

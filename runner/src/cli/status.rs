@@ -128,7 +128,7 @@ fn time(unix: u64) -> String {
     time.map_or_else(|| unix.to_string(), |time| format!("{time:.0}"))
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let (mut whole, mut rest, mut unit) = (bytes, 0, "B");
     for next in UNITS {

@@ -30,6 +30,16 @@ pub(super) fn discard(task: TaskId) {
     }
 }
 
+/// Whether groups can be made: makes one and takes it away. Gives the group below which, or why not.
+pub(crate) fn trial() -> Result<PathBuf, String> {
+    let own = own().ok_or("no version 2 of control groups is mounted here")?;
+    // Of a task that nobody has.
+    let task = TaskId(uuid::Uuid::now_v7());
+    let group = make(task).ok_or_else(|| format!("none can be made below {}", own.display()))?;
+    remove(&group).map_err(|failure| failure.to_string())?;
+    Ok(own)
+}
+
 fn of(task: TaskId) -> Option<PathBuf> {
     Some(own()?.join(format!("makima-{task}")))
 }

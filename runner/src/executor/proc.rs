@@ -24,7 +24,7 @@ pub(super) fn boot() -> String {
 }
 
 /// Whether it says anything.
-pub(super) fn tells() -> bool {
+pub(crate) fn tells() -> bool {
     !boot().is_empty() && i32::try_from(std::process::id()).is_ok_and(|pid| look(pid).is_some())
 }
 

@@ -6,7 +6,7 @@ use super::mask::Secrets;
 use super::tree::Way;
 
 /// How much of a task's output is kept on the disk where nothing else is said, in bytes.
-pub(super) const OUTPUT_MAX: u64 = 1 << 30;
+pub(crate) const OUTPUT_MAX: u64 = 1 << 30;
 
 /// What the executor is told at its start.
 #[derive(Clone, Debug)]

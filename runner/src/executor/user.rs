@@ -17,6 +17,8 @@ pub(super) struct User {
     pub(super) identity: Vec<(String, String)>,
     /// Whether commits are signed.
     pub(super) signs: bool,
+    /// Whether the identity is the user's and not ours.
+    is_known: bool,
     own_ssh: bool,
     needs_system: bool,
 }
@@ -33,12 +35,36 @@ pub(super) fn meet(settings: &Settings) -> Result<(Git, User), Unfit> {
     })
 }
 
-async fn check_version(git: &Git) -> Result<(), Unfit> {
+/// The git of this machine and its user, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acquaintance {
+    /// What git says of its version.
+    pub version: String,
+    /// As whom work is committed: `Name <address>`.
+    pub author: String,
+    /// Whether somebody has said so: else it is this program's own name.
+    pub is_known: bool,
+}
+
+/// Asks git for its version and for the user's identity.
+///
+/// # Errors
+/// There is none that is new enough.
+pub async fn acquaint(settings: &Settings) -> Result<Acquaintance, Unfit> {
+    let git = Git::new(&settings.git, &settings.environment, false, true);
+    let version = check_version(&git).await?;
+    let user = User::read(&git, settings).await;
+    let value = |name: &str| user.identity.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value);
+    let author = format!("{} <{}>", value("GIT_AUTHOR_NAME"), value("GIT_AUTHOR_EMAIL"));
+    Ok(Acquaintance { version, author, is_known: user.is_known })
+}
+
+async fn check_version(git: &Git) -> Result<String, Unfit> {
     let answer = git.run(&Cancel::default(), Call::at(Path::new("/"), "version")).await;
     let answer = answer.map_err(|why| Unfit::NoGit(why.to_string()))?;
     let said = answer.line().unwrap_or_default();
     match version(&said) {
-        Some(version) if version >= OLDEST => Ok(()),
+        Some(version) if version >= OLDEST => Ok(said),
         Some(_) | None => Err(Unfit::OldGit { said, oldest: format!("{}.{}", OLDEST.0, OLDEST.1) }),
     }
 }
@@ -69,7 +95,10 @@ impl User {
                 _ => {}
             }
         }
-        user.identity = identity(settings, name.zip(email));
+        let configured = name.zip(email);
+        let given = |what: &str| settings.variable(what).is_some_and(|given| !given.is_empty());
+        user.is_known = configured.is_some() || (given("GIT_AUTHOR_NAME") && given("GIT_AUTHOR_EMAIL"));
+        user.identity = identity(settings, configured);
         user
     }
 }

@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod notify;
 pub mod socket;
 pub mod status;
+pub mod worktrees;
 
 use makima_core::report::Report;
 use makima_core::time::Millis;

@@ -1,0 +1,140 @@
+//! What looks after the program itself: `makima doctor` and the like.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+
+use super::ServerArgs;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima doctor
+  makima doctor --server wss://makima.example.com
+  makima doctor --json | jq '.[] | select(.state != \"ok\")'
+
+Nothing is changed. The server is shown the key as a machine without a name: no session comes of that.
+Exit codes: 0 nothing is wrong (warnings are no errors), 1 something is.")]
+pub(in crate::cli) struct DoctorArgs {
+    /// Print a JSON array of {check, state, detail, help}; the state is ok, warn or fail
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima config show
+  makima config check
+  $EDITOR \"$(makima config path)\"")]
+pub(in crate::cli) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ConfigCommand {
+    /// Print what holds, and where it comes from: a flag, the environment, the file, or nowhere
+    #[command(after_help = "\
+Examples:
+  makima config show
+  makima config show --max-tasks 8         what `makima daemon --max-tasks 8` would do
+  makima config show --json | jq '.[] | select(.source != \"default\")'
+
+Secrets are shown as ***.")]
+    Show(ConfigShowArgs),
+    /// Name everything in the file that is wrong, with its place
+    #[command(after_help = "\
+Examples:
+  makima config check
+  makima config check ./config.toml
+
+Exit codes: 0 it is in order, 1 it is not, 2 it cannot be read.")]
+    Check {
+        /// The file [default: config.toml in the home folder]
+        file: Option<PathBuf>,
+        /// Print a JSON array of {line, column, message, help}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print where the file is, or would be
+    #[command(after_help = "\
+Examples:
+  makima config path
+  $EDITOR \"$(makima config path)\"")]
+    Path,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ConfigShowArgs {
+    /// As if the daemon had been given this
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) server: Option<String>,
+    /// As if the daemon had been given this
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) api_key_file: Option<PathBuf>,
+    /// As if the daemon had been given this
+    #[arg(long, value_name = "AGENT")]
+    pub(in crate::cli) agent: Option<String>,
+    /// As if the daemon had been given this
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(in crate::cli) max_tasks: Option<u32>,
+    /// As if the daemon had been given this
+    #[arg(long)]
+    pub(in crate::cli) portable: bool,
+    /// Print a JSON array of {key, value, source, by}
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima completions bash > ~/.local/share/bash-completion/completions/makima
+  makima completions zsh > ~/.zfunc/_makima                (with ~/.zfunc in fpath)
+  makima completions fish > ~/.config/fish/completions/makima.fish
+  source <(makima completions bash)")]
+pub(in crate::cli) struct CompletionsArgs {
+    /// Which shell
+    pub(in crate::cli) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima man | man -l -
+  makima man --dir ~/.local/share/man/man1      then: man makima-run")]
+pub(in crate::cli) struct ManArgs {
+    /// Write a page for each command into this folder, which is made
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima worktree list")]
+pub(in crate::cli) struct WorktreeArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: WorktreeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum WorktreeCommand {
+    /// List them: whose each is, how large, whether everything in it is committed, why it is kept
+    #[command(after_help = "\
+Examples:
+  makima worktree list
+  makima worktree list --json | jq '.[] | select(.dirty) | .path'
+
+They lie in `worktrees/` of the home folder. Nothing is changed. SIZE with a + is not all: a worktree is only looked
+through for so long.")]
+    List {
+        /// Print a JSON array of {task, path, name, status, branch, bytes, bytesWhole, dirty, kept, ended}
+        #[arg(long)]
+        json: bool,
+    },
+}

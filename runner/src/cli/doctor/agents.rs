@@ -1,0 +1,62 @@
+//! The agents' programs.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::Check;
+
+/// For a program to say which version it is.
+const VERSION: Duration = Duration::from_secs(5);
+
+/// Bytes of that which are read.
+const SAID: u64 = 4 << 10;
+
+pub(super) async fn agents() -> Vec<Check> {
+    let shell = match find("sh") {
+        Some(path) => Check::ok("agent shell", path.display().to_string()),
+        None => Check::fail("agent shell", "there is no `sh` on PATH", "set PATH so that a shell is found"),
+    };
+    let claude = match find("claude") {
+        None => Check::ok("agent claude", "there is no `claude` on PATH"),
+        Some(path) => match version(&path).await {
+            Ok(said) => Check::ok("agent claude", format!("{said} ({})", path.display())),
+            Err(why) => Check::warn("agent claude", format!("{}: {why}", path.display()), "try `claude --version`"),
+        },
+    };
+    vec![shell, claude]
+}
+
+/// A program as a shell would find it.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
+    places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok())
+}
+
+/// The first line that a program says of its version, whichever that is.
+async fn version(program: &PathBuf) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
+    let mut said = Vec::new();
+    let answer = async {
+        if let Some(out) = child.stdout.take() {
+            out.take(SAID).read_to_end(&mut said).await?;
+        }
+        child.wait().await
+    };
+    let status = timeout(VERSION, answer).await;
+    let status = status.map_err(|_| format!("it says no version within {} s", VERSION.as_secs()))?;
+    let status = status.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&said);
+    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) if status.success() => Ok(line.to_owned()),
+        Some(_) | None => Err(format!("asked for its version it ended with {status}")),
+    }
+}

@@ -1,0 +1,188 @@
+//! The tasks' worktrees, as the disk tells of them: whose each is, how large, and why it is still there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use fs_err as fs;
+use makima_core::id::TaskId;
+use makima_core::input::{Leftover, Stage};
+use makima_core::policy::counted;
+use uuid::Uuid;
+
+use super::disk;
+use crate::executor::leftovers_in;
+
+/// Bytes that the kernel counts a file's room in.
+const BLOCK: u64 = 512;
+
+/// Files that are looked at to tell how large one worktree is.
+const FILES: usize = 200_000;
+
+/// For that, whatever the disk is like.
+const WALK: Duration = Duration::from_secs(3);
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// One folder among the worktrees.
+#[derive(Clone, Debug)]
+pub struct Worktree {
+    /// The folder.
+    pub path: PathBuf,
+    /// The task that it is named after; none where it bears another name.
+    pub id: Option<TaskId>,
+    /// Why it is there.
+    pub why: Why,
+    /// What is written down of its task, if anything that can be read is.
+    pub task: Option<Leftover>,
+}
+
+/// Why a worktree is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its agent runs.
+    Runs,
+    /// Its task has not ended, and no agent runs: it waits, is being prepared or finished, or its daemon is away.
+    Unended,
+    /// Its task ended so many seconds ago.
+    Ended(u64),
+    /// What is written down of its task cannot be read.
+    Unreadable,
+    /// Nothing is written down of any task that it could belong to.
+    NoTask,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Runs => f.write_str("runs"),
+            Self::Unended => f.write_str("has not ended"),
+            Self::Ended(ago) if *ago < DAY => f.write_str("ended today"),
+            Self::Ended(ago) => write!(f, "ended {} ago", counted(ago / DAY, "day")),
+            Self::Unreadable => f.write_str("its task's record cannot be read"),
+            Self::NoTask => f.write_str("no task known"),
+        }
+    }
+}
+
+impl Worktree {
+    /// Its task's status in a word; none where nothing is known of it.
+    #[must_use]
+    pub fn status(&self) -> Option<String> {
+        Some(match &self.task.as_ref()?.stage {
+            Stage::Accepted => "accepted".to_owned(),
+            Stage::Started(_) => "started".to_owned(),
+            Stage::Ended(end) => makima_core::task::Status::from(end.status).as_str().to_owned(),
+        })
+    }
+}
+
+/// The worktrees of a home, in the order of their names. Files among them are none.
+///
+/// # Errors
+/// The folder cannot be listed. One that is not there has none.
+pub fn worktrees(home: &Path) -> io::Result<Vec<Worktree>> {
+    let listed = match fs::read_dir(home.join("worktrees")) {
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    let tasks = home.join("tasks");
+    // A home without tasks has none that could be read.
+    let known = leftovers_in(&tasks).unwrap_or_default().tasks.into_iter();
+    let mut known: BTreeMap<TaskId, Leftover> = known.map(|left| (left.spec.id, left)).collect();
+    let mut found = Vec::new();
+    for entry in listed {
+        let path = entry?.path();
+        if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let id = Uuid::try_parse(&name).ok().map(TaskId);
+        let task = id.and_then(|id| known.remove(&id));
+        let why = why(home, id, task.as_ref());
+        found.push(Worktree { path, id, why, task });
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(found)
+}
+
+fn why(home: &Path, id: Option<TaskId>, task: Option<&Leftover>) -> Why {
+    let Some(id) = id else { return Why::NoTask };
+    let record = home.join("tasks").join(id.to_string());
+    match task {
+        None if record.join("spec.json").exists() => Why::Unreadable,
+        None => Why::NoTask,
+        Some(_) if disk::agent(home, id).is_some() => Why::Runs,
+        Some(Leftover { stage: Stage::Ended(_), .. }) => {
+            let written = fs::metadata(record.join("end.json")).and_then(|data| data.modified());
+            let ago = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            Why::Ended(ago.map_or(0, |ago| ago.as_secs()))
+        }
+        Some(Leftover { stage: Stage::Accepted | Stage::Started(_), .. }) => Why::Unended,
+    }
+}
+
+/// How much room a folder takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes on the disk; what several names have in common counts once.
+    pub bytes: u64,
+    /// Whether that is all: there may be too much to look at.
+    pub whole: bool,
+}
+
+/// How much room a folder takes: no link is followed, and only so much is looked at.
+#[must_use]
+pub fn size(folder: &Path) -> Size {
+    let until = Instant::now() + WALK;
+    let mut size = Size { bytes: 0, whole: true };
+    let (mut folders, mut shared, mut seen) = (vec![folder.to_path_buf()], BTreeSet::new(), 0_usize);
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            size.whole = false;
+            continue;
+        };
+        for entry in entries.flatten() {
+            seen = seen.saturating_add(1);
+            if seen > FILES || Instant::now() > until {
+                return Size { whole: false, ..size };
+            }
+            let Ok(data) = entry.metadata() else { continue };
+            if data.is_dir() {
+                folders.push(entry.path());
+            }
+            if data.is_dir() || data.nlink() == 1 || shared.insert((data.dev(), data.ino())) {
+                size.bytes = size.bytes.saturating_add(data.blocks().saturating_mul(BLOCK));
+            }
+        }
+    }
+    size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects people from a size that counts what hard links share twice, or what links point to.
+    #[test]
+    fn what_names_share_counts_once_and_links_are_not_followed() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = place.path().join("worktree");
+        std::fs::create_dir_all(folder.join("inside")).expect("a folder");
+        std::fs::write(folder.join("one"), vec![7; 1 << 20]).expect("a file");
+        std::fs::hard_link(folder.join("one"), folder.join("inside/same")).expect("a second name");
+        std::fs::write(place.path().join("elsewhere"), vec![7; 8 << 20]).expect("a file");
+        std::os::unix::fs::symlink(place.path(), folder.join("up")).expect("a link");
+        let size = size(&folder);
+        assert!(size.whole);
+        assert!((1 << 20..2 << 20).contains(&size.bytes), "{size:?}");
+    }
+
+    #[test]
+    fn why_a_worktree_is_there_is_told_in_days() {
+        let told = [Why::Ended(DAY - 1), Why::Ended(DAY), Why::Ended(3 * DAY + 5)].map(|why| why.to_string());
+        assert_eq!(told, ["ended today", "ended 1 day ago", "ended 3 days ago"]);
+    }
+}

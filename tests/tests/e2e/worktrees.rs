@@ -1,0 +1,67 @@
+//! `makima worktree list`: whose each is, how large, whether all of it is committed, why it is kept.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Fleet, Place};
+
+#[track_caller]
+fn of(place: &Place, name: &str) -> Value {
+    let all = place.makima(["worktree", "list", "--json"]).done().code(0).json();
+    let found = all
+        .as_array()
+        .expect("an array")
+        .iter()
+        .find(|tree| tree["path"].as_str().is_some_and(|path| path.ends_with(name)));
+    found.unwrap_or_else(|| panic!("no {name:?} in {all:#}")).clone()
+}
+
+#[test]
+fn each_is_listed_with_its_task_its_size_and_why_it_is_there() {
+    let place = Place::new();
+    drop(place.makima(["worktree", "list"]).done().code(0).noted(&["no worktrees"]));
+    assert!(!place.home().exists(), "nothing is made by looking");
+    let fleet = Fleet::start(&place);
+    let repo = place.repo();
+    let id = fleet.plan(&repo, "head -c 3000000 /dev/zero > large; echo done > done");
+    assert_eq!(fleet.ended(&id)["status"], "done");
+    let tree = of(&place, &id);
+    assert_eq!(
+        (&tree["task"], &tree["status"], &tree["dirty"]),
+        (&id.as_str().into(), &"done".into(), &false.into()),
+        "{tree:#}"
+    );
+    assert_eq!(tree["kept"], "ended today");
+    assert!(tree["bytes"].as_u64().is_some_and(|bytes| bytes > 3_000_000), "{tree:#}");
+    assert!(tree["branch"].as_str().is_some_and(|branch| branch.starts_with("makima/") && branch.ends_with(&id)));
+
+    // What somebody does there afterwards is seen; nothing that stands in the repository is run for it.
+    let folder = place.home().join("worktrees").join(&id);
+    let trap = place.path("trapped");
+    let config = format!("\n[core]\n\tfsmonitor = touch {0}\n[filter \"x\"]\n\tclean = touch {0}\n", trap.display());
+    let file = folder.join(".git/config");
+    let old = fs::read_to_string(&file).expect("a configuration");
+    fs::write(&file, old + &config).expect("it can be written");
+    fs::write(folder.join(".gitattributes"), "* filter=x\n").expect("it can be written");
+    fs::write(folder.join("done"), "changed\n").expect("it can be written");
+    assert_eq!(of(&place, &id)["dirty"], true);
+    assert!(!trap.exists(), "what an agent wrote into its configuration was run");
+
+    let running = fleet.plan(&repo, "echo started; sleep 600");
+    fleet.writes(&running, "started");
+    assert_eq!(of(&place, &running)["kept"], "runs");
+    fs::create_dir_all(place.home().join("worktrees/somebody's")).expect("a folder");
+    let other = of(&place, "somebody's");
+    assert_eq!(
+        (&other["kept"], &other["task"], &other["dirty"]),
+        (&"no task known".into(), &Value::Null, &Value::Null)
+    );
+    let table = place.makima(["worktree", "list"]).done().code(0).out();
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.contains("dirty") && table.contains("no task known") && !table.contains('\u{1b}'), "{table}");
+    let done = place.makima(["task", "interrupt", "--force", &running, "--server", &fleet.url]);
+    drop(done.env("MAKIMA_API_KEY", &fleet.token).done().code(0));
+    fleet.ended(&running);
+    fleet.end();
+}
