@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use fs_err as fs;
+use makima_core::Compat;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -219,6 +220,13 @@ impl ConfigFile {
             // It ends with a newline of its own.
             Failure::unusable(format!("{}: {}", path.display(), error.to_string().trim_end()))
         })
+    }
+
+    /// How the open places of the wire are read.
+    #[must_use]
+    pub fn compat(&self) -> Compat {
+        let codes = self.compat.refused_codes.clone();
+        codes.map_or_else(Compat::default, |refused_codes| Compat { refused_codes })
     }
 
     /// The agent's name.

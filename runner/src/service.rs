@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use makima_core::effect::Exit;
 use makima_core::id::SecretId;
 use makima_core::input::{Boot, Stop};
-use makima_core::{Compat, Config, Daemon};
+use makima_core::{Config, Daemon};
 use makima_transports::{Endpoint, endpoint};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -97,10 +97,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         worktrees_directory: text(&home.worktrees()),
         api_url: server.origin(),
         once,
-        compat: match file.compat.refused_codes.clone() {
-            Some(refused_codes) => Compat { refused_codes },
-            None => Compat::default(),
-        },
+        compat: file.compat(),
     };
     let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();

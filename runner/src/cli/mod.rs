@@ -11,6 +11,7 @@ mod journal;
 mod manage;
 mod print;
 mod protocol;
+mod record;
 mod repo;
 mod run;
 mod serve;
@@ -69,7 +70,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Status(args) => status::status(&args).await,
             Command::Metrics(args) => status::metrics(&args).await,
             Command::Service(args) => manage::service(args).await,
-            Command::Protocol(args) => protocol::protocol(&args),
+            Command::Protocol(args) => protocol::protocol(args.command).await,
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
             Command::Worktree(args) => worktree::worktree(&args.command).await,

@@ -4,12 +4,16 @@ use std::io::{self, BufRead as _, Write as _};
 
 use makima_core::protocol::{DaemonCommand, DaemonMessage, Unreadable, schema};
 
-use super::args::{Direction, ProtocolArgs, ProtocolCommand};
-use super::print;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::args::{Direction, ProtocolCommand};
+use super::{print, record};
 use crate::report::{FAILED, Failure};
 
-pub(super) fn protocol(args: &ProtocolArgs) -> Result<(), Failure> {
-    match args.command {
+pub(super) async fn protocol(command: ProtocolCommand) -> Result<(), Failure> {
+    match command {
+        ProtocolCommand::Record(args) => record::record(args).await,
         ProtocolCommand::Check { direction } => check(direction),
         ProtocolCommand::Schema => {
             // Made of strings, numbers and lists: it can always be written.
@@ -19,11 +23,44 @@ pub(super) fn protocol(args: &ProtocolArgs) -> Result<(), Failure> {
     }
 }
 
+/// A command as it would be sent.
+fn command(line: &str) -> Result<String, Unreadable> {
+    DaemonCommand::read(line).map(|command| command.write())
+}
+
+/// A message as it would be sent.
+fn message(line: &str) -> Result<String, Unreadable> {
+    DaemonMessage::read(line).map(|message| message.write())
+}
+
+/// A line of a recording, with its frame as makima would send it.
+fn recorded(line: &str) -> Result<String, String> {
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line<'a> {
+        t: u64,
+        dir: &'a str,
+        #[serde(borrow)]
+        frame: &'a RawValue,
+    }
+    let told = |why: serde_json::Error| format!("no line of a recording: {why}");
+    let line: Line<'_> = serde_json::from_str(line).map_err(told)?;
+    let frame = match line.dir {
+        "in" => command(line.frame.get()),
+        "out" => message(line.frame.get()),
+        _ => return Err("no line of a recording: `dir` is `in` or `out`".to_owned()),
+    };
+    let frame = frame.map_err(|why| format!("its frame, {why}"))?;
+    let frame = RawValue::from_string(frame).map_err(told)?;
+    serde_json::to_string(&Line { frame: &frame, ..line }).map_err(told)
+}
+
 fn check(direction: Direction) -> Result<(), Failure> {
-    let read = |line: &str| -> Result<String, Unreadable> {
+    let read = |line: &str| -> Result<String, String> {
         match direction {
-            Direction::Commands => DaemonCommand::read(line).map(|command| command.write()),
-            Direction::Messages => DaemonMessage::read(line).map(|message| message.write()),
+            Direction::Commands => command(line).map_err(|why| why.to_string()),
+            Direction::Messages => message(line).map_err(|why| why.to_string()),
+            Direction::Recording => recorded(line),
         }
     };
     let mut unreadable = false;

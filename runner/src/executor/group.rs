@@ -31,6 +31,7 @@ pub(super) fn discard(task: TaskId) {
 }
 
 /// Whether groups can be made: makes one and takes it away. Gives the group below which, or why not.
+#[cfg(feature = "server")]
 pub(crate) fn trial() -> Result<PathBuf, String> {
     let own = own().ok_or("no version 2 of control groups is mounted here")?;
     // Of a task that nobody has.

@@ -63,14 +63,17 @@ use tokio::sync::mpsc;
 pub use again::Again;
 pub(crate) use gone::{Gone, MARK, MARKS, Mark};
 pub(crate) use group::own as own_group;
+#[cfg(feature = "server")]
 pub(crate) use group::trial as try_a_group;
 pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use look::is_dirty;
 pub use mask::Secrets;
 pub(crate) use proc::identity;
+#[cfg(feature = "server")]
 pub(crate) use proc::tells as proc_tells;
 pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
+#[cfg(feature = "server")]
 pub(crate) use settings::OUTPUT_MAX;
 pub use settings::Settings;
 pub use tree::Way;

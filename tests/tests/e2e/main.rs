@@ -22,6 +22,7 @@ mod manager;
 mod numbers;
 mod portable;
 mod protocol;
+mod recorder;
 mod run;
 mod schema;
 mod secrets;

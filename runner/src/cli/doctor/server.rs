@@ -27,8 +27,7 @@ pub(super) async fn server(home: &Path, args: &ServerArgs, file: &ConfigFile) ->
         Ok(endpoint) => endpoint,
         Err(failure) => return vec![Check::of("server", failure)],
     };
-    let compat =
-        file.compat.refused_codes.clone().map_or_else(Compat::default, |refused_codes| Compat { refused_codes });
+    let compat = file.compat();
     let socket = ask(&endpoint, Way::WebSocket, &chosen.key);
     let poll = ask(&endpoint, Way::LongPoll, &chosen.key);
     let (socket, poll) = tokio::join!(socket, poll);
