@@ -53,8 +53,11 @@ fn commands() -> Vec<DaemonCommand> {
     ]
 }
 
+/// A way to a status.
+type Way = fn() -> Script;
+
 /// A way to each status.
-const STATUSES: [(&str, fn() -> Script); 10] = [
+const STATUSES: [(&str, Way); 10] = [
     ("unknown", Script::live),
     ("pending", || {
         let mut script = Script::live();
@@ -125,12 +128,12 @@ fn each_command_in_each_status() {
             let mut script = way();
             script.hush();
             let text = command.write();
-            let detail = match &command {
-                DaemonCommand::InterruptTask(body) if body.graceful => " gracefully",
-                DaemonCommand::InterruptTask(_) => " by force",
-                DaemonCommand::MergeResolve(body) if body.strategy == "mine" => " by no strategy",
-                _ => "",
-            };
+            let details = [
+                ("\"graceful\":true", " gracefully"),
+                ("\"graceful\":false", " by force"),
+                ("\"mine\"", " by no strategy"),
+            ];
+            let detail = details.iter().find(|(sign, _)| text.contains(sign)).map_or("", |(_, detail)| detail);
             table.push(format!("{}{detail}", command.kind()));
             script.tell(command);
             let came = script.text();
