@@ -38,6 +38,7 @@ mod report;
 mod scene;
 mod settings;
 mod shut;
+mod sign;
 mod source;
 mod stage;
 mod supervisor;
