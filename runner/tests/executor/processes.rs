@@ -21,7 +21,7 @@ async fn an_agent_runs_in_its_worktree_with_what_it_may_know() {
     let agent_env = vec![("TEAM".to_owned(), "blue".to_owned())];
     let (mut world, id) = ready(Options { more: more.to_vec(), agent_env, ..Options::default() }).await;
     let mut launch = shell("pwd; env | sort; cat; ps -o sid= -p $$; exit 7");
-    launch.env.push(("DEPTH".to_owned(), "1".to_owned()));
+    launch.env.push(("DEPTH".to_owned(), makima_core::effect::Value::Text("1".to_owned())));
     let effect = world.ask(id, Work::Start(launch));
     let pid = match world.answer(effect).await {
         Outcome::Started { pid } => pid,
