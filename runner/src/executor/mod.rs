@@ -20,6 +20,7 @@ mod foreign;
 mod git;
 mod gone;
 mod group;
+mod into;
 #[cfg(target_os = "linux")]
 mod kin;
 mod lay;

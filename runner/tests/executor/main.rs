@@ -5,6 +5,7 @@ mod attach;
 mod bound;
 mod commits;
 mod hostile;
+mod intos;
 mod merges;
 mod output;
 mod prepares;

@@ -33,7 +33,8 @@ impl Family {
             let child = task();
             let base = world.prepare(child, Some(&repository)).await.base;
             world.act(child, script).await;
-            world.run(child, committing(child, base.as_deref())).await;
+            let made = world.run(child, committing(child, base.as_deref())).await;
+            assert!(matches!(made, Outcome::Committed(_)), "{made:?}");
             children.push(child);
         }
         let id = task();
@@ -278,7 +279,7 @@ async fn another_merge_is_not_disturbed() {
 
 #[tokio::test]
 async fn branches_are_told_with_what_became_of_them() {
-    let mut family = Family::of(OURS, &["echo a > a", "true", "echo c > c", "echo d > d"]).await;
+    let mut family = Family::of(OURS, &["echo a > a", "true", "echo c > c", "echo e > e"]).await;
     let tip =
         |n: usize| git(&family.world.bare(), &["rev-parse", "--short", &format!("refs/makima/{}", family.children[n])]);
     let tips = [tip(0), tip(2), tip(3)];
