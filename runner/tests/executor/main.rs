@@ -7,6 +7,7 @@ mod commits;
 mod hostile;
 mod intos;
 mod merges;
+mod merges_hostile;
 mod output;
 mod prepares;
 mod processes;
