@@ -282,11 +282,12 @@ impl Job<'_> {
         match self.hands.git.run(self.cancel, call.names([full, to, from])).await {
             Ok(_) => Ok(true),
             Err(why @ GitError::Refused { .. }) => {
-                if self.at(full).await?.as_deref() == Some(from) {
-                    Err(why.into())
-                } else {
-                    Ok(false)
+                if why.said().contains("aborted by hook") {
+                    // What the hook said stands before what git makes of it.
+                    let said = shorten(why.said().trim(), 600);
+                    return Err(Trouble::Plain(format!("the hook `reference-transaction` refused it: {said}")));
                 }
+                if self.at(full).await?.as_deref() == Some(from) { Err(why.into()) } else { Ok(false) }
             }
             Err(why) => Err(why.into()),
         }

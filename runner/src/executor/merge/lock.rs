@@ -68,8 +68,14 @@ impl Drop for Lock {
     }
 }
 
-/// Takes away a lock of ours.
+/// Takes away a lock of ours, and what was being written beside it.
 pub(super) fn clear(git: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(git).is_ok_and(|data| data.is_dir()) {
+        return Ok(());
+    }
+    for name in ["index.makima", "makima.new"] {
+        forgiving(fs::remove_file(git.join(name)))?;
+    }
     let path = git.join("index.lock");
     if foreign::read(&path, SMALL).is_ok_and(|content| content == OURS) {
         forgiving(fs::remove_file(path))

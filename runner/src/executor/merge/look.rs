@@ -13,7 +13,7 @@ use super::super::trouble::Trouble;
 use super::super::workshop::{Trust, Workshop};
 use super::super::{blocking, shut};
 use super::lock::Lock;
-use super::{Begun, Job, Phase, done, settle};
+use super::{Begun, Job, Phase, done, lock, settle};
 
 /// What an agent's repository says.
 #[derive(Clone)]
@@ -112,6 +112,9 @@ impl Job<'_> {
 
     /// Takes back what was not finished, or finishes it. Returns the merge that we began, if there is one.
     pub(super) async fn mend(&self) -> Result<Option<Begun>, Trouble> {
+        let git = self.git.clone();
+        // A task has one turn: what stands there of ours was left by a life of the daemon that was killed.
+        done(move || lock::clear(&git)).await?;
         let Some(begun) = self.begun()? else { return Ok(None) };
         let half = matches!(begun.phase, Phase::Starting | Phase::Aborting | Phase::Committing(_));
         if !half {
