@@ -96,7 +96,7 @@ impl Job<'_> {
         let sight = self.look().await?;
         let Some(merging) = &sight.merging else { return Ok(Merging::Nothing) };
         let shop = self.open(&sight).await?;
-        Ok(self.opened(&shop, begun.as_ref(), merging).await?)
+        self.opened(&shop, begun.as_ref(), merging).await
     }
 
     pub(super) async fn opened(
