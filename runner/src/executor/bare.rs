@@ -13,7 +13,8 @@ use tokio::sync::Mutex;
 use super::cancel::Cancel;
 use super::git::{BRING, Call, Git, GitError};
 use super::source::{Source, Tips};
-use super::{blocking, refs};
+use super::trouble::Trouble;
+use super::{Hands, blocking, refs};
 use crate::home::Home;
 
 /// A lock file of git's that is older belongs to nobody: ours hold the repository's mutex, and those of an
@@ -96,6 +97,27 @@ impl Bare {
     ) -> Result<(), GitError> {
         let _turn = self.turn.lock().await;
         git.run(cancel, self.fetching(source).names([source.address.as_str(), oid])).await.map(|_| ())
+    }
+
+    /// Brings these references from another repository of ours, which lies on this machine.
+    pub(super) async fn take(
+        &self,
+        hands: &Hands,
+        cancel: &Cancel,
+        from: &Path,
+        wanted: &[String],
+    ) -> Result<(), Trouble> {
+        let _turn = tokio::select! {
+            turn = self.turn.lock() => turn,
+            () = cancel.set() => return Err(Trouble::Plain("called off while others used the repository".to_owned())),
+        };
+        clear_locks(&self.path).await;
+        let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+        // An agent may have brought history that is cut off, and what it committed need not please anybody.
+        let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
+        let names = std::iter::once(from.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
+        hands.git.run(cancel, call.names(names)).await?;
+        Ok(())
     }
 
     fn is_whole(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Putting a task's branch into a repository of the user's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
@@ -12,34 +12,60 @@ use super::record::Folder;
 use super::{Hands, blocking, refs, source};
 use crate::roots;
 
-/// Puts the branch into `target`. Nothing that is open there is touched: one reference is new.
-pub(super) async fn put(
-    hands: &Hands,
-    task: TaskId,
-    target: &str,
-    branch: &BranchName,
-    commit: &str,
-    cancel: &Cancel,
-) -> Result<String, String> {
+/// A repository of the user's, and the work that goes there.
+pub(super) struct Target {
+    pub(super) place: PathBuf,
+    /// The shared repository that holds the work.
+    pub(super) bare: PathBuf,
+    /// The name of the work in it.
+    pub(super) work: String,
+}
+
+/// Finds where work goes to. `commit` is where it has to stand.
+pub(super) async fn target(hands: &Hands, task: TaskId, target: &str, commit: &str) -> Result<Target, String> {
     let place = {
         let (target, user) = (target.to_owned(), hands.settings.variable("HOME").map(str::to_owned));
         // It may lie where nobody answers.
         blocking(move || source::repository_at(&target, user.as_deref())).await??
     };
-    let standing = Folder::of(&hands.home, task).standing().map_err(|why| why.to_string())?;
-    let bare = standing.ok_or("its worktree was never made")?.bare;
-    if !roots::allows(hands.home.root(), &hands.settings.allowed_roots, &place) {
-        return Err(format!(
-            "{} lies in no folder that may be written to on a server's word; name one that it lies in under \
-             `allowed_roots` in config.toml; the work is kept in {}",
-            place.display(),
-            bare.display()
-        ));
-    }
+    let bare = bare_of(hands, task)?;
+    allow(hands, &place, &bare)?;
     let work = format!("{OURS}{task}");
     if refs::find(&bare, &work).await.as_deref() != Some(commit) {
         return Err(format!("{work} in {} is not at {commit}", bare.display()));
     }
+    Ok(Target { place, bare, work })
+}
+
+/// The shared repository of a task.
+pub(super) fn bare_of(hands: &Hands, task: TaskId) -> Result<PathBuf, String> {
+    let standing = Folder::of(&hands.home, task).standing().map_err(|why| why.to_string())?;
+    Ok(standing.ok_or("its worktree was never made")?.bare)
+}
+
+/// Refuses a folder that may not be written to.
+pub(super) fn allow(hands: &Hands, place: &Path, bare: &Path) -> Result<(), String> {
+    if roots::allows(hands.home.root(), &hands.settings.allowed_roots, place) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} lies in no folder that may be written to on a server's word; name one that it lies in under \
+         `allowed_roots` in config.toml; the work is kept in {}",
+        place.display(),
+        bare.display()
+    ))
+}
+
+/// Puts the branch into a repository. Nothing that is open there is touched: one reference is new.
+pub(super) async fn put(
+    hands: &Hands,
+    task: TaskId,
+    wanted: &str,
+    branch: &BranchName,
+    commit: &str,
+    cancel: &Cancel,
+) -> Result<String, String> {
+    let Target { place, bare, work } = target(hands, task, wanted, commit).await?;
     let name = format!("refs/heads/{branch}");
     let done = format!("branch `{branch}` is in {}", place.display());
     match find(hands, &place, &name, cancel).await.map_err(|why| why.to_string())? {

@@ -10,14 +10,13 @@
 //! If the agent's repository cannot be used, its files are committed on top of where the work started.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use fs_err as fs;
 use makima_core::effect::Commit;
 use makima_core::id::TaskId;
 use makima_core::input::Change;
 
-use super::bare::{OURS, clear_locks};
+use super::bare::OURS;
 use super::cancel::Cancel;
 use super::git::{Answer, BRING, Call};
 use super::record::Folder;
@@ -25,10 +24,7 @@ use super::scene::Scene;
 use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs, shut};
-
-/// The longest that signing may take: a program that asks somebody for a passphrase asks nobody.
-const SIGN: Duration = Duration::from_secs(60);
+use super::{Hands, blocking, refs, shut, sign};
 
 /// More than anybody merges at once. Each is looked at, and an agent may have written any number.
 const PARENTS_MAX: usize = 64;
@@ -242,17 +238,8 @@ impl Job<'_> {
                 return Ok(made);
             }
         }
-        let mut call = shop.call("commit-tree").limit(SIGN).envs(self.hands.user.identity.iter().cloned());
-        if self.hands.user.signs {
-            call = call.arg("-S");
-        }
-        for parent in parents {
-            call = call.args(["-p", parent]);
-        }
         let message = self.wanted.text.message(note);
-        let call = call.args(["-F", "-", tree]).input(message);
-        let made = self.run(call).await?;
-        made.line().filter(|oid| refs::is_oid(oid)).ok_or_else(|| Trouble::Plain("git made no commit".to_owned()))
+        sign::make(self.hands, self.cancel, shop.call("commit-tree"), tree, parents, message).await
     }
 
     fn name(&self) -> String {
@@ -271,16 +258,7 @@ impl Job<'_> {
             wanted.push(format!("+{KEPT}:{OURS}kept/{}", self.task));
         }
         let bare = self.hands.bare(self.bare.clone());
-        let _turn = tokio::select! {
-            turn = bare.turn.lock() => turn,
-            () = self.cancel.set() => return Err(Trouble::Plain("called off while others used the repository".to_owned())),
-        };
-        clear_locks(&bare.path).await;
-        let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-        // An agent may have brought history that is cut off, and what it committed need not please anybody.
-        let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
-        let names = std::iter::once(shop.git.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
-        self.run(call.names(names)).await?;
+        bare.take(self.hands, self.cancel, &shop.git, &wanted).await?;
         if refs::find(&bare.path, &self.name()).await.as_deref() == Some(work.tip.as_str()) {
             Ok(())
         } else {

@@ -21,6 +21,7 @@ mod foreign;
 mod git;
 mod gone;
 mod group;
+mod into;
 mod key;
 #[cfg(target_os = "linux")]
 mod kin;
@@ -42,6 +43,7 @@ mod report;
 mod scene;
 mod settings;
 mod shut;
+mod sign;
 mod source;
 mod stage;
 mod supervisor;

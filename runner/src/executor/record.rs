@@ -16,6 +16,9 @@
 //! output.marks   places in it
 //! delivered      how far that was handed over: eight bytes, little-endian
 //! skipped.json   subtasks that are meant not to be merged, and why
+//! merge.json     a merge in its worktree that we began: see `merge`
+//! into.json      a checkout of the user's that is following its branch: see `into`
+//! index          what its repository's index was before that merge
 //! end.json       how it ended
 //! closed         the server knows
 //! git/           the repository that its work is committed through: see `commit`
@@ -37,6 +40,7 @@ use uuid::Uuid;
 
 use super::gone::Gone;
 use super::mask::Secrets;
+use super::merge::Begun;
 use crate::home::{Home, make_private, write_atomic, write_whole};
 
 const VERSION: u32 = 1;
@@ -82,6 +86,16 @@ pub(super) struct Intent {
     pub(super) boot: String,
     /// Its control group.
     pub(super) group: Option<PathBuf>,
+}
+
+/// A checkout of the user's whose branch is moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Following {
+    pub(super) folder: PathBuf,
+    /// The branch, by its full name.
+    pub(super) branch: String,
+    pub(super) from: String,
+    pub(super) to: String,
 }
 
 /// A process that cannot be taken for another one.
@@ -293,6 +307,41 @@ impl Folder {
         skipped.retain(|(id, _)| *id != child);
         skipped.push((child, why.to_owned()));
         self.keep("skipped.json", &Skipped { skipped })
+    }
+
+    /// What it was asked to do.
+    pub(super) fn spec(&self) -> Option<Spec> {
+        read(&self.file("spec.json")).ok().flatten().map(|Accepted { spec }| spec)
+    }
+
+    /// A merge is at this point.
+    pub(super) fn merges(&self, begun: &Begun) -> io::Result<()> {
+        self.keep("merge.json", begun)
+    }
+
+    /// The merge that we began last.
+    pub(super) fn begun(&self) -> Result<Option<Begun>, RecordError> {
+        read(&self.file("merge.json"))
+    }
+
+    /// That merge is no more.
+    pub(super) fn merges_nothing(&self) -> io::Result<()> {
+        forgiving(fs::remove_file(self.file("merge.json")))
+    }
+
+    /// A checkout of the user's is about to follow its branch.
+    pub(super) fn follows(&self, following: &Following) -> io::Result<()> {
+        self.keep("into.json", following)
+    }
+
+    /// The checkout that may not have followed yet.
+    pub(super) fn following(&self) -> Result<Option<Following>, RecordError> {
+        read(&self.file("into.json"))
+    }
+
+    /// It has, or there is none.
+    pub(super) fn followed(&self) -> io::Result<()> {
+        forgiving(fs::remove_file(self.file("into.json")))
     }
 
     fn skipped(&self) -> Result<Vec<(TaskId, String)>, RecordError> {

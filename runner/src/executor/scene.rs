@@ -83,7 +83,7 @@ impl Scene {
 }
 
 /// Makes the folders that lead to this name. A link among them leads into somebody else's.
-fn make_folders(git: &Path, name: &str) -> io::Result<()> {
+pub(super) fn make_folders(git: &Path, name: &str) -> io::Result<()> {
     let mut folder = git.to_path_buf();
     for part in Path::new(name).parent().into_iter().flatten() {
         folder.push(part);
@@ -98,13 +98,13 @@ fn make_folders(git: &Path, name: &str) -> io::Result<()> {
 }
 
 /// Writes a file in place of whatever is there. No link is followed.
-fn put_new(path: &Path, content: &mut impl io::Read) -> io::Result<()> {
+pub(super) fn put_new(path: &Path, content: &mut impl io::Read) -> io::Result<()> {
     forgiving(fs::remove_file(path))?;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
     io::copy(content, &mut file).map(|_| ())
 }
 
-fn unfinished(git: &Path) -> Option<&'static str> {
+pub(super) fn unfinished(git: &Path) -> Option<&'static str> {
     const SIGNS: &[(&str, &str)] = &[
         ("MERGE_HEAD", "unfinished merge"),
         ("rebase-merge", "unfinished rebase"),

@@ -30,3 +30,15 @@ impl From<GitError> for Trouble {
         }
     }
 }
+
+impl From<std::io::Error> for Trouble {
+    fn from(why: std::io::Error) -> Self {
+        Self::Plain(why.to_string())
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self::Plain(why)
+    }
+}

@@ -1,0 +1,203 @@
+//! Merging a task's work into a branch of a repository of the user's.
+
+use std::path::{Path, PathBuf};
+
+use makima_core::effect::{Deed, Delivery, Work};
+use makima_core::id::TaskId;
+use makima_core::input::Outcome;
+use makima_core::policy::CommitText;
+
+use crate::merges::{sh, state};
+use crate::support::{World, branch, git, task};
+
+struct Into {
+    world: World,
+    id: TaskId,
+    repository: PathBuf,
+    commit: String,
+}
+
+impl Into {
+    /// A task that has done this, on a repository where `then` has happened since.
+    async fn of(work: &str, then: &str) -> Self {
+        let mut world = World::new();
+        let repository = world.repository("upstream");
+        let id = task();
+        let base = world.prepare(id, Some(&repository)).await.base;
+        world.act(id, work).await;
+        let commit = world.commit(id, base.as_deref()).await.expect("a change").commit;
+        sh(&repository, then);
+        Self { world, id, repository, commit }
+    }
+
+    fn work(&self, target: &Path, into: Option<&str>) -> Work {
+        Work::Deliver(Box::new(Delivery {
+            deed: Deed::Merge,
+            target: Some(target.display().to_string()),
+            repository: None,
+            credentials: None,
+            branch: branch(self.id),
+            commit: Some(self.commit.clone()),
+            into: into.map(str::to_owned),
+            base: None,
+            text: CommitText::of("a task", self.id, None),
+        }))
+    }
+
+    async fn merge(&mut self, into: Option<&str>) -> String {
+        let work = self.work(&self.repository.clone(), into);
+        match self.world.run(self.id, work).await {
+            Outcome::Delivered { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn refused(&mut self, into: Option<&str>) -> String {
+        let work = self.work(&self.repository.clone(), into);
+        self.world.refused(self.id, work).await
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        git(&self.repository, args)
+    }
+
+    /// A hook of the repository's.
+    fn hook(&self, name: &str, script: &str) {
+        let path = self.repository.join(".git/hooks").join(name);
+        let script =
+            format!("mkdir -p .git/hooks; cat > '{0}' <<'E'\n#!/bin/sh\n{script}\nE\nchmod +x '{0}'", path.display());
+        sh(&self.repository, &script);
+    }
+}
+
+const GONE_ON: &str = "echo more > more; git add -A; git commit -qm more";
+
+#[tokio::test]
+async fn a_clean_checkout_is_moved_along() {
+    let mut into = Into::of("echo a > a; rm README", &format!("{GONE_ON}; echo mine > untracked")).await;
+    let before = into.git(&["rev-parse", "HEAD"]);
+    let message = into.merge(None).await;
+    let tip = into.git(&["rev-parse", "HEAD"]);
+    assert!(message.contains("`main`") && message.ends_with(&format!("merged as {tip}")), "{message}");
+    assert_eq!(into.git(&["rev-parse", "main^1", "main^2"]), format!("{before}\n{}", into.commit));
+    assert_eq!(into.git(&["status", "--porcelain"]), "?? untracked");
+    assert!(into.repository.join("a").exists() && !into.repository.join("README").exists());
+    let said = into.git(&["log", "-1", "--format=%an: %B"]);
+    assert_eq!(said, format!("Ada: Merge branch '{}' into main\n\nMakima-Task: {}", branch(into.id), into.id));
+    assert!(into.merge(None).await.contains("has all of it already"));
+    assert_eq!(into.git(&["rev-parse", "HEAD"]), tip);
+    into.git(&["fsck", "--strict"]);
+}
+
+#[tokio::test]
+async fn a_branch_that_has_not_gone_on_is_forwarded() {
+    let mut into = Into::of("echo a > a", "true").await;
+    let message = into.merge(Some("main")).await;
+    assert!(message.contains("fast-forwarded"), "{message}");
+    assert_eq!(into.git(&["rev-parse", "HEAD"]), into.commit);
+    assert_eq!(into.git(&["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_branch_that_is_not_checked_out_is_moved_by_itself() {
+    let then =
+        format!("git switch -qc side; {GONE_ON}; git switch -q main; echo dirty > README; echo x > new; git add new");
+    let mut into = Into::of("echo a > a", &then).await;
+    let before = state(&into.repository);
+    into.merge(Some("side")).await;
+    assert_eq!(state(&into.repository), before);
+    assert_eq!(into.git(&["ls-tree", "--name-only", "side"]), ".gitignore\nREADME\na\nmore");
+}
+
+#[tokio::test]
+async fn what_is_open_is_never_touched() {
+    for (then, said) in [
+        ("echo more > more; git add -A; git commit -qm more; echo dirty > README", "`README`"),
+        ("echo staged > staged; git add staged", "`staged`"),
+        ("echo mine > a", "a"),
+        (
+            "git switch -qc x; echo 1 > README; git commit -qam 1; git switch -q main; echo 2 > README; git commit -qam 2; git merge -q x || true",
+            "unfinished merge",
+        ),
+        ("echo theirs > a; git add -A; git commit -qm theirs", "would conflict, and nothing was done: `a`"),
+        ("git checkout -q --detach", "no branch checked out"),
+    ] {
+        let mut into = Into::of("echo a > a", then).await;
+        let before = state(&into.repository) + &into.git(&["for-each-ref"]);
+        let why = into.refused(None).await;
+        assert!(why.contains(said) && why.contains("is kept in"), "{then}: {why}");
+        assert_eq!(state(&into.repository) + &into.git(&["for-each-ref"]), before, "{then}");
+    }
+}
+
+#[tokio::test]
+async fn another_worktree_of_the_branch_is_seen() {
+    let mut into = Into::of(
+        "echo a > a",
+        "git branch side; git worktree add -q ../linked side; git commit -q --allow-empty -m more",
+    )
+    .await;
+    into.merge(Some("side")).await;
+    let linked = into.world.path("linked");
+    assert!(linked.join("a").exists());
+    assert_eq!(git(&linked, &["status", "--porcelain"]), "");
+    sh(&into.repository, "git branch -f other main; git worktree add -q ../dirty other; echo x > ../dirty/README");
+    let why = into.refused(Some("other")).await;
+    assert!(why.contains("dirty") && why.contains("`README`"), "{why}");
+}
+
+#[tokio::test]
+async fn odd_names_are_names() {
+    let mut into = Into::of("echo a > a", GONE_ON).await;
+    for name in ["nobody", "main~1", "-x", "--all", "../HEAD", "ma*"] {
+        let why = into.refused(Some(name)).await;
+        assert!(why.contains("has no branch"), "{name}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn the_repositorys_hooks_have_their_say() {
+    for hook in ["pre-merge-commit", "commit-msg", "reference-transaction"] {
+        let mut into = Into::of("echo a > a", GONE_ON).await;
+        into.hook(hook, "echo 'not on a Friday' >&2; exit 1");
+        let before = state(&into.repository);
+        let why = into.refused(None).await;
+        assert!(why.contains("not on a Friday"), "{hook}: {why}");
+        assert_eq!(state(&into.repository), before, "{hook}");
+    }
+    let mut into = Into::of("echo a > a", GONE_ON).await;
+    let seen = into.world.path("seen");
+    into.hook("pre-merge-commit", &format!("pwd >> {0}; git diff --cached --name-only HEAD >> {0}", seen.display()));
+    into.hook("commit-msg", "echo 'Change-Id: 1' >> \"$1\"");
+    for hook in ["post-merge", "pre-commit", "post-checkout", "post-index-change", "prepare-commit-msg"] {
+        into.hook(hook, &format!("echo {hook} >> {}", seen.display()));
+    }
+    into.merge(None).await;
+    let place = into.repository.canonicalize().unwrap();
+    assert_eq!(std::fs::read_to_string(&seen).unwrap(), format!("{}\na\n", place.display()));
+    assert!(into.git(&["log", "-1", "--format=%B"]).ends_with("Change-Id: 1"));
+    // Where the configuration says that they are.
+    let mut into =
+        Into::of("echo a > a", &format!("{GONE_ON}; git config core.hooksPath elsewhere; mkdir elsewhere")).await;
+    sh(
+        &into.repository,
+        "printf '#!/bin/sh\\necho elsewhere >&2; exit 1' > elsewhere/commit-msg; chmod +x elsewhere/commit-msg",
+    );
+    assert!(into.refused(None).await.contains("elsewhere"));
+}
+
+#[tokio::test]
+async fn nothing_is_merged_outside_the_allowed_roots() {
+    let mut into = Into::of("echo a > a", GONE_ON).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("outside");
+    git(into.world.folder.path(), &["clone", "-q", "upstream", outside.to_str().unwrap()]);
+    let work = into.work(&outside, None);
+    let why = into.world.refused(into.id, work).await;
+    assert!(why.contains("`allowed_roots`"), "{why}");
+    // Nor by way of a worktree of an allowed one.
+    let linked = elsewhere.path().join("linked");
+    into.git(&["worktree", "add", "-q", "-b", "side", linked.to_str().unwrap()]);
+    let why = into.refused(Some("side")).await;
+    assert!(why.contains("`allowed_roots`"), "{why}");
+}

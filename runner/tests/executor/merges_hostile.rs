@@ -1,0 +1,203 @@
+//! Merging in worktrees whose agents want something else, and by daemons that are killed.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use makima_core::effect::{Merge, Side, Source, Work};
+use makima_core::id::{EffectId, TaskId};
+use makima_core::input::{Merging, Outcome};
+use makima_runner::executor::{Executor, Secrets, Settings, Way};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::merges::{Family, sh};
+use crate::support::{Options, World, branch, git, open, portable};
+
+const OURS: &str = "printf 'one\\nours\\nthree\\n' > file; git commit -qam ours";
+const THEIRS: &str = "printf 'one\\ntheirs\\nthree\\n' > file; echo new > new; rm d/y; ln -s x link";
+
+#[tokio::test]
+async fn nothing_that_an_agent_chooses_is_run() {
+    let mut family = Family::of(OURS, &[THEIRS]).await;
+    let canary = family.world.path("canary");
+    let touch = format!("touch {}", canary.display());
+    let hooks = "pre-commit commit-msg prepare-commit-msg post-commit reference-transaction post-index-change \
+        pre-merge-commit post-merge post-checkout post-rewrite update";
+    let keys = "core.fsmonitor filter.evil.clean filter.evil.smudge filter.evil.process diff.external \
+        diff.evil.command diff.evil.textconv merge.evil.driver uploadpack.packObjectsHook core.sshCommand \
+        gpg.program core.alternateRefsCommand core.editor sequence.editor credential.helper";
+    let script = format!(
+        "echo '* filter=evil diff=evil merge=evil' > .git/info/attributes; mkdir -p .git/hooks; \
+         for h in {hooks}; do printf '#!/bin/sh\\n{touch}\\n' > .git/hooks/$h; chmod +x .git/hooks/$h; done; \
+         for k in {keys}; do git config $k '{touch}'; done; git config commit.gpgsign true; \
+         git config core.hooksPath .git/hooks; git config merge.default evil; \
+         git config url.ext::sh.insteadOf /; git config protocol.ext.allow always; \
+         git config extensions.partialClone origin; git config remote.origin.promisor true; rm -f {}",
+        canary.display()
+    );
+    sh(&family.tree, &script);
+    let _ = std::fs::remove_file(&canary);
+    assert_eq!(family.begin(0).await, family.open(0, &["file"]));
+    assert_eq!(family.ask(Merge::Abort).await, Merging::Aborted);
+    family.begin(0).await;
+    let child = family.child(0);
+    assert!(family.list(vec![child]).await.1);
+    family.ask(Merge::Resolve { file: "file".into(), side: Side::Theirs }).await;
+    assert!(matches!(family.commit().await, Merging::Committed(_)));
+    assert!(!canary.exists());
+}
+
+/// Whatever has become of the repository: an answer, and nothing of anybody else's is touched.
+#[tokio::test]
+async fn a_repository_that_is_none_is_refused() {
+    for breakage in [
+        "rm -rf .git",
+        "mv .git ../stolen; ln -s ../stolen .git",
+        "mv .git ../stolen; echo gitdir: ../stolen > .git",
+        "echo garbage > .git/HEAD",
+        "rm -rf .git/objects; ln -s /etc .git/objects",
+        "mkfifo .gitattributes",
+        "git update-ref -d HEAD",
+        "echo 0123456789012345678901234567890123456789 > .git/HEAD",
+        "echo garbage > .git/index",
+    ] {
+        let mut family = Family::of(OURS, &[THEIRS]).await;
+        sh(&family.tree, breakage);
+        let source = Source::Child(family.child(0));
+        let why = family.world.refused(family.id, Work::Merge(Merge::Start { source })).await;
+        assert!(!why.is_empty(), "{breakage}");
+        assert!(!family.tree.join("new").exists() && !family.tree.join(".git/index.lock").exists(), "{breakage}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_agent_stands_is_what_moves() {
+    let mut family = Family::of(&format!("{OURS}; git switch -q --detach"), &["echo new > new"]).await;
+    family.begin(0).await;
+    let Merging::Committed(made) = family.commit().await else { panic!("no commit") };
+    assert_eq!(family.git(&["rev-parse", "HEAD"]), made);
+    assert_eq!(family.git(&["branch", "--show-current"]), "");
+    // A merge that names rubbish is none.
+    std::fs::write(family.tree.join(".git/MERGE_HEAD"), "garbage\n").unwrap();
+    assert_eq!(family.ask(Merge::Status).await, Merging::Nothing);
+    assert_eq!(family.begin(0).await, Merging::Busy(None));
+    std::fs::write(family.tree.join(".git/MERGE_HEAD"), format!("{}\n", "1".repeat(40))).unwrap();
+    let commit = Merge::Commit { message: None, trailers: Vec::new() };
+    let why = family.world.refused(family.id, Work::Merge(commit)).await;
+    assert!(why.contains("no commit that is there"), "{why}");
+    assert_eq!(family.git(&["rev-parse", "HEAD"]), made);
+}
+
+/// Not a test: the life of a daemon that is killed by one.
+#[tokio::test]
+async fn life() {
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some(place) = variable("MAKIMA_LIFE") else { return };
+    let uuid = |name: &str| TaskId(Uuid::try_parse(&variable(name).unwrap()).unwrap());
+    let (place, id, child) = (Path::new(&place), uuid("MAKIMA_LIFE_TASK"), uuid("MAKIMA_LIFE_CHILD"));
+    let home = open(&place.join("makima"));
+    let settings = Settings {
+        environment: vec![
+            ("PATH".to_owned(), variable("PATH").unwrap()),
+            ("HOME".to_owned(), place.join("user").display().to_string()),
+        ],
+        allowed_roots: vec![place.to_owned()],
+        agent_env: Vec::new(),
+        secrets: Secrets::default(),
+        git: "git".into(),
+        launcher: env!("CARGO_BIN_EXE_makima").into(),
+        way: Way::chosen(portable()),
+        groups: false,
+        output_max: 1 << 30,
+    };
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let mut executor = Executor::new(home.clone(), settings, sender).expect("an executor");
+    let child = makima_core::effect::Child { task: child, branch: Some(branch(child)), ended: true };
+    let merge = match variable("MAKIMA_LIFE_DOES").unwrap().as_str() {
+        "start" => Merge::Start { source: Source::Child(child) },
+        "abort" => Merge::Abort,
+        _ => Merge::Commit { message: None, trailers: Vec::new() },
+    };
+    executor.perform(EffectId { incarnation: home.incarnation(), n: 1 }, id, Work::Merge(merge));
+    events.recv().await;
+    std::process::exit(0);
+}
+
+/// A life that does this, and is killed after so long. The world is let go for it.
+async fn live_and_die(mut family: Family, does: &str, after: Duration) -> Family {
+    let World { folder, executor, home, .. } = family.world;
+    drop(executor);
+    drop(home);
+    let mut life = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "merges_hostile::life", "--nocapture"])
+        .env("MAKIMA_LIFE", folder.path())
+        .env("MAKIMA_LIFE_TASK", family.id.to_string())
+        .env("MAKIMA_LIFE_CHILD", family.children[0].to_string())
+        .env("MAKIMA_LIFE_DOES", does)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(after).await;
+    let _ = life.kill();
+    let _ = life.wait();
+    // A git that it had begun comes to its own end.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    family.world = World::on(folder, Options::default());
+    family
+}
+
+/// Protects from a daemon killed at any moment: what was there before, or what was to be; never half.
+#[tokio::test]
+async fn a_daemon_killed_at_any_moment_leaves_before_or_after() {
+    let kills: u32 = std::env::var("MAKIMA_GIT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40);
+    let mut family = Family::of(&format!("{OURS}; echo mine > untracked"), &[THEIRS]).await;
+    let before = family.state();
+    let head = family.git(&["rev-parse", "HEAD"]);
+    let mut cut = [0_u32; 2];
+    for n in 0..kills {
+        let does = ["start", "abort", "commit"][n as usize % 3];
+        if does != "start" {
+            assert_eq!(family.begin(0).await, family.open(0, &["file"]));
+        }
+        if does == "commit" {
+            family.ask(Merge::Resolve { file: "file".into(), side: Side::Theirs }).await;
+        }
+        // Spread over all of it, in no order.
+        family = live_and_die(family, does, Duration::from_millis(u64::from(n * 37 % 160))).await;
+        let now = family.ask(Merge::Status).await;
+        cut[usize::from(now == Merging::Nothing)] += 1;
+        if does == "commit" {
+            let Merging::Committed(made) = family.commit().await else { panic!("{n}: no commit") };
+            assert_eq!(family.git(&["rev-parse", "HEAD", "HEAD^1"]), format!("{made}\n{head}"), "{n}");
+            assert_eq!(family.git(&["status", "--porcelain"]), "?? untracked", "{n}");
+            sh(&family.tree, &format!("git reset -q --hard {head}"));
+        } else if now != Merging::Nothing {
+            assert_eq!(now, family.open(0, &["file"]), "{n}: {does}");
+            assert_eq!(family.begin(0).await, now, "{n}");
+            assert_eq!(family.ask(Merge::Abort).await, Merging::Aborted, "{n}");
+        }
+        assert_eq!(family.state(), before, "{n}: {does}");
+        family.git(&["fsck", "--strict", "--no-dangling"]);
+        git(&family.world.bare(), &["fsck", "--strict", "--no-dangling"]);
+    }
+    assert!(kills < 20 || (cut[0] > 0 && cut[1] > 0), "it was killed too early or too late: {cut:?}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_leaves_everything_as_it_was() {
+    let mut family = Family::of(OURS, &[THEIRS]).await;
+    let before = family.state();
+    // Where the result is to be written there is no room for a folder.
+    let place = family.world.home.task(family.id).join("index");
+    std::fs::create_dir(&place).unwrap();
+    let source = Source::Child(family.child(0));
+    family.world.refused(family.id, Work::Merge(Merge::Start { source })).await;
+    assert_eq!(family.state(), before);
+    std::fs::remove_dir(&place).unwrap();
+    assert!(matches!(
+        family.world.run(family.id, Work::Merge(Merge::Status)).await,
+        Outcome::Merging(Merging::Nothing)
+    ));
+}
