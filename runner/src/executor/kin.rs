@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::group;
-use super::proc::{self, Process};
+use super::proc::{self, Process, Run};
 use super::record::{Held, Identity, Intent};
 use super::tree::{Ended, MARK};
 
@@ -48,17 +48,16 @@ impl Kin {
         self.signal_those(signal, |_| true);
     }
 
-    /// Stops all of it where it stands but the supervisor, and looks until two looks in a row find nobody going on.
-    /// Blocks.
+    /// Stops all of it where it stands but the supervisor, and looks until two looks in a row find nobody going on: by
+    /// then all that may still be inside the kernel have been signalled, and cannot come out of it but stopped. Blocks.
     pub(super) fn freeze(&self) -> Result<(), String> {
         if let Some(group) = self.own_group() {
             group::freeze(group, true).map_err(|failure| format!("its control group cannot be frozen: {failure}"))?;
             return self.until(|| group::is_frozen(group));
         }
-        let mut quiet = 0;
-        self.until(|| {
-            quiet = if self.signal_those(Signal::STOP, |process| !process.stopped) { 0 } else { quiet + 1 };
-            quiet == 2
+        self.until_quiet(|| {
+            let going = self.signal_those(Signal::STOP, |process| process.run != Run::Stopped);
+            going.iter().any(|process| process.run == Run::Free)
         })
     }
 
@@ -67,18 +66,21 @@ impl Kin {
         if let Some(group) = self.own_group() {
             group::freeze(group, false).map_err(|failure| format!("its control group cannot go on: {failure}"))?;
         }
-        // Also where there is a group: by signals it may have been stopped before that.
-        self.until(|| !self.signal_those(Signal::CONT, |process| process.stopped))
+        // Also where there is a group: by signals it may have been stopped before that. Whoever is inside the kernel is
+        // to come out of it going on, too.
+        self.until_quiet(|| {
+            let standing = self.signal_those(Signal::CONT, |process| process.run != Run::Free);
+            standing.iter().any(|process| process.run == Run::Stopped)
+        })
     }
 
-    /// Signals those of its members that are like this, and says whether there are any.
-    fn signal_those(&self, signal: Signal, are: impl Fn(&Process) -> bool) -> bool {
-        let mut any = false;
-        for process in self.members().into_iter().filter(are) {
-            any = true;
+    /// Signals those of its members that are like this, and says which they are.
+    fn signal_those(&self, signal: Signal, are: impl Fn(&Process) -> bool) -> Vec<Process> {
+        let those: Vec<Process> = self.members().into_iter().filter(are).collect();
+        for process in &those {
             proc::signal(process.id, signal);
         }
-        any
+        those
     }
 
     /// The group, if the supervisor is not in it as well.
@@ -86,6 +88,15 @@ impl Kin {
         let group = self.group.as_deref()?;
         let with_us = self.supervisor.is_some_and(|supervisor| group::members(group).contains(&supervisor.pid));
         (!with_us && group.exists()).then_some(group)
+    }
+
+    /// Acts until twice in a row nobody was left who had to be acted on.
+    fn until_quiet(&self, mut act: impl FnMut() -> bool) -> Result<(), String> {
+        let mut quiet = 0;
+        self.until(|| {
+            quiet = if act() { 0 } else { quiet + 1 };
+            quiet == 2
+        })
     }
 
     /// Looks until it is so.

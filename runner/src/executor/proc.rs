@@ -14,8 +14,19 @@ pub(super) struct Process {
     pub(super) session: i32,
     /// Whether it can still do anything: neither a zombie nor dead.
     pub(super) alive: bool,
-    /// Whether it stands still, as a signal told it to.
-    pub(super) stopped: bool,
+    pub(super) run: Run,
+}
+
+/// What keeps a process from running, as far as signals have to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// Nothing: it runs, or could.
+    Free,
+    /// It waits inside the kernel, and gets no signal before it comes out: for a disk, or for one that it has started
+    /// by `vfork` to run its program. If that one is stopped before it does, this one waits until that goes on.
+    Inside,
+    /// A signal told it to stand still.
+    Stopped,
 }
 
 /// The name of this run of the machine.
@@ -73,8 +84,13 @@ fn parse(line: &str) -> Option<Process> {
     let mut number = || words.next()?.parse().ok();
     let (parent, group, session) = (number()?, number()?, number()?);
     let start = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    let (alive, stopped) = (!matches!(state, "Z" | "X" | "x"), matches!(state, "T" | "t"));
-    Some(Process { id: Identity { pid, start }, parent, group, session, alive, stopped })
+    let alive = !matches!(state, "Z" | "X" | "x");
+    let run = match state {
+        "T" | "t" => Run::Stopped,
+        "D" => Run::Inside,
+        _ => Run::Free,
+    };
+    Some(Process { id: Identity { pid, start }, parent, group, session, alive, run })
 }
 
 #[cfg(test)]

@@ -84,6 +84,31 @@ async fn a_whole_tree_stands_still_without_a_control_group() {
     }
 }
 
+/// One that starts another by `vfork` waits inside the kernel until that other one runs its program: if the other is
+/// stopped before, it never shows as stopped itself.
+#[tokio::test]
+async fn who_is_just_starting_another_stands_still_and_goes_on() {
+    if portable() {
+        return;
+    }
+    let mut world = World::with(Options { groups: false, ..Options::default() });
+    let id = task();
+    world.prepare(id, None).await;
+    let one = "start() { while :; do env true; echo x >> $1; done; }; ";
+    world.start(id, &format!("{one} start a & start b & start c & start own")).await;
+    let files = ["a", "b", "c", "own"].map(|name| world.home.worktree(id).join(name));
+    for round in 0..25 {
+        for file in &files {
+            assert!(grows(file).await, "{} does not go on, round {round}", file.display());
+        }
+        assert_eq!(world.run(id, Work::Freeze).await, Outcome::Done, "round {round}");
+        let before = files.each_ref().map(|file| length(file));
+        assert_eq!(files.each_ref().map(|file| length(file)), before, "round {round}");
+        assert_eq!(world.run(id, Work::Thaw).await, Outcome::Done, "round {round}");
+    }
+    world.empty(id).await;
+}
+
 #[tokio::test]
 async fn an_agents_own_group_stands_still_wherever_it_runs() {
     let (mut world, id) = counting(Options::default()).await;
