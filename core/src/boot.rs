@@ -42,6 +42,7 @@ impl Step<'_> {
             }
         }
         self.look_again();
+        self.retain_anew();
         self.link(|link, s| link.boot(s));
     }
 

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::retain::Keep;
+
 /// The daemon's settings, as far as they concern the core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Config {
@@ -23,6 +25,9 @@ pub struct Config {
     /// Where the server answers the mesh API, for the agents of orchestrators.
     #[serde(default)]
     pub api_url: String,
+    /// For how long what has ended is kept.
+    #[serde(default)]
+    pub keep: Keep,
     /// End after one session.
     pub once: bool,
     /// Where the wire leaves a meaning open: how it is read.

@@ -16,6 +16,7 @@ use crate::link::Link;
 use crate::look::Looks;
 use crate::numbers::{Inbox, Numbers};
 use crate::outbox::Outbox;
+use crate::retain::Retention;
 use crate::rng::Rng;
 use crate::step::Step;
 use crate::task::{Ids, Status, Task};
@@ -47,6 +48,9 @@ pub(crate) struct Core {
     pub(crate) loose: Outbox,
     /// Paths that are being looked at.
     pub(crate) looks: Looks,
+    /// What has ended and is to go.
+    #[serde(default)]
+    pub(crate) retention: Retention,
     pub(crate) arrivals: u64,
     pub(crate) stopping: Option<Stopping>,
     /// `--once`: the one session is over.
@@ -103,9 +107,11 @@ impl Daemon {
         let asleep = self.core.last.asleep;
         let task = self.index.timers.first().map(|(due, _)| (*due + asleep, "a task"));
         let look = self.core.looks.deadline().map(|due| (due + asleep, "a path that is looked at"));
+        let retention =
+            (self.core.ids.incarnation > 0).then(|| (self.core.retention.deadline() + asleep, "what has ended"));
         let stop = self.core.stopping.as_ref().and_then(|stopping| stopping.idle_since);
         let stop = stop.map(|since| (since + limits::STOP_DELIVERY, "the end of the daemon"));
-        [task, look, stop, self.core.link.deadline()].into_iter().flatten().min()
+        [task, look, retention, stop, self.core.link.deadline()].into_iter().flatten().min()
     }
 
     /// A hash of the whole state. Two daemons that were given the same inputs have the same. Costs what has changed
@@ -192,6 +198,14 @@ impl Daemon {
     pub(crate) fn reindex(&mut self, id: TaskId) {
         if let Some(task) = self.tasks.get(&id) {
             self.index.update(id, task);
+            self.digests.changed(id);
+        }
+    }
+
+    /// A task is not known any more.
+    pub(crate) fn forget(&mut self, id: TaskId) {
+        if self.tasks.remove(&id).is_some() {
+            self.index.remove(id);
             self.digests.changed(id);
         }
     }

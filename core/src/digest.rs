@@ -33,16 +33,20 @@ impl Digests {
     /// The digest of all tasks, of which only those are hashed that may have changed.
     pub(crate) fn of(&mut self, tasks: &BTreeMap<TaskId, Task>) -> u64 {
         while let Some(id) = self.stale.pop_first() {
-            let new = tasks.get(&id).map_or(0, |task| of_task(id, task));
-            let old = self.each.insert(id, new).unwrap_or(0);
-            self.sum = self.sum.wrapping_sub(old).wrapping_add(new);
+            let new = tasks.get(&id).map(|task| of_task(id, task));
+            let old = match new {
+                Some(new) => self.each.insert(id, new),
+                None => self.each.remove(&id),
+            };
+            self.sum = self.sum.wrapping_sub(old.unwrap_or(0)).wrapping_add(new.unwrap_or(0));
         }
         self.sum
     }
 
     /// What must hold between any two steps: whoever is not known to have changed has not.
     pub(crate) fn check(&self, tasks: &BTreeMap<TaskId, Task>) {
-        let mut sum = 0_u64;
+        let forgotten = self.each.iter().filter(|(id, _)| !tasks.contains_key(id) && self.stale.contains(id));
+        let mut sum = forgotten.fold(0_u64, |sum, (_, own)| sum.wrapping_add(*own));
         for (id, task) in tasks {
             let own = self.each.get(id).copied();
             sum = sum.wrapping_add(own.unwrap_or(0));

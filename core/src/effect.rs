@@ -14,6 +14,7 @@ use crate::notice::Notice;
 use crate::policy::{BranchName, CommitText, InnerPath, RepositoryUrl};
 use crate::protocol::{DaemonMessage, Said};
 use crate::task::{End, Spec};
+use crate::time::Millis;
 
 /// One thing to do. Effects are carried out in the order in which they were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,9 @@ impl Effect {
                 | Work::Thaw
                 | Work::Commit(_)
                 | Work::Check(_)
+                | Work::Discard
+                | Work::Forget
+                | Work::Expire { .. }
                 | Work::Deliver(_)
                 | Work::Clone { .. } => true,
                 Work::Merge(merge) => merge.changes(),
@@ -281,7 +285,7 @@ pub enum Work {
     Merge(Merge),
     /// Hand the task's work over. Done twice it is as if done once. Answered by `Delivered`.
     Deliver(Box<Delivery>),
-    /// Copy the task's files and history to a folder that is new or empty. Answered by `Delivered`.
+    /// Copy the task's files and history to a folder that is new or empty. Answered by `Cloned`.
     Clone {
         /// The folder.
         to: String,
@@ -306,6 +310,16 @@ pub enum Work {
     },
     /// Write down that the server knows of the end. Answered by `Done`.
     Close,
+    /// Put the worktree and the output of a task that has ended into the trash. Its records stay, and its work in the
+    /// bare repository does for good. Answered by `Done`, also where nothing is left of them.
+    Discard,
+    /// The same, and its records too: nothing tells of the task any more. Answered by `Done`.
+    Forget,
+    /// Take out of the trash for good what was put there before this. Of no task. Answered by `Done`.
+    Expire {
+        /// Since 1970 in UTC.
+        before: Millis,
+    },
 }
 
 /// A worktree to be made.

@@ -88,6 +88,25 @@ impl Index {
         self.lend(id);
     }
 
+    /// A task that had ended is not known any more.
+    pub(crate) fn remove(&mut self, id: TaskId) {
+        let Some(old) = self.facts.remove(&id) else { return };
+        keep(&mut self.timers, old.timer.map(|due| (due, id)), None);
+        keep(&mut self.talking, old.talking.then_some(id), None);
+        keep(&mut self.not_closed, old.not_closed.then_some(id), None);
+        keep(&mut self.in_flight, old.in_flight.then_some(id), None);
+        self.starved.remove(&id);
+        self.lending.remove(&id);
+        if let Some(parent) = old.parent
+            && let Some(children) = self.children.get_mut(&parent)
+        {
+            children.ids.remove(&id);
+            if children.ids.is_empty() {
+                self.children.remove(&parent);
+            }
+        }
+    }
+
     /// An orchestrator's slot is free for others while it waits for its subtasks.
     fn lend(&mut self, id: TaskId) {
         let waits = || self.children.get(&id).is_some_and(|children| children.unended > 0);

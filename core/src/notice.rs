@@ -62,6 +62,13 @@ pub enum Notice {
         /// What.
         what: String,
     },
+    /// Something was due to go that has ended, and could not be put aside. It is tried again in an hour.
+    NotGone {
+        /// Whose; none for the trash.
+        task: Option<TaskId>,
+        /// Why not.
+        why: String,
+    },
     /// A step of a task, as `taskProgress` has it.
     Task {
         /// Which task.
@@ -103,6 +110,7 @@ impl Notice {
             | Self::Silent { .. }
             | Self::ServerError { .. }
             | Self::NoPongs
+            | Self::NotGone { .. }
             | Self::Misbehaved { .. } => Level::Warn,
             Self::Linked { .. } | Self::TurnsToPolling | Self::Slept { .. } | Self::Task { .. } => Level::Info,
         }
@@ -127,6 +135,10 @@ impl fmt::Display for Notice {
             Self::ServerError { code, message } => write!(f, "the server says: {code}: {message}"),
             Self::Slept { long } => write!(f, "the machine slept for {}; connecting again", Span(*long)),
             Self::NoPongs => f.write_str("this server answers no pings; the connection is judged by TCP alone"),
+            Self::NotGone { task: Some(task), why } => {
+                write!(f, "what is left of task {task} cannot be put aside: {why}")
+            }
+            Self::NotGone { task: None, why } => write!(f, "the trash cannot be taken out: {why}"),
             Self::Misbehaved { who, what } => write!(
                 f,
                 "{}: {what}",

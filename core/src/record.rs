@@ -193,6 +193,9 @@ impl Work {
             Self::Conclude { .. } => "conclude",
             Self::Delivered { .. } => "delivered",
             Self::Close => "close",
+            Self::Discard => "discard",
+            Self::Forget => "forget",
+            Self::Expire { .. } => "expire",
         }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
     use crate::id::Epoch;
     use crate::input::{Boot, Input};
     use crate::protocol::{Authenticated, DaemonCommand, SpawnTask, Wire};
+    use crate::retain::Keep;
     use crate::time::Now;
 
     /// A snapshot as a build writes it that has this name for the tasks.
@@ -144,6 +145,7 @@ mod tests {
             api_url: "http://127.0.0.1:1".to_string(),
             once: false,
             compat: Compat::default(),
+            keep: Keep::default(),
         };
         let mut daemon = Daemon::new(config);
         let epoch = Epoch(1);

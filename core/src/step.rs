@@ -21,7 +21,7 @@ use crate::task::{self, Cut, Event, Task};
 use crate::time::Now;
 
 /// Whose what concerns no task is.
-const NOBODY: TaskId = TaskId(Uuid::nil());
+pub(crate) const NOBODY: TaskId = TaskId(Uuid::nil());
 
 /// One step under way.
 pub(crate) struct Step<'a> {
@@ -137,7 +137,7 @@ impl Step<'_> {
             }),
             Input::Journal { trouble } => self.daemon.core.inbox.journal(trouble),
             Input::Done { id, outcome } => match self.daemon.core.ids.owners.remove(&id) {
-                Some(_) if self.looked(id, &outcome) => {}
+                Some(_) if self.looked(id, &outcome) || self.gone(id, &outcome) => {}
                 Some(task) => self.task(task, Event::Done(id, outcome)),
                 None => self.daemon.core.counters.stale_effects += 1,
             },
@@ -204,6 +204,7 @@ impl Step<'_> {
 
     fn timers(&mut self) {
         self.looks_due();
+        self.retain();
         let now = self.now.awake();
         let timers = &self.daemon.index.timers;
         let due: Vec<TaskId> = timers.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();

@@ -37,7 +37,7 @@ pub struct Now {
     pub mono: Millis,
     /// How long the machine has slept since it booted. A jump of it means that every peer saw us vanish.
     pub asleep: Millis,
-    /// Wall clock, since 1970 in UTC. Only ever shown, never compared.
+    /// Wall clock, since 1970 in UTC. Shown, and compared in days only: see [`Keep`](crate::retain::Keep).
     pub unix: Millis,
 }
 

@@ -5,7 +5,7 @@ use makima_core::id::Epoch;
 use makima_core::input::{Boot, Input, LinkCause};
 use makima_core::rng::Rng;
 use makima_core::time::Now;
-use makima_core::{Compat, Config, Daemon, limits};
+use makima_core::{Compat, Config, Daemon, Keep, limits};
 use proptest::prelude::*;
 
 /// Recordings depend on it.
@@ -54,6 +54,7 @@ impl Away {
             api_url: String::new(),
             once: false,
             compat: Compat::default(),
+            keep: Keep::default(),
         };
         let mut away = Self { daemon: Daemon::new(config), now: Now::default(), epoch: Epoch(0) };
         away.step(Input::Boot(Boot { incarnation: 1, seed, ..Boot::default() }));

@@ -12,7 +12,7 @@ use makima_core::id::{EffectId, Epoch, TaskId};
 use makima_core::input::Input;
 use makima_core::protocol::{DaemonCommand, SendMessage};
 use makima_core::time::Now;
-use makima_core::{Compat, Config};
+use makima_core::{Compat, Config, Keep};
 use makima_runner::journal::{Bounds, Journal, recover};
 use uuid::Uuid;
 
@@ -125,5 +125,6 @@ fn config() -> Config {
         api_url: String::new(),
         once: false,
         compat: Compat::default(),
+        keep: Keep::default(),
     }
 }

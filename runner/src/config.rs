@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use fs_err as fs;
-use makima_core::Compat;
+use makima_core::time::Millis;
+use makima_core::{Compat, Keep};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -49,6 +50,37 @@ pub struct ConfigFile {
     /// Where a daemon tells what it has counted.
     #[serde(default)]
     pub metrics: MetricsFile,
+    /// For how long what has ended is kept.
+    #[serde(default)]
+    pub keep: KeepFile,
+}
+
+/// `[keep]`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepFile {
+    /// A worktree and its output, in days from when the server knows of the end.
+    pub worktree_days: Option<NonZeroU32>,
+    /// What is in the trash, in days.
+    pub trash_days: Option<NonZeroU32>,
+    /// What is known of a task, in days from when the server knows of the end.
+    pub task_days: Option<NonZeroU32>,
+}
+
+impl KeepFile {
+    /// For how long.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        let usual = Keep::default();
+        let span = |days: Option<NonZeroU32>, usual: Millis| {
+            days.map_or(usual, |days| Millis::seconds(u64::from(days.get()) * 24 * 60 * 60))
+        };
+        Keep {
+            worktrees: span(self.worktree_days, usual.worktrees),
+            trash: span(self.trash_days, usual.trash),
+            tasks: span(self.task_days, usual.tasks),
+        }
+    }
 }
 
 /// `[metrics]`.

@@ -223,6 +223,7 @@ impl Driver {
             | Notice::NoPongs
             | Notice::TurnsToPolling
             | Notice::Misbehaved { .. }
+            | Notice::NotGone { .. }
             | Notice::Task { .. } => return,
         };
         self.state.send_if_modified(|state| std::mem::replace(&mut state.trouble, trouble.clone()) != trouble);

@@ -98,6 +98,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         api_url: server.origin(),
         once,
         compat: file.compat(),
+        keep: file.keep.keep(),
     };
     let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();

@@ -11,7 +11,7 @@ use makima_core::input::{Boot, Input, LinkCause, Stop};
 use makima_core::protocol::Wire;
 use makima_core::protocol::{Authenticated, SpawnTask};
 use makima_core::time::{Millis, Now};
-use makima_core::{Compat, Config, Daemon};
+use makima_core::{Compat, Config, Daemon, Keep};
 use makima_runner::journal::replay::Recording;
 use makima_runner::journal::{Bounds, Journal, Segment, format, recover, segments};
 use uuid::Uuid;
@@ -27,6 +27,7 @@ fn config() -> Config {
         api_url: "http://127.0.0.1:1".to_string(),
         once: false,
         compat: Compat::default(),
+        keep: Keep::default(),
     }
 }
 

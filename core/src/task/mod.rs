@@ -48,6 +48,7 @@ use crate::id::{EffectId, TaskId};
 use crate::outbox::{Outbox, Report};
 use crate::policy::RepositoryUrl;
 use crate::protocol::Wire;
+use crate::retain::Remains;
 use crate::time::Millis;
 
 /// What a task can reach beside itself.
@@ -87,14 +88,17 @@ pub(crate) struct Task {
     parent_here: bool,
     /// The server knows of its end.
     closed: bool,
+    /// What is there of it once it does.
+    #[serde(default)]
+    remains: Remains,
 }
 
 impl Hash for Task {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, errands, .. } = self;
-        let Self { hold, keyed, parent_here, closed, .. } = self;
+        let Self { hold, keyed, parent_here, closed, remains, .. } = self;
         (spec_digest, arrival, phase, outbox, output, mailbox, errands).hash(state);
-        (hold, keyed, parent_here, closed).hash(state);
+        (hold, keyed, parent_here, closed, remains).hash(state);
     }
 }
 
@@ -114,6 +118,7 @@ impl Task {
             keyed: false,
             parent_here: false,
             closed: false,
+            remains: Remains::default(),
         }
     }
 
@@ -298,6 +303,15 @@ impl Task {
         Child { task: self.spec.id, branch: Some(self.spec.branch.clone()), ended: self.has_ended() }
     }
 
+    pub(crate) const fn id(&self) -> TaskId {
+        self.spec.id
+    }
+
+    /// What is there of it, once the server knows of its end.
+    pub(crate) const fn remains(&mut self) -> &mut Remains {
+        &mut self.remains
+    }
+
     pub(crate) const fn parent(&self) -> Option<TaskId> {
         self.spec.parent
     }
@@ -406,6 +420,11 @@ impl Task {
     /// Whether the server has nothing more to be told for now.
     pub(crate) fn is_told(&self) -> bool {
         self.outbox.is_empty()
+    }
+
+    /// Whether nothing is asked of it, and nothing is to be told of it.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_closed() && self.is_told() && !self.has_errands() && !self.in_flight()
     }
 
     /// Whether its spec is the one that it began with.

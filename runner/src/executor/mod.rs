@@ -48,6 +48,7 @@ mod source;
 mod stage;
 mod supervisor;
 mod task;
+mod trash;
 mod tree;
 mod trouble;
 mod user;
@@ -78,6 +79,7 @@ pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 #[cfg(feature = "server")]
 pub(crate) use settings::OUTPUT_MAX;
 pub use settings::Settings;
+pub use trash::{Entry, Trash};
 pub use tree::Way;
 pub(crate) use tree::agent_of;
 pub use user::{Acquaintance, acquaint};
@@ -203,7 +205,7 @@ impl Executor {
                 entry.asks_to_start(&answer.cancel);
                 in_turn(hands, entry, answer, work);
             }
-            Work::Close => {
+            Work::Close | Work::Forget => {
                 self.tasks.remove(&task);
                 in_turn(hands, entry, answer, work);
             }
@@ -215,10 +217,15 @@ impl Executor {
             | Work::Merge(_)
             | Work::Deliver(_)
             | Work::Clone { .. }
+            | Work::Discard
             | Work::Conclude { .. } => in_turn(hands, entry, answer, work),
             // These are about processes only, or about nothing of the task's.
             Work::Freeze | Work::Thaw | Work::Look { .. } => {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
+            }
+            Work::Expire { .. } => {
+                self.tasks.remove(&task);
+                tokio::spawn(async move { entry.perform(&hands, answer, work).await });
             }
         }
     }

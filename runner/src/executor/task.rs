@@ -17,6 +17,7 @@ use super::deliver::Delivered;
 use super::output::Log;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
+use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
 use super::{Hands, blocking, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
@@ -123,6 +124,19 @@ impl Task {
             Work::Conclude { end } => {
                 let written = self.conclude(hands.settings.way, folder, end);
                 answer.done_or_cancelled(written, "it cannot be written down how the task ended").await;
+            }
+            Work::Discard => {
+                let (trash, id) = (Trash::of(hands.home.root()), self.id);
+                answer.give(outcome(blocking(move || trash.discard(id)).await.flatten(), |()| Outcome::Done));
+            }
+            Work::Forget => {
+                let (trash, id) = (Trash::of(hands.home.root()), self.id);
+                answer.give(outcome(blocking(move || trash.forget(id)).await.flatten(), |()| Outcome::Done));
+            }
+            Work::Expire { before } => {
+                let trash = Trash::of(hands.home.root());
+                let gone = blocking(move || trash.expire(before.0, &cancel)).await.flatten();
+                answer.give(outcome(gone, |_| Outcome::Done));
             }
             Work::Close => {
                 let written = write_down(move || folder.close());

@@ -54,6 +54,7 @@ impl Meters {
             | Notice::NoPongs
             | Notice::TurnsToPolling
             | Notice::Misbehaved { .. }
+            | Notice::NotGone { .. }
             | Notice::Task { .. } => return,
         };
         let was_linked = self.link_since.is_some() && self.trouble.is_none();
@@ -87,6 +88,9 @@ const fn name(work: &Work) -> &'static str {
         Work::Conclude { .. } => "conclude",
         Work::Delivered { .. } => "delivered",
         Work::Close => "close",
+        Work::Discard => "discard",
+        Work::Forget => "forget",
+        Work::Expire { .. } => "expire",
     }
 }
 

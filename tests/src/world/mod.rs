@@ -21,7 +21,7 @@ use makima_core::input::{Boot, Input, Stop};
 use makima_core::protocol::{DaemonMessage, UnreadableKind};
 use makima_core::task::Status;
 use makima_core::time::{Millis, Now};
-use makima_core::{Compat, Config, Daemon};
+use makima_core::{Compat, Config, Daemon, Keep};
 use uuid::Uuid;
 
 pub use self::act::{Act, Refusal, Speech, TaskKind, Temper};
@@ -88,6 +88,7 @@ pub fn config() -> Config {
         api_url: "http://127.0.0.1:1".to_string(),
         once: false,
         compat: Compat::default(),
+        keep: Keep::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use makima_core::input::{
 };
 use makima_core::protocol::{Authenticated, DaemonCommand, SpawnTask, Wire};
 use makima_core::time::{Millis, Now};
-use makima_core::{Compat, Config, Daemon};
+use makima_core::{Compat, Config, Daemon, Keep};
 use uuid::Uuid;
 
 /// The `n`th task of a script.
@@ -67,6 +67,7 @@ impl Script {
             api_url: "http://127.0.0.1:1".to_string(),
             once,
             compat: Compat::default(),
+            keep: Keep::default(),
         };
         let mut script = Self {
             daemon: Daemon::new(config),

@@ -1,0 +1,253 @@
+//! What has ended is kept for a while: its worktree and its output for the longest, then in the trash, and what is known
+//! of it longest of all. Nothing goes before the server knows of the end, and nothing goes at once.
+//!
+//! This is the one place where the wall clock decides something. It may be wrong, above all soon after a machine was
+//! started: so nothing is looked at in a daemon's first hour, and nothing goes that was not due an hour before as well.
+
+use alloc::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Effect, Work};
+use crate::id::{EffectId, TaskId};
+use crate::input::Outcome;
+use crate::limits;
+use crate::notice::Notice;
+use crate::step::{NOBODY, Step};
+use crate::task::{Task, reason};
+use crate::time::Millis;
+
+/// For how long it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Keep {
+    /// A worktree and its output, from when the server knows of the end.
+    pub worktrees: Millis,
+    /// What is in the trash.
+    pub trash: Millis,
+    /// What is known of a task, from when the server knows of the end.
+    pub tasks: Millis,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        let days = |days: u64| Millis::seconds(days * 24 * 60 * 60);
+        Self { worktrees: days(14), trash: days(30), tasks: days(90) }
+    }
+}
+
+/// What of a task's is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Part {
+    /// Its worktree and its output.
+    Worktree,
+    /// All that is known of it.
+    All,
+}
+
+impl Keep {
+    /// What of a task's is due to go whose end the server has known for this long. A task is not forgotten before its
+    /// worktree is due.
+    #[must_use]
+    pub fn due(&self, told: Millis) -> Option<Part> {
+        if told < self.worktrees {
+            None
+        } else if told < self.tasks {
+            Some(Part::Worktree)
+        } else {
+            Some(Part::All)
+        }
+    }
+}
+
+/// What is there of a task that has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Remains {
+    /// Since when the server is known to know of the end, by the wall clock.
+    since: Option<Millis>,
+    /// What was due when it was looked at last.
+    due: Option<Part>,
+    /// Whether its worktree and its output were put aside.
+    bare: bool,
+}
+
+impl Remains {
+    /// It is looked at: what is to go now, if anything is.
+    pub(crate) fn look(&mut self, unix: Millis, keep: &Keep) -> Option<Part> {
+        let since = *self.since.get_or_insert(unix);
+        let due = keep.due(unix.since(since));
+        let before = core::mem::replace(&mut self.due, due);
+        before.min(due).filter(|part| *part == Part::All || !self.bare)
+    }
+
+    /// That is gone.
+    pub(crate) const fn gone(&mut self) {
+        self.bare = true;
+    }
+}
+
+/// What is to go, and when is looked again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Retention {
+    /// On the clock of [`Now::awake`](crate::time::Now::awake).
+    next: Millis,
+    /// What is to go after what is going.
+    waiting: VecDeque<Going>,
+    under_way: Option<UnderWay>,
+}
+
+/// Of one task, or of the trash where it names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Going {
+    Task(TaskId, Part),
+    Trash { before: Millis },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct UnderWay {
+    id: EffectId,
+    going: Going,
+    due: Millis,
+}
+
+impl Retention {
+    /// When something is due.
+    pub(crate) fn deadline(&self) -> Millis {
+        self.under_way.map_or(self.next, |under_way| under_way.due.min(self.next))
+    }
+}
+
+impl Step<'_> {
+    /// The daemon has a new life.
+    pub(crate) fn retain_anew(&mut self) {
+        let next = self.now.awake() + limits::SWEEP;
+        self.daemon.core.retention = Retention { next, ..Retention::default() };
+    }
+
+    /// Looks at what has ended, now and then.
+    pub(crate) fn retain(&mut self) {
+        let now = self.now.awake();
+        if let Some(UnderWay { id, due, .. }) = self.daemon.core.retention.under_way
+            && due <= now
+        {
+            self.daemon.core.counters.timeouts += 1;
+            self.daemon.core.ids.owners.remove(&id);
+            self.out.push(Effect::Cancel { id });
+            self.gone(id, &Outcome::Failed("it took too long".into()));
+        }
+        if self.daemon.core.retention.next <= now {
+            self.daemon.core.retention.next = now + limits::SWEEP;
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let (unix, keep) = (self.now.unix, self.daemon.config.keep);
+        let unended = |id: &TaskId| self.daemon.tasks.get(id).is_some_and(|task| !task.has_ended());
+        let closed = self.daemon.tasks.values().filter(|task| task.is_closed());
+        // A subtask may be merged as long as its orchestrator is at work.
+        let free = closed.filter(|task| task.is_at_rest() && !task.parent().is_some_and(|parent| unended(&parent)));
+        let free: VecDeque<TaskId> = free.map(Task::id).collect();
+        self.touched.extend(&free);
+        let mut going = VecDeque::new();
+        for id in free {
+            let part = self.daemon.tasks.get_mut(&id).and_then(|task| task.remains().look(unix, &keep));
+            going.extend(part.map(|part| Going::Task(id, part)));
+        }
+        going.push_back(Going::Trash { before: Millis(unix.0.saturating_sub(keep.trash.0)) });
+        // What still waits from an hour ago is among them.
+        self.daemon.core.retention.waiting = going;
+        self.let_go();
+    }
+
+    /// One at a time: nobody waits for it.
+    fn let_go(&mut self) {
+        let core = &mut self.daemon.core;
+        if core.retention.under_way.is_some() {
+            return;
+        }
+        let Some(going) = core.retention.waiting.pop_front() else { return };
+        let (task, work) = match going {
+            Going::Task(id, Part::Worktree) => (id, Work::Discard),
+            Going::Task(id, Part::All) => (id, Work::Forget),
+            Going::Trash { before } => (NOBODY, Work::Expire { before }),
+        };
+        let id = core.ids.next(task);
+        self.out.push(Effect::Work { id, task, work });
+        let due = self.now.awake() + limits::DISCARD;
+        core.retention.under_way = Some(UnderWay { id, going, due });
+    }
+
+    /// An effect was answered: takes the outcome where it is one of these.
+    pub(crate) fn gone(&mut self, id: EffectId, outcome: &Outcome) -> bool {
+        let Some(UnderWay { going, .. }) = self.daemon.core.retention.under_way.take_if(|going| going.id == id) else {
+            return false;
+        };
+        match (going, outcome) {
+            (Going::Task(id, Part::Worktree), Outcome::Done) => {
+                self.on_task(id, |task, _| task.remains().gone());
+            }
+            // Else it was asked about meanwhile: it is looked at again in an hour.
+            (Going::Task(id, Part::All), Outcome::Done) => {
+                if self.daemon.tasks.get(&id).is_some_and(Task::is_at_rest) {
+                    self.daemon.forget(id);
+                }
+            }
+            (Going::Trash { .. }, Outcome::Done) => {}
+            // It is tried again in an hour.
+            (Going::Task(..) | Going::Trash { .. }, other) => {
+                let task = if let Going::Task(id, _) = going { Some(id) } else { None };
+                self.out.push(Effect::Tell(Notice::NotGone { task, why: reason(other.clone()) }));
+            }
+        }
+        self.let_go();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+    #[test]
+    fn what_has_ended_goes_in_two_steps() {
+        let keep = Keep::default();
+        let due = |days: u64| keep.due(Millis(days * DAY));
+        assert_eq!([due(0), due(13)], [None; 2]);
+        assert_eq!([due(14), due(89)], [Some(Part::Worktree); 2]);
+        assert_eq!(due(90), Some(Part::All));
+    }
+
+    #[test]
+    fn nothing_goes_that_is_due_for_the_first_time() {
+        let (keep, mut remains) = (Keep::default(), Remains::default());
+        let mut look = |days: u64| remains.look(Millis(days * DAY), &keep);
+        assert_eq!(look(100), None, "its age begins when it is seen");
+        assert_eq!(look(113), None);
+        assert_eq!(look(115), None, "it is due now, and was not before");
+        assert_eq!(look(115), Some(Part::Worktree));
+        assert_eq!(look(300), Some(Part::Worktree), "that it is to be forgotten was not so before");
+        assert_eq!(look(300), Some(Part::All));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_for_a_moment_takes_nothing() {
+        let (keep, mut remains) = (Keep::default(), Remains::default());
+        let mut look = |days: u64| remains.look(Millis(days * DAY), &keep);
+        look(20_000);
+        assert_eq!([look(24_000), look(20_000), look(24_000), look(20_001)], [None; 4]);
+        assert_eq!(look(0), None, "nor does one that goes back");
+    }
+
+    #[test]
+    fn what_was_put_aside_is_not_put_aside_again() {
+        let (keep, mut remains) = (Keep::default(), Remains::default());
+        let day = |days: u64| Millis(days * DAY);
+        assert_eq!([remains.look(day(1), &keep), remains.look(day(20), &keep)], [None; 2]);
+        assert_eq!(remains.look(day(20), &keep), Some(Part::Worktree));
+        remains.gone();
+        assert_eq!([remains.look(day(21), &keep), remains.look(day(95), &keep)], [None; 2]);
+        assert_eq!(remains.look(day(95), &keep), Some(Part::All));
+    }
+}
