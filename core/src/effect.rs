@@ -57,6 +57,13 @@ impl Effect {
         matches!(self, Self::Link(LinkEffect::Say { said: Said::Ack(_), .. }))
     }
 
+    /// Whether it takes away what steps that were taken before need to be taken again: the text of output. So the journal
+    /// has to begin anew before it is carried out.
+    #[must_use]
+    pub const fn begins_the_journal_anew(&self) -> bool {
+        matches!(self, Self::Work { work: Work::Discard | Work::Forget, .. })
+    }
+
     /// Whether it may be carried out only once the step that asked for it, and all before, is written down for good:
     /// what a daemon has done to processes, to repositories and with messages it must know after any crash.
     #[must_use]

@@ -142,6 +142,11 @@ impl Inbox {
         Some(self.applied)
     }
 
+    /// Whether the journal cannot be written.
+    pub(crate) const fn is_in_trouble(&self) -> bool {
+        self.trouble
+    }
+
     /// The journal cannot be written, or can again. What was about to be acknowledged is, once it can.
     pub(crate) const fn journal(&mut self, trouble: bool) {
         self.trouble = trouble;

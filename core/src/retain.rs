@@ -136,7 +136,10 @@ impl Step<'_> {
         }
         if self.daemon.core.retention.next <= now {
             self.daemon.core.retention.next = now + limits::SWEEP;
-            self.sweep();
+            // What a journal tells of that cannot be begun anew must stay.
+            if !self.daemon.core.inbox.is_in_trouble() {
+                self.sweep();
+            }
         }
     }
 

@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn a_snapshot_without_tasks_or_with_two_lists_of_them_is_none() {
         let text = serde_json::to_string(&Form(&daemon().snapshot(), USUAL)).expect("JSON");
-        let without = text.replacen("\"tasks\":", "\"tusks\":", 1);
+        let without = text.replacen("\"tasks\":[", "\"tusks\":[", 1);
         assert_ne!(without, text);
         assert!(serde_json::from_str::<Snapshot>(&without).is_err());
-        let twice = text.replacen("\"tasks\":", "\"work\":[],\"tasks\":", 1);
+        let twice = text.replacen("\"tasks\":[", "\"work\":[],\"tasks\":[", 1);
         assert!(serde_json::from_str::<Snapshot>(&twice).is_err());
     }
 }

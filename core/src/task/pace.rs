@@ -27,6 +27,8 @@ enum Stands {
     No,
     /// Something was tried and not done, or by an earlier life of the daemon.
     Perhaps,
+    /// It did when an earlier life of the daemon knew last.
+    Supposedly,
     Yes,
 }
 
@@ -42,9 +44,13 @@ impl Pace {
         Self { stands: Stands::Perhaps, under_way: None }
     }
 
-    /// The daemon has a new life. What was under way may have been done or not; what was done stands.
+    /// The daemon has a new life. What was under way may have been done or not; and so may what that life asked for
+    /// after the last that is known of it.
     pub(super) fn recover(self) -> Self {
-        if self.under_way.is_some() { Self::unknown() } else { self }
+        if self.is_frozen() && self.under_way.is_none() {
+            return Self { stands: Stands::Supposedly, under_way: None };
+        }
+        Self::unknown()
     }
 
     /// Whether it is known to be neither stopped nor about to be.
@@ -52,9 +58,9 @@ impl Pace {
         *self == Self::default()
     }
 
-    /// Whether it stands still.
-    pub(super) fn is_frozen(&self) -> bool {
-        self.stands == Stands::Yes
+    /// Whether it stands still, as far as is known.
+    pub(super) const fn is_frozen(&self) -> bool {
+        matches!(self.stands, Stands::Yes | Stands::Supposedly)
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
@@ -68,8 +74,12 @@ impl Pace {
         }
         self.under_way = match (self.stands, *cx.hold) {
             (Stands::Yes, true) | (Stands::No, false) => None,
-            (Stands::No | Stands::Perhaps, true) => Some((cx.wait(Work::Freeze, limits::FREEZE), Wanted::Frozen)),
-            (Stands::Yes | Stands::Perhaps, false) => Some((cx.wait(Work::Thaw, limits::FREEZE), Wanted::Going)),
+            (Stands::No | Stands::Perhaps | Stands::Supposedly, true) => {
+                Some((cx.wait(Work::Freeze, limits::FREEZE), Wanted::Frozen))
+            }
+            (Stands::Yes | Stands::Perhaps | Stands::Supposedly, false) => {
+                Some((cx.wait(Work::Thaw, limits::FREEZE), Wanted::Going))
+            }
         };
     }
 
@@ -82,7 +92,7 @@ impl Pace {
             // Some of it may stand.
             (Wanted::Frozen, false, _) => Stands::Perhaps,
             (Wanted::Going, true, _) | (Wanted::Going, false, Stands::No | Stands::Perhaps) => Stands::No,
-            (Wanted::Going, false, Stands::Yes) => Stands::Yes,
+            (Wanted::Going, false, stands @ (Stands::Supposedly | Stands::Yes)) => stands,
         };
         if !done {
             let why = reason(outcome.clone());
@@ -91,7 +101,7 @@ impl Pace {
                 Wanted::Going => format!("the agent could not be let go on: {why}"),
             });
             // As it stands is how it stays, until somebody asks again.
-            *cx.hold = self.stands == Stands::Yes;
+            *cx.hold = self.is_frozen();
         }
         self.steer(cx);
         true

@@ -277,7 +277,7 @@ impl Starting {
     /// The daemon has a new life: perhaps the agent was started, perhaps not.
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
         let Self { prepared, interrupt: asked, shown, .. } = self;
-        let pace = Pace::default();
+        let pace = Pace::unknown();
         Attaching::begin(Found { prepared, shown, begun: false, rung: None, asked, pace }, cx)
     }
 

@@ -62,9 +62,9 @@ impl Running {
 
     /// The daemon has a new life.
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
-        let shown = if self.is_frozen() { Status::Paused } else { Status::Running };
         let rung = self.interrupt.map(|(rung, _)| rung);
         let pace = self.pace.recover();
+        let shown = if pace.is_frozen() { Status::Paused } else { Status::Running };
         Attaching::begin(Found { prepared: self.prepared, shown, begun: true, rung, asked: None, pace }, cx)
     }
 

@@ -125,8 +125,7 @@ impl Trash {
     /// wanted them back, nothing is done.
     ///
     /// # Errors
-    /// It has not ended, its server does not know, or what it left cannot be moved: then it is where it was, or gathered
-    /// to go.
+    /// It has not ended, or what it left cannot be moved: then it is where it was, or gathered to go.
     pub fn discard(&self, task: TaskId) -> Result<(), String> {
         self.has_ended(task)?;
         if self.is_wanted(task) { Ok(()) } else { self.put_aside(task) }
@@ -138,7 +137,7 @@ impl Trash {
         self.records(task).file(RESTORED).exists()
     }
 
-    /// As [`Trash::discard`], also where somebody had wanted it back.
+    /// As [`Trash::discard`], also where somebody had wanted it back. Whoever asks has to know that its server knows.
     ///
     /// # Errors
     /// As of [`Trash::discard`].
@@ -182,13 +181,7 @@ impl Trash {
             return Err("its agent runs".to_owned());
         }
         // What is not written down could be taken for something that is to be done.
-        for (name, what) in [("end.json", "it has not ended"), ("closed", "its server does not know that it has ended")]
-        {
-            if !records.file(name).exists() {
-                return Err(what.to_owned());
-            }
-        }
-        Ok(())
+        if records.file("end.json").exists() { Ok(()) } else { Err("it is not written down how it ended".to_owned()) }
     }
 
     fn gather(&self, task: TaskId) -> io::Result<()> {

@@ -114,7 +114,9 @@ impl Journal {
         self.next = n.saturating_add(1);
         record.effects = effects.iter().map(ToString::to_string).collect();
         record.digest = n.is_multiple_of(DIGEST_EVERY).then(|| daemon.digest());
-        let flush = effects.iter().any(Effect::waits_for_the_journal);
+        let anew = effects.iter().any(Effect::begins_the_journal_anew);
+        // A segment that begins behind it flushes it, and then only is it known to be.
+        let flush = !anew && effects.iter().any(Effect::waits_for_the_journal);
         if let Input::Done { outcome: Outcome::Chunk(chunk), .. } = &record.input {
             self.segment.output = self.segment.output.saturating_add(chunk.to.saturating_sub(chunk.from));
         }
@@ -124,7 +126,7 @@ impl Journal {
             // Fails only where its thread is gone, and then that is told as trouble.
             let _ = self.to.send(Entry::Record { n, line, flush });
         }
-        if self.is_full() || self.wants_another_try() {
+        if anew || self.is_full() || self.wants_another_try() {
             self.rotate(daemon);
         }
         n

@@ -91,6 +91,8 @@ pub enum Act {
         /// To the past.
         back: bool,
     },
+    /// Months pass in which nothing is asked of the daemon.
+    Months,
     /// The daemon is told to stop.
     Stop {
         /// Without asking the agents first.

@@ -13,6 +13,13 @@ use super::{Act, TASKS, TaskKind, World, task_id};
 impl World {
     /// The server says something. It is there to be heard.
     pub(super) fn say(&mut self, act: Act) -> bool {
+        if let Act::Spawn { task, .. } | Act::Interrupt { task, .. } | Act::Message { task } | Act::Other { task, .. } =
+            act
+            && self.machine.folder(task_id(task)).is_some_and(|folder| folder.forgotten)
+        {
+            // Nobody asks for what was over and done with months ago.
+            return false;
+        }
         match act {
             Act::Spawn { task, kind } => self.spawn(task, kind),
             Act::Interrupt { task, graceful } => {
@@ -40,6 +47,7 @@ impl World {
             | Act::Pass(_)
             | Act::Sleep
             | Act::Clock { .. }
+            | Act::Months
             | Act::Stop { .. }
             | Act::Sync
             | Act::Trouble

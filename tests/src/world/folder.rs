@@ -43,6 +43,10 @@ pub(super) struct Folder {
     /// The key of its agent is on the disk.
     pub(super) key: bool,
     pub(super) merges: Merges,
+    /// Its worktree and its output are in the trash.
+    pub(super) discarded: bool,
+    /// Its records are, too.
+    pub(super) forgotten: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +61,24 @@ pub(super) struct Process {
 }
 
 impl Folder {
+    /// Its end could not be written down, or it could not be ended.
+    pub(super) const fn cannot_go(&self) -> bool {
+        self.end.is_none() || self.process.is_some()
+    }
+
+    /// What is left of it goes to the trash.
+    pub(super) fn discard(&mut self, forget: bool) -> Outcome {
+        if self.cannot_go() {
+            return Outcome::Failed("it has not ended".to_string());
+        }
+        self.discarded = true;
+        self.forgotten |= forget;
+        if forget {
+            self.spec = None;
+        }
+        Outcome::Done
+    }
+
     /// Something was not done: what that excuses at the end.
     pub(super) const fn refused(&mut self, work: &Work) {
         self.commit_failed |= matches!(work, Work::Commit(_));

@@ -63,6 +63,13 @@ impl Machine {
             .collect()
     }
 
+    /// Whose tree is stopped or let go on by this.
+    #[must_use]
+    pub fn stops_or_lets_go(&self, id: EffectId) -> Option<TaskId> {
+        let (task, work) = self.pending.get(&id)?;
+        matches!(work, Work::Freeze | Work::Thaw).then_some(*task)
+    }
+
     fn can_answer(&self, id: EffectId, task: TaskId, work: &Work) -> bool {
         match work {
             Work::Read { from } => {
@@ -87,6 +94,9 @@ impl Machine {
             | Work::Look { .. }
             | Work::Conclude { .. }
             | Work::Delivered { .. }
+            | Work::Discard
+            | Work::Forget
+            | Work::Expire { .. }
             | Work::Close => true,
         }
     }
@@ -141,6 +151,7 @@ impl Machine {
             Work::Start(_) => return folder.start(id, task, kind),
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
+                assert!(!folder.discarded, "the output of {task} is read after it was put aside");
                 return Outcome::Chunk(if cancelled {
                     Chunk { from, to: from, ..Chunk::default() }
                 } else {
@@ -180,6 +191,9 @@ impl Machine {
             }
             Work::Delivered { to } => folder.delivered = folder.delivered.max(to),
             Work::Close => folder.closed = true,
+            Work::Discard => return folder.discard(false),
+            Work::Forget => return folder.discard(true),
+            Work::Expire { .. } => {}
         }
         Outcome::Done
     }
@@ -289,7 +303,7 @@ impl Machine {
     /// The text of a stretch of output that was read before, if the log still has it.
     #[must_use]
     pub fn reread(&self, task: TaskId, was: &Chunk) -> Option<Vec<Part>> {
-        let chunk = self.tasks.get(&task)?.log.read_to(was.from, was.to);
+        let chunk = self.tasks.get(&task).filter(|folder| !folder.discarded)?.log.read_to(was.from, was.to);
         (chunk.to == was.to).then_some(chunk.parts)
     }
 
@@ -328,7 +342,7 @@ impl Machine {
     }
 
     pub(super) fn has_worktree(&self, task: TaskId) -> bool {
-        self.tasks.get(&task).is_some_and(|folder| folder.prepared.is_some())
+        self.tasks.get(&task).is_some_and(|folder| folder.prepared.is_some() && !folder.discarded)
     }
 
     pub(super) fn has_work(&self, task: TaskId) -> bool {
@@ -374,6 +388,9 @@ fn may_fail(work: &Work) -> bool {
         | Work::Conclude { .. }
         | Work::Delivered { .. }
         | Work::Read { .. }
+        | Work::Discard
+        | Work::Forget
+        | Work::Expire { .. }
         | Work::Close => true,
         Work::Stdin { .. } | Work::Signal { .. } | Work::Attach => false,
     }

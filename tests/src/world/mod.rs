@@ -7,6 +7,7 @@ mod git;
 mod journal;
 mod log;
 mod machine;
+mod months;
 mod net;
 mod second;
 mod server;
@@ -15,7 +16,7 @@ mod sightings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use makima_core::effect::{Effect, Exit};
+use makima_core::effect::{Effect, Exit, Work};
 use makima_core::id::{EffectId, Epoch, TaskId};
 use makima_core::input::{Boot, Input, Stop};
 use makima_core::protocol::{DaemonMessage, UnreadableKind};
@@ -61,6 +62,10 @@ pub struct World {
     pub transcript: Option<Vec<String>>,
     /// What has happened so far, and how often.
     pub seen: Sightings,
+    /// When somebody let a task go on last, while everything comes to its end.
+    resumed: Option<Millis>,
+    /// Tasks that were paused when an earlier life of the daemon knew last.
+    unsure: BTreeSet<TaskId>,
 }
 
 /// The tasks of the world.
@@ -113,6 +118,8 @@ impl World {
             recording: None,
             transcript: None,
             seen: Sightings::default(),
+            resumed: None,
+            unsure: BTreeSet::new(),
         };
         world.boot(seed);
         world
@@ -123,6 +130,7 @@ impl World {
         self.exit = None;
         self.journal = Journal::begin(&self.daemon);
         let leftovers = self.machine.leftovers();
+        self.unsure = self.daemon.statuses().map(|(task, _)| task).collect();
         self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, config: None, leftovers }));
     }
 
@@ -163,6 +171,7 @@ impl World {
             Act::Pass(ms) => self.pass(Millis(u64::from(ms))),
             Act::Sleep => self.sleep(),
             Act::Clock { back } => self.set_clock(back),
+            Act::Months => self.months(),
             Act::Stop { .. } if self.exit.is_some() => false,
             Act::Stop { forced } => {
                 self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
@@ -170,12 +179,7 @@ impl World {
             }
             Act::Sync => self.sync(),
             Act::Trouble => self.trouble(),
-            Act::Rotate if self.journal.is_in_trouble() => false,
-            Act::Rotate => {
-                self.sync();
-                self.journal = Journal::begin(&self.daemon);
-                true
-            }
+            Act::Rotate => self.rotate(),
             Act::Kill { done, journal, other } => self.kill(done, None, journal, other),
             Act::Outage { done, kept, journal } => self.kill(done, Some(kept), journal, false),
         }
@@ -314,6 +318,9 @@ impl World {
         }
         let id = ready[usize::from(nth) % ready.len()];
         let kinds = self.clone_kinds();
+        if let Some(task) = self.machine.stops_or_lets_go(id) {
+            self.unsure.remove(&task);
+        }
         let Some(input) = self.machine.perform(id, fails, kinds) else { return false };
         self.step(input);
         true
@@ -364,6 +371,16 @@ impl World {
         self.now.unix = if back { Millis(self.now.unix.0.saturating_sub(day.0)) } else { self.now.unix + day };
         self.seen.see("clock", if back { "back" } else { "forward" });
         self.step(Input::Tick);
+        true
+    }
+
+    /// The journal is begun anew with the state as it is.
+    fn rotate(&mut self) -> bool {
+        if self.journal.is_in_trouble() {
+            return false;
+        }
+        self.sync();
+        self.journal = Journal::begin(&self.daemon);
         true
     }
 
@@ -418,8 +435,12 @@ impl World {
         let record = self.record(self.now, &input);
         self.daemon.step(self.now, input, &mut effects);
         self.daemon.check();
+        let anew = effects.iter().any(Effect::begins_the_journal_anew);
         for effect in self.journal.write(record, effects, self.daemon.digest()) {
             self.take(effect);
+        }
+        if anew {
+            self.rotate();
         }
         self.check();
     }
@@ -435,6 +456,8 @@ impl World {
             Effect::Work { id, task, work } => {
                 assert!(self.given.insert(id), "the effect {id} is not a new one");
                 self.note(|| format!("   {id} {work:?}"));
+                let goes = matches!(work, Work::Discard | Work::Forget);
+                assert!(!goes || self.server.end(task).is_some(), "{task} goes, and the server does not know its end");
                 self.machine.take(id, task, work);
             }
             Effect::Cancel { id } => {
@@ -454,7 +477,9 @@ impl World {
         // An orchestrator lends its slot to its subtasks.
         assert!(running <= 2 * SLOTS as usize || self.incarnation > 1, "{running} agents run at once");
         for (task, status) in self.daemon.statuses() {
-            if let Some(folder) = self.machine.folder(task).filter(|_| status == Status::Paused) {
+            // What an earlier life of the daemon knew last may be out of date, until it is looked at.
+            let known = !self.unsure.contains(&task);
+            if let Some(folder) = self.machine.folder(task).filter(|_| status == Status::Paused && known) {
                 assert!(folder.stands_still() != Some(false), "{task} is paused, and its agent goes on");
             }
         }

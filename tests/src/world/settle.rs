@@ -14,7 +14,12 @@ impl World {
     pub fn settle(&mut self) {
         for _ in 0..20_000 {
             if self.is_settled() {
-                return self.check_end();
+                self.check_end();
+                // Months take a while here too. And what is on its way to the daemon may begin something new.
+                if self.steps.is_multiple_of(4) && self.server.is_quiet() {
+                    self.check_forgotten();
+                }
+                return;
             }
             // A daemon that was told to stop is started again some day.
             if self.exit.is_some() {
@@ -23,12 +28,7 @@ impl World {
             if self.journal.is_in_trouble() {
                 self.apply(Act::Trouble);
             }
-            let progress = self.apply(Act::Sync)
-                || self.apply(Act::Accept)
-                || self.apply(Act::Flush)
-                || self.apply(Act::Deliver)
-                || self.apply(Act::Answer)
-                || self.apply(Act::Perform { nth: 0, fails: false })
+            let progress = self.goes_on()
                 || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
                 || self.resume_paused()
                 || self.interrupt_stubborn()
@@ -38,11 +38,25 @@ impl World {
         panic!("the system does not settle: {}", self.describe());
     }
 
-    /// Somebody lets go on what stands still.
+    /// Whatever can happen at this moment does.
+    pub(super) fn goes_on(&mut self) -> bool {
+        self.apply(Act::Sync)
+            || self.apply(Act::Accept)
+            || self.apply(Act::Flush)
+            || self.apply(Act::Deliver)
+            || self.apply(Act::Answer)
+            || self.apply(Act::Perform { nth: 0, fails: false })
+    }
+
+    /// Somebody lets go on what stands still. Once in a while: what shows as paused may only wait for its end.
     fn resume_paused(&mut self) -> bool {
+        if self.resumed == Some(self.now.mono) {
+            return false;
+        }
         let paused = self.daemon.statuses().find(|(_, status)| *status == Status::Paused);
         let Some((task, _)) = paused.filter(|_| self.server.is_quiet()) else { return false };
         self.server.say(ResumeTask { task_id: task.0 });
+        self.resumed = Some(self.now.mono);
         true
     }
 

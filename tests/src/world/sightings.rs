@@ -123,6 +123,7 @@ impl World {
                     Notice::Slept { .. } => "slept",
                     Notice::NoPongs => "no pongs",
                     Notice::Misbehaved { .. } => "misbehaved",
+                    Notice::NotGone { .. } => "not gone",
                     Notice::Task { what, .. } if what.contains("killed") => "a stubborn agent is killed",
                     Notice::Task { what, .. } if what.contains("left behind") => "processes left behind",
                     Notice::Task { what, .. } if what.contains("too late") => "messages came too late",

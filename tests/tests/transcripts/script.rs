@@ -333,5 +333,8 @@ fn describe(work: &Work) -> (&'static str, String) {
         Work::Conclude { end } => ("conclude", format!("{:?} {:?}", end.status, end.error)),
         Work::Delivered { to } => ("delivered", format!("to {to}")),
         Work::Close => ("close", String::new()),
+        Work::Discard => ("discard", String::new()),
+        Work::Forget => ("forget", String::new()),
+        Work::Expire { before } => ("expire", format!("before {}", before.0)),
     }
 }

@@ -262,6 +262,7 @@ fn paused_until_it_may_go_on() {
     script.restart(Vec::new());
     script.attach();
     script.open();
+    script.done("freeze");
     script.tell(InterruptTask { task_id, graceful: true });
     script.done("thaw");
     assert_snapshot!(script.text());
