@@ -52,7 +52,7 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("number", "new", 10_000),
     ("numbers", "anew", 30),
     ("session", "superseded", 5),
-    ("counted", "duplicate_commands", 2),
+    ("counted", "duplicate_commands", 1),
     ("counted", "probes", 20),
     ("told", "slept", 50),
     ("clock", "back", 50),

@@ -113,11 +113,7 @@ impl Task {
                 let held = self.hold(folder, matches!(work, Work::Freeze)).await;
                 answer.give(outcome(held, |()| Outcome::Done));
             }
-            Work::MakeKey => {
-                let (secrets, id) = (hands.settings.secrets.clone(), SecretId::ToolKey(self.id));
-                let made = blocking(move || key::make(&folder, id, &secrets)).await.flatten();
-                answer.give(outcome(made, Outcome::Key));
-            }
+            Work::MakeKey => self.make_key(hands, answer, folder).await,
             Work::Check(_) | Work::Clone { .. } | Work::Look { .. } => {
                 answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
             }
@@ -125,18 +121,10 @@ impl Task {
                 let written = self.conclude(hands.settings.way, folder, end);
                 answer.done_or_cancelled(written, "it cannot be written down how the task ended").await;
             }
-            Work::Discard => {
-                let (trash, id) = (Trash::of(hands.home.root()), self.id);
-                answer.give(outcome(blocking(move || trash.discard(id)).await.flatten(), |()| Outcome::Done));
-            }
-            Work::Forget => {
-                let (trash, id) = (Trash::of(hands.home.root()), self.id);
-                answer.give(outcome(blocking(move || trash.forget(id)).await.flatten(), |()| Outcome::Done));
-            }
+            Work::Discard => self.let_go(hands, answer, |trash, id| trash.discard(id)).await,
+            Work::Forget => self.let_go(hands, answer, |trash, id| trash.forget(id)).await,
             Work::Expire { before } => {
-                let trash = Trash::of(hands.home.root());
-                let gone = blocking(move || trash.expire(before.0, &cancel)).await.flatten();
-                answer.give(outcome(gone, |_| Outcome::Done));
+                self.let_go(hands, answer, move |trash, _| trash.expire(before.0, &cancel).map(drop)).await;
             }
             Work::Close => {
                 let written = write_down(move || folder.close());
@@ -301,6 +289,24 @@ impl Task {
             });
             answer.give(outcome(signalled, |()| Outcome::Done));
         });
+    }
+
+    async fn make_key(&self, hands: &Hands, answer: Answer, folder: Folder) {
+        let (secrets, id) = (hands.settings.secrets.clone(), SecretId::ToolKey(self.id));
+        let made = blocking(move || key::make(&folder, id, &secrets)).await.flatten();
+        answer.give(outcome(made, Outcome::Key));
+    }
+
+    /// Something that has ended goes into the trash, or out of it.
+    async fn let_go(
+        &self,
+        hands: &Hands,
+        answer: Answer,
+        how: impl FnOnce(&Trash, TaskId) -> Result<(), String> + Send + 'static,
+    ) {
+        let (trash, id) = (Trash::of(hands.home.root()), self.id);
+        let gone = blocking(move || how(&trash, id)).await.flatten();
+        answer.give(outcome(gone, |()| Outcome::Done));
     }
 
     /// Stops all processes of the task where they stand, or lets them go on.

@@ -19,3 +19,4 @@ mod starts;
 mod strange;
 mod strangers;
 mod support;
+mod trashes;
