@@ -1,5 +1,8 @@
 //! `makima worktree`: the folders in which agents worked, and why they are still there.
 
+mod clean;
+mod trash;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,7 +26,11 @@ const NAME: usize = 30;
 
 pub(super) async fn worktree(command: &WorktreeCommand) -> Result<(), Failure> {
     match command {
-        WorktreeCommand::List { json } => list(*json).await,
+        WorktreeCommand::List { json, trash: false } => list(*json).await,
+        WorktreeCommand::List { json, trash: true } => trash::list(*json).await,
+        WorktreeCommand::Clean { trash: true, dry_run, json, .. } => trash::empty(*dry_run, *json).await,
+        WorktreeCommand::Clean { ids, dry_run, json, .. } => clean::clean(ids, *dry_run, *json).await,
+        WorktreeCommand::Restore { id } => trash::restore(id).await,
     }
 }
 

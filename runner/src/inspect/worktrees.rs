@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use fs_err as fs;
+use makima_core::Keep;
 use makima_core::id::TaskId;
 use makima_core::input::{Leftover, Stage};
 use makima_core::policy::counted;
+use makima_core::time::Millis;
 use uuid::Uuid;
 
 use super::disk;
-use crate::executor::leftovers_in;
+use crate::executor::{Trash, leftovers_in};
 
 /// Bytes that the kernel counts a file's room in.
 const BLOCK: u64 = 512;
@@ -37,6 +39,21 @@ pub struct Worktree {
     pub why: Why,
     /// What is written down of its task, if anything that can be read is.
     pub task: Option<Leftover>,
+    /// For how many seconds the server has known that its task ended; none where it does not.
+    pub told: Option<u64>,
+    /// Somebody took it out of the trash.
+    pub wanted: bool,
+    /// The task whose subtask it is has not ended: it may still be merged.
+    pub needed: bool,
+}
+
+/// Whether a worktree may go, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Stays(String),
+    /// It may go.
+    Goes(String),
 }
 
 /// Why a worktree is there.
@@ -68,6 +85,32 @@ impl std::fmt::Display for Why {
 }
 
 impl Worktree {
+    /// Whether it may go into the trash by itself. The rules are the daemon's own.
+    #[must_use]
+    pub fn fate(&self, keep: &Keep) -> Fate {
+        match self.may_go() {
+            Err(why) => Fate::Stays(why),
+            Ok(_) if self.wanted => Fate::Stays("was taken out of the trash".to_owned()),
+            Ok(_) if self.needed => Fate::Stays("its orchestrator has not ended".to_owned()),
+            Ok(told) if keep.due(Millis::seconds(told)).is_some() => Fate::Goes(self.why.to_string()),
+            Ok(told) => {
+                let left = (keep.worktrees.0 / 1_000).saturating_sub(told).div_ceil(DAY);
+                Fate::Stays(format!("{}, goes in {}", self.why, counted(left, "day")))
+            }
+        }
+    }
+
+    /// Whether somebody may put it into the trash: for how many seconds the server has known that its task ended.
+    ///
+    /// # Errors
+    /// Why nobody may.
+    pub fn may_go(&self) -> Result<u64, String> {
+        match self.why {
+            Why::Runs | Why::Unended | Why::Unreadable | Why::NoTask => Err(self.why.to_string()),
+            Why::Ended(_) => self.told.ok_or_else(|| "ended, and its server does not know yet".to_owned()),
+        }
+    }
+
     /// Its task's status in a word; none where nothing is known of it.
     #[must_use]
     pub fn status(&self) -> Option<String> {
@@ -92,6 +135,9 @@ pub fn worktrees(home: &Path) -> io::Result<Vec<Worktree>> {
     // A home without tasks has none that could be read.
     let known = leftovers_in(&tasks).unwrap_or_default().tasks.into_iter();
     let mut known: BTreeMap<TaskId, Leftover> = known.map(|left| (left.spec.id, left)).collect();
+    let has_ended = |left: &Leftover| matches!(left.stage, Stage::Ended(_));
+    let unended: BTreeSet<TaskId> = known.values().filter(|left| !has_ended(left)).map(|left| left.spec.id).collect();
+    let trash = Trash::of(home);
     let mut found = Vec::new();
     for entry in listed {
         let path = entry?.path();
@@ -102,7 +148,10 @@ pub fn worktrees(home: &Path) -> io::Result<Vec<Worktree>> {
         let id = Uuid::try_parse(&name).ok().map(TaskId);
         let task = id.and_then(|id| known.remove(&id));
         let why = why(home, id, task.as_ref());
-        found.push(Worktree { path, id, why, task });
+        let told = id.and_then(|id| age(&tasks.join(id.to_string()).join("closed")));
+        let parent = task.as_ref().and_then(|task| task.spec.parent);
+        let needed = parent.is_some_and(|parent| unended.contains(&parent));
+        found.push(Worktree { path, id, why, task, told, wanted: id.is_some_and(|id| trash.is_wanted(id)), needed });
     }
     found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
@@ -115,13 +164,15 @@ fn why(home: &Path, id: Option<TaskId>, task: Option<&Leftover>) -> Why {
         None if record.join("spec.json").exists() => Why::Unreadable,
         None => Why::NoTask,
         Some(_) if disk::agent(home, id).is_some() => Why::Runs,
-        Some(Leftover { stage: Stage::Ended(_), .. }) => {
-            let written = fs::metadata(record.join("end.json")).and_then(|data| data.modified());
-            let ago = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-            Why::Ended(ago.map_or(0, |ago| ago.as_secs()))
-        }
+        Some(Leftover { stage: Stage::Ended(_), .. }) => Why::Ended(age(&record.join("end.json")).unwrap_or_default()),
         Some(Leftover { stage: Stage::Accepted | Stage::Started(_), .. }) => Why::Unended,
     }
+}
+
+/// For how many seconds a file has been as it is; none where it is not there.
+fn age(file: &Path) -> Option<u64> {
+    let written = fs::metadata(file).and_then(|data| data.modified()).ok()?;
+    Some(SystemTime::now().duration_since(written).unwrap_or_default().as_secs())
 }
 
 /// How much room a folder takes.

@@ -65,3 +65,64 @@ fn each_is_listed_with_its_task_its_size_and_why_it_is_there() {
     fleet.ended(&running);
     fleet.end();
 }
+
+/// As if its server had known of its end for so many days.
+fn age(place: &Place, id: &str, days: u64) {
+    let closed = place.home().join("tasks").join(id).join("closed");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !closed.exists() && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let file = fs::File::options().write(true).open(closed).expect("its server knows");
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 60 * 60);
+    file.set_modified(then).expect("a time");
+}
+
+#[test]
+fn what_has_ended_is_put_away_and_had_back() {
+    let place = Place::new();
+    let fleet = Fleet::start(&place);
+    let repo = place.repo();
+    let id = fleet.plan(&repo, "echo told; echo work > work");
+    assert_eq!(fleet.ended(&id)["status"], "done");
+    let folder = place.home().join("worktrees").join(&id);
+    age(&place, &id, 0);
+    let stays = place.makima(["worktree", "clean"]).done().code(0).out();
+    assert!(stays.contains("stays") && stays.contains("ended today, goes in 14 days"), "{stays}");
+    age(&place, &id, 15);
+    let would = place.makima(["worktree", "clean", "--dry-run"]).done().code(0).out();
+    assert!(would.contains("would go") && folder.exists(), "{would}");
+
+    let running = fleet.plan(&repo, "echo started; sleep 600");
+    fleet.writes(&running, "started");
+    let gone = place.makima(["worktree", "clean", "--json"]).done().code(0).json();
+    let fate = |id: &str| {
+        let all = gone.as_array().expect("an array");
+        all.iter().find(|tree| tree["task"] == id).map(|tree| (tree["goes"].clone(), tree["why"].clone()))
+    };
+    assert_eq!(fate(&id), Some((true.into(), "ended today".into())), "{gone:#}");
+    assert_eq!(fate(&running), Some((false.into(), "runs".into())), "{gone:#}");
+    assert!(!folder.exists());
+    let named = place.makima(["worktree", "clean", &running]).done().code(1);
+    assert!(named.err().contains("stayed that should have gone"), "{}", named.err());
+
+    let table = place.makima(["worktree", "list", "--trash"]).done().code(0).out();
+    assert!(table.contains(&id) && table.contains("30 days"), "{table}");
+    let begin = &id[..13];
+    let back = place.makima(["worktree", "restore", begin]).done().code(0).out();
+    assert_eq!(back.trim(), folder.canonicalize().expect("it is back").display().to_string());
+    assert_eq!(fs::read_to_string(folder.join("work")).expect("a file"), "work\n");
+    let wanted = place.makima(["worktree", "clean"]).done().code(0).out();
+    assert!(wanted.contains("was taken out of the trash") && folder.exists(), "{wanted}");
+    let none = place.makima(["worktree", "restore", begin]).done().code(1);
+    assert!(none.err().contains("no task here"), "{}", none.err());
+
+    drop(place.makima(["worktree", "clean", begin]).done().code(0));
+    assert!(!folder.exists());
+    drop(place.makima(["worktree", "clean", "--trash"]).done().code(0).noted(&["1 thing out of the trash, for good"]));
+    drop(place.makima(["worktree", "list", "--trash"]).done().code(0).noted(&["the trash is empty"]));
+    let done = place.makima(["task", "interrupt", "--force", &running, "--server", &fleet.url]);
+    drop(done.env("MAKIMA_API_KEY", &fleet.token).done().code(0));
+    fleet.ended(&running);
+    fleet.end();
+}

@@ -116,7 +116,9 @@ pub(in crate::cli) struct ManArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  makima worktree list")]
+  makima worktree list
+  makima worktree clean --dry-run
+  makima worktree restore 0190a5c4")]
 pub(in crate::cli) struct WorktreeArgs {
     #[command(subcommand)]
     pub(in crate::cli) command: WorktreeCommand,
@@ -136,5 +138,45 @@ through for so long.")]
         /// Print a JSON array of {task, path, name, status, branch, bytes, bytesWhole, dirty, kept, ended}
         #[arg(long)]
         json: bool,
+        /// List what is in the trash instead: as JSON {task, path, bytes, bytesWhole, since, goesIn}, times in seconds
+        #[arg(long)]
+        trash: bool,
+    },
+    /// Put worktrees of ended tasks into the trash, and say of each why it goes or stays
+    #[command(after_help = "\
+Examples:
+  makima worktree clean --dry-run               what would go, and why the others stay
+  makima worktree clean                         what the daemon would put away by itself by now
+  makima worktree clean 0190a5c4                this one, at once
+  makima worktree clean --trash                 take out of the trash for good what is in it
+
+A worktree goes by itself 14 days after the server knows that its task ended (`[keep]` in config.toml), and is gone
+for good after 30 days in the trash. Its commits stay in the daemon's repository whatever becomes of it. One whose
+task has not ended never goes.
+
+Exit code 1 where one that was named stays, or something could not be moved.")]
+    Clean {
+        /// Only these tasks' worktrees, at whatever age: each by its id or the first 4 characters or more of it
+        ids: Vec<String>,
+        /// Change nothing, only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Take out of the trash for good what is in it, be it as new as it may
+        #[arg(long, conflicts_with = "ids")]
+        trash: bool,
+        /// Print a JSON array of {task, path, goes, why}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take the worktree and the output of a task out of the trash again
+    #[command(after_help = "\
+Examples:
+  makima worktree restore 0190a5c4
+  cd \"$(makima worktree restore 0190a5c4)\"
+
+Prints where the worktree is. It stays there until its task is forgotten, or is named to `makima worktree clean`.")]
+    Restore {
+        /// The task, by its id or the first 4 characters or more of it
+        id: String,
     },
 }
