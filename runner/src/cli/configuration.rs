@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use console::style;
-use makima_core::Compat;
 use makima_core::policy::counted;
+use makima_core::time::Millis;
+use makima_core::{Compat, Keep};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -135,6 +136,15 @@ impl Settings<'_> {
         let codes = json!(Compat::default().refused_codes);
         self.settle("compat.refused_codes", None, "", file.compat.refused_codes.as_ref().map(|it| json!(it)), codes);
         self.of_the_log();
+        let (keep, usual) = (file.keep, Keep::default());
+        let days = |span: Millis| json!(span.0 / (24 * 60 * 60 * 1_000));
+        for (name, set, usual) in [
+            ("keep.worktree_days", keep.worktree_days, usual.worktrees),
+            ("keep.trash_days", keep.trash_days, usual.trash),
+            ("keep.task_days", keep.task_days, usual.tasks),
+        ] {
+            self.settle(name, None, "", set.map(|days| json!(days)), days(usual));
+        }
         let listen = file.metrics.listen.map(|address| json!(address.to_string()));
         self.settle("metrics.listen", None, "", listen, Value::Null);
         let remote = file.metrics.allow_remote.then_some(json!(true));
