@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -297,11 +297,13 @@ impl Supervisor {
         }
     }
 
-    /// Writes down how the agent ended, as often as it takes.
+    /// Writes down how the agent ended, as often as it takes. In a folder that somebody has removed nobody would ever
+    /// read it.
     fn record(&mut self) {
         if let (Some(status), false) = (self.agent.exit, self.recorded) {
-            let ending = Ending { nonce: self.nonce.clone(), status };
-            self.recorded = Folder::at(Path::new(".")).ends(&ending).is_ok();
+            let (here, ending) = (Path::new("."), Ending { nonce: self.nonce.clone(), status });
+            let is_removed = fs::metadata(here).is_ok_and(|folder| folder.nlink() == 0);
+            self.recorded = is_removed || Folder::at(here).ends(&ending).is_ok();
         }
     }
 

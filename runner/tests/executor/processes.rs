@@ -271,3 +271,26 @@ async fn what_an_agent_does_not_read_can_be_given_up() {
         "{answer:?}"
     );
 }
+
+/// Somebody has removed the folder of a task whose agent runs: there is nobody any more to write down its end for.
+#[tokio::test]
+async fn a_supervisor_whose_folder_is_gone_leaves_with_its_agent() {
+    let mut world = World::new();
+    let id = task();
+    world.prepare(id, None).await;
+    let (agent, _) = world.start(id, "sleep 0.3").await;
+    let held: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.home.task(id).join("agent")).unwrap()).unwrap();
+    let supervisor = i32::try_from(held["supervisor"]["pid"].as_i64().unwrap()).unwrap();
+    std::fs::remove_dir_all(world.home.task(id)).unwrap();
+    world.exit(agent).await;
+    for _ in 0..500 {
+        if !is_alive(supervisor) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let left = rustix::process::Pid::from_raw(supervisor).expect("a number");
+    let _ = rustix::process::kill_process(left, rustix::process::Signal::KILL);
+    panic!("the supervisor stays for ever");
+}

@@ -91,17 +91,19 @@ impl Job<'_> {
         self.mend().await?;
         let sight = self.look().await?;
         self.bring_from_elsewhere(children).await?;
-        let here: BTreeMap<TaskId, Found> = all(self.hands, self.cancel, &self.bare, OURS)
-            .await?
-            .into_iter()
-            .map(|found| (found.task, found))
-            .collect();
+        // A process takes its time, whatever it does: so all that are needed run at once.
+        let all = all(self.hands, self.cancel, &self.bare, OURS);
+        let (here, behind, ahead) =
+            tokio::try_join!(all, self.related(&sight, "--merged"), self.related(&sight, "--contains"))?;
+        let here: BTreeMap<TaskId, Found> = here.into_iter().map(|found| (found.task, found)).collect();
         let given: BTreeSet<TaskId> = children.iter().map(|child| child.task).collect();
         let trailed = here.values().filter(|found| !given.contains(&found.task) && found.task != self.task);
         let trailed: Vec<&Found> = trailed.filter(|found| found.is_of(self.task)).collect();
         let ended = children.iter().filter(|child| child.ended).filter_map(|child| here.get(&child.task));
         let asked: BTreeSet<&str> = ended.chain(trailed.iter().copied()).map(|found| found.oid.as_str()).collect();
-        let merged = self.merged(&sight, &asked).await?;
+        // What goes on from the worktree's commit was not squashed into it.
+        let left: Vec<&str> = asked.into_iter().filter(|oid| !behind.contains(*oid) && !ahead.contains(*oid)).collect();
+        let merged = &behind | &self.squashed(&sight, &left).await?;
         let mut list = Vec::new();
         let mut seen = BTreeSet::new();
         for child in children.iter().filter(|child| seen.insert(child.task)) {
@@ -154,30 +156,16 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Which of these commits the worktree's commit has all of: those that it leads to, and those whose merge would
-    /// change nothing, as they were squashed.
-    async fn merged(&self, sight: &Sight, asked: &BTreeSet<&str>) -> Result<BTreeSet<String>, Trouble> {
-        if asked.is_empty() {
-            return Ok(BTreeSet::new());
-        }
+    /// The work that the worktree's commit leads to (`--merged`), or that leads to it (`--contains`).
+    async fn related(&self, sight: &Sight, how: &str) -> Result<BTreeSet<String>, Trouble> {
         let lenders = quoted(&self.git.join("objects"));
-        let reach = |which: &str| {
-            let call = Call::on(&self.bare, "for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &lenders);
-            call.args([format!("{which}={}", sight.at), "--format=%(objectname)".to_owned()]).names([OURS])
-        };
-        let oids =
-            |said: Vec<u8>| -> BTreeSet<String> { String::from_utf8_lossy(&said).lines().map(str::to_owned).collect() };
-        let mut merged = oids(self.run(reach("--merged")).await?.out);
-        let left: Vec<&str> = asked.iter().copied().filter(|oid| !merged.contains(*oid)).collect();
-        if !left.is_empty() {
-            // What goes on from the worktree's commit was not squashed into it.
-            let ahead = oids(self.run(reach("--contains")).await?.out);
-            let left: Vec<&str> = left.into_iter().filter(|oid| !ahead.contains(*oid)).collect();
-            merged.extend(self.squashed(sight, &left).await?);
-        }
-        Ok(merged)
+        let call = Call::on(&self.bare, "for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders);
+        let call = call.args([format!("{how}={}", sight.at), "--format=%(objectname)".to_owned()]).names([OURS]);
+        let said = self.run(call).await?.out;
+        Ok(String::from_utf8_lossy(&said).lines().map(str::to_owned).collect())
     }
 
+    /// Those of which the worktree's commit has everything: their merge would change nothing.
     async fn squashed(&self, sight: &Sight, left: &[&str]) -> Result<BTreeSet<String>, Trouble> {
         if left.is_empty() {
             return Ok(BTreeSet::new());
