@@ -7,6 +7,7 @@ mod again;
 pub(crate) mod agents;
 mod away;
 mod daemon;
+mod git;
 mod idle;
 mod journal;
 mod latency;
@@ -40,11 +41,12 @@ pub(crate) enum Figure {
     Tail,
     Reconnect,
     Journal,
+    Git,
     Away,
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Idle,
         Self::Supervisors,
         Self::Start,
@@ -55,6 +57,7 @@ impl Figure {
         Self::Restart,
         Self::Tail,
         Self::Journal,
+        Self::Git,
         Self::Away,
     ];
 }
@@ -120,6 +123,7 @@ impl Bench {
             Figure::Tail => again::tail(self),
             Figure::Reconnect => again::reconnect(self),
             Figure::Journal => journal::measure(self),
+            Figure::Git => git::measure(self),
             Figure::Away => away::measure(self),
         }
     }

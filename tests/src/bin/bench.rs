@@ -27,10 +27,12 @@ Figures:
   tail         the same behind the longest journal that there can be, and a long log
   reconnect    from a new connection until everything is there and acknowledged
   journal      flushes of the journal, against bare ones (wants the example `journal_bench` of makima-runner)
+  git          worktrees made, put away and merged, branches listed (wants the example `git_bench` of makima-runner)
   away         memory, while a server is away and an agent writes a lot
   all          all of them (default)
 
-Sizes from the environment: MAKIMA_BENCH_AGENTS (100), MAKIMA_BENCH_LOG_MIB (256), MAKIMA_BENCH_AWAY_SECONDS (20).
+Sizes from the environment: MAKIMA_BENCH_AGENTS (100), MAKIMA_BENCH_LOG_MIB (256), MAKIMA_BENCH_AWAY_SECONDS (20),
+MAKIMA_BENCH_FILES (none: files of a further repository for `git`).
 
   --rounds N     rounds of each; the figures are medians
   --lines N      lines of output a round (default 1000000)
@@ -98,6 +100,7 @@ fn read(words: Vec<String>) -> Result<(Vec<Figure>, Options), Failure> {
             "tail" => figures.push(Figure::Tail),
             "reconnect" => figures.push(Figure::Reconnect),
             "journal" => figures.push(Figure::Journal),
+            "git" => figures.push(Figure::Git),
             "away" => figures.push(Figure::Away),
             "all" => figures.extend(Figure::ALL),
             _ => return Err(format!("`{word}` is not known; see --help").into()),
