@@ -30,18 +30,6 @@ pub(super) struct Found {
     short: String,
     subject: String,
     parents: String,
-    relation: Relation,
-}
-
-/// How work stands to the worktree's commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    /// The worktree's commit has it.
-    Merged,
-    /// It goes on from the worktree's commit: so it was not squashed into that.
-    GoesOn,
-    /// Neither, or nobody asked.
-    Aside,
 }
 
 /// Whether the work of `child` says that it is a subtask of `parent`.
@@ -53,36 +41,27 @@ pub(super) async fn bears(
     parent: TaskId,
 ) -> Result<bool, Trouble> {
     let bare = Folder::of(&hands.home, child).standing().ok().flatten().map_or_else(|| bare.to_path_buf(), |s| s.bare);
-    let call = Call::on(&bare, "for-each-ref");
-    let found = all(hands, cancel, call, &format!("{OURS}{child}"), None).await?;
+    let found = all(hands, cancel, &bare, &format!("{OURS}{child}")).await?;
     Ok(found.iter().any(|found| found.is_of(parent)))
 }
 
-/// The work that a call of `for-each-ref` finds under a name or in a folder of names, and how it stands to the commit
-/// `at`. A process takes its time, whatever it does: so one tells everything.
-async fn all(hands: &Hands, cancel: &Cancel, call: Call, under: &str, at: Option<&str>) -> Result<Vec<Found>, Trouble> {
+/// The work that stands under a name or in a folder of names.
+async fn all(hands: &Hands, cancel: &Cancel, bare: &Path, under: &str) -> Result<Vec<Found>, Trouble> {
     let trailer = format!("%(trailers:key={PARENT},valueonly,separator=%2C)");
-    let relation = at.map_or_else(String::new, |at| format!("%(ahead-behind:{at})"));
-    let format =
-        format!("%(refname)%00%(objectname)%00%(objectname:short)%00{relation}%00{trailer}%00%(contents:subject)");
-    let said = hands.git.run(cancel, call.arg(format!("--format={format}")).names([under])).await?;
+    let format = format!("--format=%(refname)%00%(objectname)%00%(objectname:short)%00{trailer}%00%(contents:subject)");
+    let said = hands.git.run(cancel, Call::on(bare, "for-each-ref").arg(format).names([under])).await?;
     let said = String::from_utf8_lossy(&said.out).into_owned();
     Ok(said.lines().filter_map(Found::read).collect())
 }
 
 impl Found {
     fn read(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(6, '\0');
+        let mut fields = line.splitn(5, '\0');
         let name = fields.next()?;
         let task = TaskId(Uuid::try_parse(name.strip_prefix(OURS)?).ok()?);
         let mut next = || fields.next().map(str::to_owned);
-        let (oid, short, counts, parents, subject) = (next()?, next()?, next()?, next()?, next()?);
-        let relation = match counts.split_once(' ') {
-            Some(("0", _)) => Relation::Merged,
-            Some((_, "0")) => Relation::GoesOn,
-            Some(_) | None => Relation::Aside,
-        };
-        Some(Self { task, name: name.trim_start_matches("refs/").to_owned(), oid, short, subject, parents, relation })
+        let (oid, short, parents, subject) = (next()?, next()?, next()?, next()?);
+        Some(Self { task, name: name.trim_start_matches("refs/").to_owned(), oid, short, subject, parents })
     }
 
     fn is_of(&self, parent: TaskId) -> bool {
@@ -100,8 +79,7 @@ impl Job<'_> {
 
     /// Subtasks that only their work tells of.
     pub(super) async fn others(&self) -> Result<Vec<Found>, Trouble> {
-        let call = Call::on(&self.bare, "for-each-ref");
-        let mut found = all(self.hands, self.cancel, call, OURS, None).await?;
+        let mut found = all(self.hands, self.cancel, &self.bare, OURS).await?;
         found.retain(|found| found.is_of(self.task) && found.task != self.task);
         for found in &mut found {
             found.name = self.name_of(found.task);
@@ -113,24 +91,24 @@ impl Job<'_> {
         self.mend().await?;
         let sight = self.look().await?;
         self.bring_from_elsewhere(children).await?;
-        let lenders = quoted(&self.git.join("objects"));
-        let call = Call::on(&self.bare, "for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders);
-        let here = all(self.hands, self.cancel, call, OURS, Some(&sight.at)).await?;
+        let here = all(self.hands, self.cancel, &self.bare, OURS).await?;
         let here: BTreeMap<TaskId, Found> = here.into_iter().map(|found| (found.task, found)).collect();
         let given: BTreeSet<TaskId> = children.iter().map(|child| child.task).collect();
         let trailed = here.values().filter(|found| !given.contains(&found.task) && found.task != self.task);
         let trailed: Vec<&Found> = trailed.filter(|found| found.is_of(self.task)).collect();
         let ended = children.iter().filter(|child| child.ended).filter_map(|child| here.get(&child.task));
-        let asked: Vec<&Found> = ended.chain(trailed.iter().copied()).collect();
-        let aside = asked.iter().filter(|found| found.relation == Relation::Aside).map(|found| found.oid.as_str());
-        let squashed = self.squashed(&sight, &aside.collect()).await?;
-        let is_merged = |found: &Found| found.relation == Relation::Merged || squashed.contains(&found.oid);
+        let asked: BTreeSet<&str> = ended.chain(trailed.iter().copied()).map(|found| found.oid.as_str()).collect();
+        let unmerged = self.unmerged(&sight, &asked).await?;
+        // What goes on from the worktree's commit was not squashed into it.
+        let aside = asked.iter().copied().filter(|oid| unmerged.get(*oid) == Some(&false)).collect();
+        let squashed = self.squashed(&sight, &aside).await?;
+        let is_merged = |oid: &str| !unmerged.contains_key(oid) || squashed.contains(oid);
         let mut list = Vec::new();
         let mut seen = BTreeSet::new();
         for child in children.iter().filter(|child| seen.insert(child.task)) {
             let name = child.branch.as_ref().map_or_else(|| self.name_of(child.task), ToString::to_string);
             list.push(match here.get(&child.task) {
-                Some(found) => found.told(name, child.ended && is_merged(found)),
+                Some(found) => found.told(name, child.ended && is_merged(&found.oid)),
                 None => Branch {
                     name,
                     task: Some(child.task),
@@ -140,7 +118,7 @@ impl Job<'_> {
                 },
             });
         }
-        list.extend(trailed.iter().map(|found| found.told(self.name_of(found.task), is_merged(found))));
+        list.extend(trailed.iter().map(|found| found.told(self.name_of(found.task), is_merged(&found.oid))));
         Ok(Outcome::Branches { list, merging: sight.merging.is_some() })
     }
 
@@ -175,6 +153,16 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The commits that lead to these and that the worktree's commit does not have, and whether they go on from that.
+    async fn unmerged(&self, sight: &Sight, asked: &BTreeSet<&str>) -> Result<BTreeMap<String, bool>, Trouble> {
+        let lenders = refs::quoted(&self.git.join("objects"));
+        let call = Call::on(&self.bare, "rev-list").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders);
+        let asked: String = asked.iter().map(|oid| format!("{oid}\n")).collect();
+        let call = call.args(["--parents", "--stdin"]).input(format!("^{}\n{asked}", sight.at));
+        let said = self.run(call.limit(BRING)).await?.out;
+        Ok(related(&String::from_utf8_lossy(&said), &sight.at))
     }
 
     /// Those of which the worktree's commit has everything: their merge would change nothing.
@@ -224,7 +212,24 @@ impl Found {
     }
 }
 
-/// A path as git takes it in a list of paths.
-fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\""))
+/// Of commits, each listed with its parents, whether `at` leads to them.
+fn related(listed: &str, at: &str) -> BTreeMap<String, bool> {
+    let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut found: BTreeMap<&str, bool> = BTreeMap::new();
+    for line in listed.lines() {
+        let mut oids = line.split(' ');
+        let Some(commit) = oids.next() else { continue };
+        found.insert(commit, false);
+        for parent in oids {
+            children.entry(parent).or_default().push(commit);
+        }
+    }
+    let mut next = vec![at];
+    while let Some(commit) = next.pop() {
+        for child in children.remove(commit).unwrap_or_default() {
+            found.insert(child, true);
+            next.push(child);
+        }
+    }
+    found.into_iter().map(|(commit, goes_on)| (commit.to_owned(), goes_on)).collect()
 }
