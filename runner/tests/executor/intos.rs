@@ -206,7 +206,8 @@ async fn nothing_is_merged_outside_the_allowed_roots() {
 async fn what_others_share_stays_shared() {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let mut into = Into::of("echo a > a", &format!("{GONE_ON}; git config core.sharedRepository group")).await;
+    let mut into =
+        Into::of("echo a > a", &format!("{GONE_ON}; git repack -adq; git config core.sharedRepository group")).await;
     into.merge(None).await;
     let tip = into.git(&["rev-parse", "HEAD"]);
     let object = into.repository.join(".git/objects").join(&tip[..2]).join(&tip[2..]);
