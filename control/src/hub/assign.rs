@@ -50,6 +50,7 @@ impl Hub {
                 ordered: Ordered::default(),
                 hold: None,
                 words: Waiting::default(),
+                restored: false,
                 life: Life::Waiting { spawn, needs: needs.clone() },
             },
         );

@@ -199,8 +199,6 @@ pub struct Hub {
     questions: BTreeMap<(Uuid, Kind), Line>,
     /// How many questions were asked.
     asked: u64,
-    /// It goes on from what was kept: what was asked before may be answered still.
-    restored: bool,
     next_seq: u64,
     next_words: u64,
     ignored: Ignored,

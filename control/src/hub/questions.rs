@@ -6,7 +6,8 @@
 //!
 //! Where an answer may come late or never, because a link broke in version 1 or this server was started anew, its
 //! kind is in doubt. A daemon does a task's commands in order, so a harmless one, `mergeStatus`, clears that up: once
-//! it is answered, nothing of before can come any more.
+//! it is answered, nothing of before can come any more. Of its own answers as many are left out as may be old: it is
+//! asked once more for each.
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,9 @@ pub const QUESTIONS: usize = 64;
 
 /// A daemon is not waited for any longer than this: all that it does at a command takes less.
 const GIVE_UP: Millis = Millis::seconds(30 * 60);
+
+/// As many old answers to `mergeStatus` are reckoned with; more would take as many links that broke at the right moment.
+const OLD: u32 = 31;
 
 /// One question of a client's. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +58,8 @@ pub(super) struct Line {
     open: VecDeque<Question>,
     /// Since when, counted in questions, an answer to one that is not open any more may come.
     doubt: Option<u64>,
+    /// Of `mergeStatus`: how many such answers may come.
+    old: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +76,8 @@ struct Asked {
     since: Millis,
     /// How many were asked before.
     n: u64,
+    /// How many answers come before the one that counts.
+    before: u32,
 }
 
 impl Kind {
@@ -116,6 +124,18 @@ impl Kind {
     }
 }
 
+impl Line {
+    /// The first one was asked, and its answers may come still or never.
+    fn lost(&mut self, kind: Kind, asked: Asked, n: u64) {
+        if kind.is_doubted() {
+            self.doubt = Some(n);
+        }
+        if kind == Kind::Status {
+            self.old = self.old.saturating_add(asked.before).saturating_add(1).min(OLD);
+        }
+    }
+}
+
 impl Hub {
     /// A client asks a task's daemon.
     pub(super) fn ask(
@@ -139,11 +159,18 @@ impl Hub {
         if of_task.fold(0_usize, |sum, (_, line)| sum.saturating_add(line.open.len())) >= QUESTIONS {
             return Answer::Full;
         }
-        let doubt = (self.restored && kind.is_doubted()).then_some(self.asked);
-        let line = self.questions.entry((id, kind)).or_insert_with(|| Line { doubt, ..Line::default() });
+        let line = self.line((id, kind));
         line.open.push_back(Question { id: Some(question), command, asked: None });
         self.ask_next(now, (id, kind), out);
         Answer::Done
+    }
+
+    /// Of a task that was there before this server an answer may come to what was asked then.
+    fn line(&mut self, key: (Uuid, Kind)) -> &mut Line {
+        let restored = self.tasks.get(&key.0).is_some_and(|task| task.restored);
+        let doubt = (restored && key.1.is_doubted()).then_some(self.asked);
+        let old = u32::from(restored && key.1 == Kind::Status);
+        self.questions.entry(key).or_insert_with(|| Line { doubt, old, ..Line::default() })
     }
 
     /// Asks what comes next, if nothing is under way and the daemon is there.
@@ -157,18 +184,20 @@ impl Hub {
         if line.doubt.is_some() {
             return self.clear_up(now, key.0, out);
         }
-        first.asked = Some(Asked { session: session.id, since: now, n: self.asked });
+        first.asked = Some(Asked { session: session.id, since: now, n: self.asked, before: line.old });
         self.asked = self.asked.saturating_add(1);
         let command = first.command.clone();
-        match session.wire {
-            Wire::One => out.push(Effect::Send { session: session.id, command }),
-            Wire::Two => self.order(holder, key.0, What::Words(command), out),
+        for _ in 0..=line.old {
+            match session.wire {
+                Wire::One => out.push(Effect::Send { session: session.id, command: command.clone() }),
+                Wire::Two => self.order(holder, key.0, What::Words(command.clone()), out),
+            }
         }
     }
 
     /// Asks what is answered only after everything of before.
     fn clear_up(&mut self, now: Millis, id: Uuid, out: &mut Vec<Effect>) {
-        let line = self.questions.entry((id, Kind::Status)).or_default();
+        let line = self.line((id, Kind::Status));
         if !line.open.iter().any(|question| question.id.is_none()) {
             let command = Box::new(MergeStatus { task_id: id }.into());
             line.open.push_back(Question { id: None, command, asked: None });
@@ -185,18 +214,19 @@ impl Hub {
         message: DaemonMessage,
         out: &mut Vec<Effect>,
     ) -> Answer {
-        let live = self.daemons.get(&daemon).and_then(|daemon| daemon.session).is_some_and(|session| session.live);
         let held = self.tasks.get(&id).is_some_and(|task| task.life.daemon() == Some(daemon));
         let line = self.questions.get_mut(&(id, kind)).filter(|_| held);
-        let Some(Line { open, doubt }) = line else { return self.unasked() };
-        if live {
-            // It was in doubt whether this would come: now nothing else can.
-            if doubt.take().is_some() {
-                self.ask_next(now, (id, kind), out);
-                return self.unasked();
-            }
+        let Some(Line { open, doubt, .. }) = line else { return self.unasked() };
+        // Something of before, which may be said again: what comes after the heartbeat is said once.
+        if doubt.is_some() {
+            return self.unasked();
         }
-        let Some(Asked { n, .. }) = open.front().and_then(|first| first.asked) else { return self.unasked() };
+        let Some(asked) = open.front_mut().and_then(|first| first.asked.as_mut()) else { return self.unasked() };
+        if asked.before > 0 {
+            asked.before = asked.before.saturating_sub(1);
+            return Answer::Done;
+        }
+        let n = asked.n;
         if let Some(Question { id: Some(question), .. }) = open.pop_front() {
             out.push(Effect::Answered { question, reply: Reply::Heard(Box::new(message)) });
         }
@@ -229,9 +259,9 @@ impl Hub {
     /// The first question of a line was asked, and nobody knows whether it was heard.
     pub(super) fn lost_question(&mut self, key: (Uuid, Kind), out: &mut Vec<Effect>) {
         let Some(line) = self.questions.get_mut(&key) else { return };
-        let Some(first) = line.open.front_mut().filter(|first| first.asked.is_some()) else { return };
-        line.doubt = key.1.is_doubted().then_some(self.asked);
-        if key.1.is_harmless() {
+        let Some(asked) = line.open.front().and_then(|first| first.asked) else { return };
+        line.lost(key.1, asked, self.asked);
+        if let Some(first) = line.open.front_mut().filter(|_| key.1.is_harmless()) {
             first.asked = None;
         } else if let Some(Question { id: Some(question), .. }) = line.open.pop_front() {
             out.push(Effect::Answered { question, reply: Reply::Unknown });
@@ -256,6 +286,7 @@ impl Hub {
     pub(super) fn beat(&mut self, now: Millis, daemon: Uuid, out: &mut Vec<Effect>) {
         let Some(session) = self.daemons.get_mut(&daemon).and_then(|daemon| daemon.session.as_mut()) else { return };
         session.live = true;
+        let settled = now.since(session.since) > GIVE_UP;
         if self.questions.is_empty() {
             return;
         }
@@ -264,8 +295,11 @@ impl Hub {
         let keys: Vec<_> = self.questions.keys().filter(|(id, _)| of_daemon(id)).copied().collect();
         for key in keys {
             let asked = self.questions.get(&key).and_then(|line| line.open.front()?.asked);
-            if asked.is_some_and(|asked| now.0.saturating_sub(asked.since.0) > GIVE_UP.0) {
+            if asked.is_some_and(|asked| now.since(asked.since) > GIVE_UP) {
                 self.give_up(key, out);
+            }
+            if let Some(line) = self.questions.get_mut(&key).filter(|_| asked.is_none() && settled) {
+                line.old = 0;
             }
             self.ask_next(now, key, out);
         }
@@ -273,7 +307,8 @@ impl Hub {
 
     fn give_up(&mut self, key: (Uuid, Kind), out: &mut Vec<Effect>) {
         let Some(line) = self.questions.get_mut(&key) else { return };
-        line.doubt = key.1.is_doubted().then_some(self.asked);
+        let Some(asked) = line.open.front().and_then(|first| first.asked) else { return };
+        line.lost(key.1, asked, self.asked);
         if let Some(Question { id: Some(question), .. }) = line.open.pop_front() {
             out.push(Effect::Answered { question, reply: Reply::Unknown });
         }
@@ -282,8 +317,9 @@ impl Hub {
     /// Forgets about a task of which nothing is asked and nothing in doubt.
     fn tidy_questions(&mut self, id: Uuid) {
         // After a restart a line that is there is one that is not in doubt.
-        if !self.restored {
-            self.questions.retain(|(task, _), line| *task != id || !line.open.is_empty() || line.doubt.is_some());
+        if self.tasks.get(&id).is_some_and(|task| !task.restored) {
+            self.questions
+                .retain(|(task, _), line| *task != id || !line.open.is_empty() || line.doubt.is_some() || line.old > 0);
         }
     }
 

@@ -75,7 +75,7 @@ impl Hub {
     /// The hub as it was when these were the newest records.
     #[must_use]
     pub fn restore(snapshot: Snapshot) -> Self {
-        let mut hub = Self { restored: true, ..Self::default() };
+        let mut hub = Self::default();
         for daemon in snapshot.daemons {
             hub.machines.insert(daemon.machine.clone(), daemon.id);
             hub.daemons.insert(
@@ -137,6 +137,7 @@ impl Hub {
                 ordered: task.ordered,
                 hold: task.hold,
                 words: Waiting::restored(task.words),
+                restored: true,
                 life,
             },
         );

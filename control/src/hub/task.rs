@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) hold: Option<bool>,
     /// What its agent is to be told, and its daemon was not yet.
     pub(super) words: Waiting,
+    /// It was there before this server was started: what was asked about it then may be answered still.
+    pub(super) restored: bool,
     pub(super) life: Life,
 }
 
