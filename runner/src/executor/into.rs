@@ -24,6 +24,8 @@ use super::{Hands, blocking, refs, sign};
 
 /// How often it is tried where the branch moves meanwhile.
 const TRIES: usize = 4;
+/// What of the target's a merge asks.
+const HOOKS: &[&str] = &["pre-merge-commit", "commit-msg", "reference-transaction"];
 /// How many files are named.
 const NAMED: usize = 10;
 
@@ -56,6 +58,17 @@ struct Job<'a> {
     target: Target,
 }
 
+/// How a branch of the target stands.
+struct Standing {
+    at: String,
+    /// It has all of the work.
+    has_all: bool,
+    /// The work goes on from it.
+    is_behind: bool,
+    /// The folder that it is checked out in.
+    checkout: Option<PathBuf>,
+}
+
 /// What the branch becomes.
 struct Becomes {
     tip: String,
@@ -67,34 +80,36 @@ impl Job<'_> {
         let into = self.into().await?;
         let full = format!("refs/heads/{into}");
         self.follow().await?;
-        let common = self.path(&["--git-common-dir"], &self.target.place).await?;
+        let common = self.common().await?;
+        let shop = self.open(&common).await?;
+        let hooks = self.hooks(&common);
+        let (first, hooks) = tokio::try_join!(self.stand(&full, &shop), hooks)?;
+        let mut next = Some(first);
         for _ in 0..TRIES {
-            let Some(at) = self.at(&full).await? else {
+            let standing = match next.take() {
+                Some(standing) => standing,
+                None => self.stand(&full, &shop).await?,
+            };
+            let Some(standing) = standing else {
                 return Err(Trouble::Plain(format!("{} has no branch `{into}`", self.target.place.display())));
             };
-            let shop = self.open(&common, &at).await?;
-            if self.leads_to(&shop, &at, self.commit).await? {
+            if standing.has_all {
                 return Ok(format!("`{into}` in {} has all of it already", self.target.place.display()));
             }
-            let checkout = self.checkout(&full).await?;
-            if let Some(folder) = &checkout {
+            let (at, checkout) = (&standing.at, &standing.checkout);
+            if let Some(folder) = checkout {
                 self.refuse_dirty(folder, &into).await?;
             }
-            let hooks = self.hooks(&common).await?;
-            let result = self.result(&shop, &at, &into, checkout.as_deref(), &hooks).await?;
-            shop.point(RESULT, &result.tip)?;
-            let call = self.here("fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-            self.run(call.names([shop.git.as_os_str(), OsStr::new(RESULT)])).await?;
-            if let Some(folder) = &checkout {
+            let result = self.result(&shop, &standing, &into, hooks.as_deref()).await?;
+            self.bring(&shop, &common, at, &result.tip).await?;
+            if let Some(folder) = checkout {
                 // Nothing is written yet: what git would refuse to write over, it refuses now.
                 let call = Call::at(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
-                self.run(call.names([&at, &result.tip])).await?;
-            }
-            if let Some(folder) = checkout {
+                self.run(call.names([at, &result.tip])).await?;
                 let (branch, from, to) = (full.clone(), at.clone(), result.tip.clone());
-                self.folder.follows(&Following { folder, branch, from, to })?;
+                self.folder.follows(&Following { folder: folder.clone(), branch, from, to })?;
             }
-            if !self.advance(&full, &at, &result.tip, &hooks).await? {
+            if !self.advance(&full, at, &result.tip, hooks.as_deref()).await? {
                 continue;
             }
             self.follow().await?;
@@ -128,60 +143,94 @@ impl Job<'_> {
         })
     }
 
-    /// Where a branch stands. It is taken by its very name, whatever that looks like.
-    async fn at(&self, full: &str) -> Result<Option<String>, Trouble> {
-        self.at_in(&self.target.place, full).await
+    /// Where a branch of `place` is. It is taken by its very name, whatever that looks like.
+    async fn at(&self, place: &Path, full: &str) -> Result<Option<String>, Trouble> {
+        let call = Call::at(place, "for-each-ref").arg("--format=%(objectname) %(refname)").names([full]);
+        let said = self.run(call).await?;
+        let said = String::from_utf8_lossy(&said);
+        let found = said.trim_end().split_once(' ').filter(|(_, name)| *name == full);
+        Ok(found.map(|(oid, _)| oid.to_owned()).filter(|oid| refs::is_oid(oid)))
     }
 
-    async fn at_in(&self, place: &Path, full: &str) -> Result<Option<String>, Trouble> {
-        let call = Call::at(place, "show-ref").args(["--verify", "--hash", "--quiet"]).fine(&[0, 1, 128]);
-        if self.hands.git.run(self.cancel, call.names([full])).await?.code != 0 {
+    /// How a branch of the target stands to the work.
+    async fn stand(&self, full: &str, shop: &Workshop) -> Result<Option<Standing>, Trouble> {
+        let format = format!("%(refname)%00%(objectname)%00%(worktreepath)%00%(ahead-behind:{})", self.commit);
+        let mut call = self.here("for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lenders(&[]));
+        if let Some(shallow) = shop.shallow() {
+            call = call.env("GIT_SHALLOW_FILE", shallow);
+        }
+        let said = self.run(call.arg(format!("--format={format}")).names([full])).await?;
+        let mut fields = said.splitn(4, |byte| *byte == 0);
+        if fields.next() != Some(full.as_bytes()) {
             return Ok(None);
         }
-        let call = Call::at(place, "show-ref").args(["--verify", "--hash"]);
-        Ok(self.hands.git.run(self.cancel, call.names([full])).await?.line().filter(|oid| refs::is_oid(oid)))
+        let mut next = || fields.next().unwrap_or_default();
+        let (at, folder, counts) = (next(), next(), next());
+        let at = String::from_utf8_lossy(at).into_owned();
+        let counts = String::from_utf8_lossy(counts);
+        let Some((ahead, behind)) = counts.trim().split_once(' ').filter(|_| refs::is_oid(&at)) else {
+            return Err(Trouble::Plain(format!("{full} in {} is no commit", self.target.place.display())));
+        };
+        let checkout = self.checkout(Path::new(OsStr::from_bytes(folder))).await?;
+        Ok(Some(Standing { at, has_all: behind == "0", is_behind: ahead == "0", checkout }))
     }
 
-    async fn path(&self, what: &[&str], folder: &Path) -> Result<PathBuf, Trouble> {
-        let call = Call::at(folder, "rev-parse").arg("--path-format=absolute").args(what);
-        let said = self.run(call).await?;
+    /// The folder, if files are checked out there.
+    async fn checkout(&self, folder: &Path) -> Result<Option<PathBuf>, Trouble> {
+        if !folder.is_absolute() || !folder.is_dir() {
+            return Ok(None);
+        }
+        // A bare repository has a branch, and no files of it.
+        let inside = self.run(Call::at(folder, "rev-parse").arg("--is-inside-work-tree")).await?;
+        if !inside.starts_with(b"true") {
+            return Ok(None);
+        }
+        allow(self.hands, folder, &self.target.bare)?;
+        Ok(Some(folder.to_path_buf()))
+    }
+
+    async fn path(&self, what: &str, folder: &Path) -> Result<PathBuf, Trouble> {
+        let said = self.run(Call::at(folder, "rev-parse").args(["--path-format=absolute", what])).await?;
         Ok(PathBuf::from(OsStr::from_bytes(said.strip_suffix(b"\n").unwrap_or(&said))))
     }
 
-    async fn open(&self, common: &Path, at: &str) -> Result<Workshop, Trouble> {
+    /// The folder of the repository itself, which its worktrees share.
+    async fn common(&self) -> Result<PathBuf, Trouble> {
+        let ordinary = self.target.place.join(".git");
+        if ordinary.is_dir() { Ok(ordinary) } else { self.path("--git-common-dir", &self.target.place).await }
+    }
+
+    async fn open(&self, common: &Path) -> Result<Workshop, Trouble> {
         let (scratch, place, bare) = (self.scratch.clone(), self.target.place.clone(), self.target.bare.clone());
         let scene = Scene { git: Some(common.to_path_buf()), shallow: refs::shallow(common), ..Scene::default() };
-        let long = at.len() == 64;
+        let long = self.commit.len() == 64;
         let open = move || Workshop::open(scratch, &place, &bare, &scene, Trust::Objects, long);
         Ok(blocking(open).await??.0)
     }
 
-    async fn leads_to(&self, shop: &Workshop, from: &str, to: &str) -> Result<bool, Trouble> {
-        let call = shop.call("merge-base").arg("--is-ancestor").fine(&[0, 1]);
-        Ok(self.hands.git.run(self.cancel, call.names([to, from])).await?.code == 0)
+    /// Objects that are not the target's, as git takes a list of folders.
+    fn lenders(&self, more: &[PathBuf]) -> String {
+        let own = self.target.bare.join("objects");
+        let all = more.iter().chain([&own]).map(|path| refs::quoted(path));
+        all.collect::<Vec<_>>().join(":")
     }
 
-    /// The folder that the branch is checked out in.
-    async fn checkout(&self, full: &str) -> Result<Option<PathBuf>, Trouble> {
-        let said = self.run(self.here("worktree").args(["list", "--porcelain", "-z"])).await?;
-        let mut folder = PathBuf::new();
-        for line in said.split(|byte| *byte == 0) {
-            if let Some(path) = line.strip_prefix(b"worktree ") {
-                folder = PathBuf::from(OsStr::from_bytes(path));
-            } else if line.strip_prefix(b"branch ") == Some(full.as_bytes()) && folder.is_dir() {
-                // A bare repository has a branch, and no files of it.
-                let inside = self.run(Call::at(&folder, "rev-parse").arg("--is-inside-work-tree")).await?;
-                if inside.starts_with(b"true") {
-                    allow(self.hands, &folder, &self.target.bare)?;
-                    return Ok(Some(folder));
-                }
-            }
+    /// Brings what the target does not have of the result. Where all of history is there, that is one pack; else git
+    /// finds out what has to be told of where it ends.
+    async fn bring(&self, shop: &Workshop, common: &Path, at: &str, tip: &str) -> Result<(), Trouble> {
+        if shop.shallow().is_some() {
+            shop.point(RESULT, tip)?;
+            let call = self.here("fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+            return self.run(call.names([shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
         }
-        Ok(None)
+        let call = self.here("pack-objects").args(["--revs", "--quiet", "--delta-base-offset"]).limit(BRING);
+        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lenders(&[shop.git.join("objects")]));
+        let call = call.arg(common.join("objects/pack/pack")).input(format!("{tip}\n^{at}\n"));
+        self.run(call).await.map(drop)
     }
 
     async fn refuse_dirty(&self, folder: &Path, into: &str) -> Result<(), Trouble> {
-        let git = self.path(&["--git-dir"], folder).await?;
+        let git = self.path("--git-dir", folder).await?;
         if let Some(what) = unfinished(&git) {
             return Err(Trouble::Plain(format!("{} has an {what}; it is left as it is", folder.display())));
         }
@@ -202,16 +251,16 @@ impl Job<'_> {
     async fn result(
         &self,
         shop: &Workshop,
-        at: &str,
+        standing: &Standing,
         into: &str,
-        checkout: Option<&Path>,
-        hooks: &Path,
+        hooks: Option<&Path>,
     ) -> Result<Becomes, Trouble> {
-        if self.leads_to(shop, self.commit, at).await? {
+        if standing.is_behind {
             return Ok(Becomes { tip: self.commit.to_owned(), is_forward: true });
         }
+        let parents = [standing.at.as_str(), self.commit];
         let call = shop.call("merge-tree").args(["--write-tree", "-z", "--name-only", "--no-messages"]);
-        let answer = self.hands.git.run(self.cancel, call.names([at, self.commit]).fine(&[0, 1]).limit(BRING)).await?;
+        let answer = self.hands.git.run(self.cancel, call.names(parents).fine(&[0, 1]).limit(BRING)).await?;
         let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
         let tree = String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
         if answer.code != 0 {
@@ -222,18 +271,20 @@ impl Job<'_> {
                 named(&files)
             )));
         }
-        self.run(shop.call("read-tree").names([&tree])).await?;
         let text = format!("Merge branch '{}' into {into}", self.wanted.branch);
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
-        let text = format!("{text}\n\n{}", trailers.collect::<String>());
-        let file = shop.git.join("MERGE_MSG");
-        fs::write(&file, &text)?;
-        let cwd = checkout.unwrap_or(&self.target.place);
-        self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
-        self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
-        let text = fs::read_to_string(&file)?;
+        let mut text = format!("{text}\n\n{}", trailers.collect::<String>());
+        if let Some(hooks) = hooks {
+            self.run(shop.call("read-tree").names([&tree])).await?;
+            let file = shop.git.join("MERGE_MSG");
+            fs::write(&file, &text)?;
+            let cwd = standing.checkout.as_deref().unwrap_or(&self.target.place);
+            self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
+            self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
+            text = fs::read_to_string(&file)?;
+        }
         let call = shop.call("commit-tree");
-        let tip = sign::make(self.hands, self.cancel, call, &tree, &[at, self.commit], text).await?;
+        let tip = sign::make(self.hands, self.cancel, call, &tree, &parents, text).await?;
         Ok(Becomes { tip, is_forward: false })
     }
 
@@ -246,12 +297,9 @@ impl Job<'_> {
         name: &str,
         file: Option<&Path>,
     ) -> Result<(), Trouble> {
-        let lenders = [shop.git.join("objects"), self.target.bare.join("objects")];
-        let lenders = lenders
-            .map(|path| format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")));
         let call = Call::at(cwd, "hook").args(["run", "--ignore-missing", name, "--"]).args(file);
         let call = call.env("GIT_INDEX_FILE", shop.index()).env("GIT_EDITOR", ":");
-        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders.join(":"));
+        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lenders(&[shop.git.join("objects")]));
         self.run(call.setting("core.hooksPath", hooks.display().to_string())).await.map(|_| ()).map_err(|why| {
             Trouble::Plain(format!(
                 "the hook `{name}` of {} refused it: {}",
@@ -261,12 +309,30 @@ impl Job<'_> {
         })
     }
 
-    /// Where the target's hooks are: where its configuration says, else where git looks.
-    async fn hooks(&self, common: &Path) -> Result<PathBuf, Trouble> {
+    /// Where the target's hooks are: where its configuration says, else where git looks. None where there are none
+    /// that a merge asks.
+    async fn hooks(&self, common: &Path) -> Result<Option<PathBuf>, Trouble> {
+        let call = self.here("config").args(["--show-scope", "-z", "--name-only", "--get-regexp"]);
+        let said = self.run(call.arg(r"^(core\.hookspath|hook\..*)$").fine(&[0, 1])).await?;
+        let mut fields = said.split(|byte| *byte == 0);
+        let mut named = false;
+        let mut hooks = common.join("hooks");
+        while let (Some(scope), Some(name)) = (fields.next(), fields.next()) {
+            let is_path = name.eq_ignore_ascii_case(b"core.hookspath");
+            // Newer versions of git take hooks from the configuration, too.
+            named |= !is_path;
+            if is_path && scope != b"command" {
+                hooks = self.hooks_path().await?;
+            }
+        }
+        Ok((named || HOOKS.iter().any(|name| hooks.join(name).exists())).then_some(hooks))
+    }
+
+    async fn hooks_path(&self) -> Result<PathBuf, Trouble> {
         let call = self.here("config").args(["--show-scope", "-z", "--type=path", "--get-all", "core.hooksPath"]);
         let said = self.run(call.fine(&[0, 1])).await?;
         let mut fields = said.split(|byte| *byte == 0);
-        let mut hooks = common.join("hooks");
+        let mut hooks = PathBuf::new();
         while let (Some(scope), Some(path)) = (fields.next(), fields.next()) {
             if scope != b"command" {
                 hooks = self.target.place.join(OsStr::from_bytes(path));
@@ -276,9 +342,11 @@ impl Job<'_> {
     }
 
     /// Moves the branch, if it is still where it was.
-    async fn advance(&self, full: &str, from: &str, to: &str, hooks: &Path) -> Result<bool, Trouble> {
-        let call = self.here("update-ref").args(["-m", "makima: merge"]);
-        let call = call.setting("core.hooksPath", hooks.display().to_string());
+    async fn advance(&self, full: &str, from: &str, to: &str, hooks: Option<&Path>) -> Result<bool, Trouble> {
+        let mut call = self.here("update-ref").args(["-m", "makima: merge"]);
+        if let Some(hooks) = hooks {
+            call = call.setting("core.hooksPath", hooks.display().to_string());
+        }
         match self.hands.git.run(self.cancel, call.names([full, to, from])).await {
             Ok(_) => Ok(true),
             Err(why @ GitError::Refused { .. }) => {
@@ -287,7 +355,11 @@ impl Job<'_> {
                     let said = shorten(why.said().trim(), 600);
                     return Err(Trouble::Plain(format!("the hook `reference-transaction` refused it: {said}")));
                 }
-                if self.at(full).await?.as_deref() == Some(from) { Err(why.into()) } else { Ok(false) }
+                if self.at(&self.target.place, full).await?.as_deref() == Some(from) {
+                    Err(why.into())
+                } else {
+                    Ok(false)
+                }
             }
             Err(why) => Err(why.into()),
         }
@@ -298,7 +370,7 @@ impl Job<'_> {
     async fn follow(&self) -> Result<(), Trouble> {
         let following = self.folder.following().map_err(|why| why.to_string())?;
         let Some(Following { folder, branch, from, to }) = following else { return Ok(()) };
-        let is_there = folder.is_dir() && self.at_in(&folder, &branch).await?.as_deref() == Some(to.as_str());
+        let is_there = folder.is_dir() && self.at(&folder, &branch).await?.as_deref() == Some(to.as_str());
         if !is_there {
             return Ok(self.folder.followed()?);
         }

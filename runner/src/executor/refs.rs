@@ -116,6 +116,11 @@ fn loose(folder: &Path, name: &str, depth: usize, refs: &mut Refs) -> io::Result
     Ok(())
 }
 
+/// A path as git takes it in a list of paths.
+pub(super) fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// The text of a `packed-refs` file that holds these.
 pub(super) fn pack<'a>(refs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let sorted: BTreeMap<&str, &str> = refs.into_iter().collect();

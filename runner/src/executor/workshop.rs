@@ -94,6 +94,11 @@ impl Workshop {
         self.git.join("index")
     }
 
+    /// The list of where history ends, if it ends anywhere.
+    pub(super) fn shallow(&self) -> Option<PathBuf> {
+        Some(self.git.join("shallow")).filter(|file| file.exists())
+    }
+
     /// A call of git on the agent's files.
     pub(super) fn call(&self, verb: &str) -> Call {
         Call::at(&self.worktree, verb).env("GIT_DIR", &self.git).env("GIT_WORK_TREE", &self.worktree)

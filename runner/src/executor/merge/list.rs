@@ -91,25 +91,24 @@ impl Job<'_> {
         self.mend().await?;
         let sight = self.look().await?;
         self.bring_from_elsewhere(children).await?;
-        // A process takes its time, whatever it does: so all that are needed run at once.
-        let all = all(self.hands, self.cancel, &self.bare, OURS);
-        let (here, behind, ahead) =
-            tokio::try_join!(all, self.related(&sight, "--merged"), self.related(&sight, "--contains"))?;
+        let here = all(self.hands, self.cancel, &self.bare, OURS).await?;
         let here: BTreeMap<TaskId, Found> = here.into_iter().map(|found| (found.task, found)).collect();
         let given: BTreeSet<TaskId> = children.iter().map(|child| child.task).collect();
         let trailed = here.values().filter(|found| !given.contains(&found.task) && found.task != self.task);
         let trailed: Vec<&Found> = trailed.filter(|found| found.is_of(self.task)).collect();
         let ended = children.iter().filter(|child| child.ended).filter_map(|child| here.get(&child.task));
         let asked: BTreeSet<&str> = ended.chain(trailed.iter().copied()).map(|found| found.oid.as_str()).collect();
+        let unmerged = self.unmerged(&sight, &asked).await?;
         // What goes on from the worktree's commit was not squashed into it.
-        let left: Vec<&str> = asked.into_iter().filter(|oid| !behind.contains(*oid) && !ahead.contains(*oid)).collect();
-        let merged = &behind | &self.squashed(&sight, &left).await?;
+        let aside = asked.iter().copied().filter(|oid| unmerged.get(*oid) == Some(&false)).collect();
+        let squashed = self.squashed(&sight, &aside).await?;
+        let is_merged = |oid: &str| !unmerged.contains_key(oid) || squashed.contains(oid);
         let mut list = Vec::new();
         let mut seen = BTreeSet::new();
         for child in children.iter().filter(|child| seen.insert(child.task)) {
             let name = child.branch.as_ref().map_or_else(|| self.name_of(child.task), ToString::to_string);
             list.push(match here.get(&child.task) {
-                Some(found) => found.told(name, child.ended && merged.contains(&found.oid)),
+                Some(found) => found.told(name, child.ended && is_merged(&found.oid)),
                 None => Branch {
                     name,
                     task: Some(child.task),
@@ -119,7 +118,7 @@ impl Job<'_> {
                 },
             });
         }
-        list.extend(trailed.iter().map(|found| found.told(self.name_of(found.task), merged.contains(&found.oid))));
+        list.extend(trailed.iter().map(|found| found.told(self.name_of(found.task), is_merged(&found.oid))));
         Ok(Outcome::Branches { list, merging: sight.merging.is_some() })
     }
 
@@ -156,17 +155,18 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The work that the worktree's commit leads to (`--merged`), or that leads to it (`--contains`).
-    async fn related(&self, sight: &Sight, how: &str) -> Result<BTreeSet<String>, Trouble> {
-        let lenders = quoted(&self.git.join("objects"));
-        let call = Call::on(&self.bare, "for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders);
-        let call = call.args([format!("{how}={}", sight.at), "--format=%(objectname)".to_owned()]).names([OURS]);
-        let said = self.run(call).await?.out;
-        Ok(String::from_utf8_lossy(&said).lines().map(str::to_owned).collect())
+    /// The commits that lead to these and that the worktree's commit does not have, and whether they go on from that.
+    async fn unmerged(&self, sight: &Sight, asked: &BTreeSet<&str>) -> Result<BTreeMap<String, bool>, Trouble> {
+        let lenders = refs::quoted(&self.git.join("objects"));
+        let call = Call::on(&self.bare, "rev-list").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders);
+        let asked: String = asked.iter().map(|oid| format!("{oid}\n")).collect();
+        let call = call.args(["--parents", "--stdin"]).input(format!("^{}\n{asked}", sight.at));
+        let said = self.run(call.limit(BRING)).await?.out;
+        Ok(related(&String::from_utf8_lossy(&said), &sight.at))
     }
 
     /// Those of which the worktree's commit has everything: their merge would change nothing.
-    async fn squashed(&self, sight: &Sight, left: &[&str]) -> Result<BTreeSet<String>, Trouble> {
+    async fn squashed(&self, sight: &Sight, left: &BTreeSet<&str>) -> Result<BTreeSet<String>, Trouble> {
         if left.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -212,7 +212,24 @@ impl Found {
     }
 }
 
-/// A path as git takes it in a list of paths.
-fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\""))
+/// Of commits, each listed with its parents, whether `at` leads to them.
+fn related(listed: &str, at: &str) -> BTreeMap<String, bool> {
+    let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut found: BTreeMap<&str, bool> = BTreeMap::new();
+    for line in listed.lines() {
+        let mut oids = line.split(' ');
+        let Some(commit) = oids.next() else { continue };
+        found.insert(commit, false);
+        for parent in oids {
+            children.entry(parent).or_default().push(commit);
+        }
+    }
+    let mut next = vec![at];
+    while let Some(commit) = next.pop() {
+        for child in children.remove(commit).unwrap_or_default() {
+            found.insert(child, true);
+            next.push(child);
+        }
+    }
+    found.into_iter().map(|(commit, goes_on)| (commit.to_owned(), goes_on)).collect()
 }
