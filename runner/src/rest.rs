@@ -45,6 +45,9 @@ pub struct Task {
     pub created_at: String,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// What it begins after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Uuid>,
 }
 
 /// What a server says of itself.
@@ -54,6 +57,15 @@ pub struct Info {
     pub server: String,
     /// Its version.
     pub version: String,
+}
+
+/// What a task's daemon is asked.
+#[derive(Clone, Debug)]
+pub enum Question<'a> {
+    /// What changes nothing, by its path behind `/tasks/ID/`.
+    Look(&'a str),
+    /// What does, and what goes with it.
+    Do(&'a str, serde_json::Value),
 }
 
 /// What went wrong with a request.
@@ -183,12 +195,19 @@ impl Rest {
         self.json(self.request(Method::GET, "/info").timeout(INFO)).await
     }
 
-    /// Asks for a task. The same one twice is as good as once.
+    /// Asks for a task, to begin when these others have ended well. The same one twice is as good as once.
     ///
     /// # Errors
     /// It is not reached, or will not.
-    pub async fn create(&self, task: &SpawnTask) -> Result<(), RestError> {
-        self.send(self.ask(Method::POST, "/tasks").json(task)).await.map(drop)
+    pub async fn create(&self, task: &SpawnTask, after: &[Uuid]) -> Result<(), RestError> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(flatten)]
+            task: &'a SpawnTask,
+            #[serde(skip_serializing_if = "<[Uuid]>::is_empty")]
+            after: &'a [Uuid],
+        }
+        self.send(self.ask(Method::POST, "/tasks").json(&Body { task, after })).await.map(drop)
     }
 
     /// One task.
@@ -214,6 +233,37 @@ impl Rest {
     pub async fn interrupt(&self, id: Uuid, graceful: bool) -> Result<(), RestError> {
         let body = serde_json::json!({ "graceful": graceful });
         self.send(self.ask(Method::POST, &format!("/tasks/{id}/interrupt")).json(&body)).await.map(drop)
+    }
+
+    /// Says something to a task, or asks it: what stands behind `/tasks/ID/` in the path, and what goes with it. Gives
+    /// what the server answers.
+    ///
+    /// # Errors
+    /// It is not reached, or will not.
+    pub async fn say(&self, id: Uuid, what: &str, body: &impl Serialize) -> Result<String, RestError> {
+        self.text(self.ask(Method::POST, &format!("/tasks/{id}/{what}")).json(body)).await
+    }
+
+    /// Asks a task's daemon by way of the server, and waits so many seconds for its answer. None where it has not
+    /// answered by then, and goes on with what it was asked for.
+    ///
+    /// # Errors
+    /// It is not reached, or will not; or the daemon is not there.
+    pub async fn question(&self, id: Uuid, question: Question<'_>, wait: u64) -> Result<Option<String>, RestError> {
+        let (method, what, body) = match question {
+            Question::Look(what) => (Method::GET, what, None),
+            Question::Do(what, body) => (Method::POST, what, Some(body)),
+        };
+        let path = format!("/tasks/{id}/{what}?wait={wait}");
+        let request = self.request(method, &path).timeout(ANSWER.saturating_add(Duration::from_secs(wait)));
+        let response = self.send(match body {
+            Some(body) => request.json(&body),
+            None => request,
+        });
+        let response = response.await?;
+        let answered = response.status() != StatusCode::ACCEPTED;
+        let text = response.text().await.map_err(|error| self.away(&error))?;
+        Ok(answered.then_some(text))
     }
 
     /// A task's output from this byte on, as far as it has come.

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use makima_core::effect::Way;
-use makima_core::protocol::{Authenticate, DaemonMessage, Wire};
+use makima_core::protocol::{Authenticate, DaemonCommand, DaemonMessage, Wire};
 use makima_core::time::Millis;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub(crate) use heads::Heads;
@@ -24,7 +24,7 @@ pub(crate) use outgoing::{Mailbox, Outgoing, Taken, worded};
 pub(crate) use queue::Ticket;
 
 use crate::clock;
-use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, Said, SessionId};
+use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, QuestionId, Reply, Said, SessionId};
 use crate::store::{Store, StoreError};
 use outgoing::{COMMANDS, Line, LineEnd};
 use queue::Queue;
@@ -82,6 +82,9 @@ struct Inner {
     queue: Queue,
     sessions: BTreeMap<SessionId, Line>,
     next_session: u64,
+    /// Those who wait for an answer of a daemon's.
+    asking: BTreeMap<QuestionId, oneshot::Sender<Reply>>,
+    next_question: u64,
     state: State,
 }
 
@@ -102,9 +105,8 @@ impl Engine {
     pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let hub = Hub::restore(store.load().await?);
         let activity = Activity { unfinished: hub.unfinished(), followers: 0 };
-        let inner = Inner { hub, queue: Queue::new(), sessions: BTreeMap::new(), next_session: 1, state: State::Up };
         Ok(Self {
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Inner::new(hub)),
             store,
             wake: Notify::new(),
             full: watch::Sender::new(false),
@@ -127,6 +129,27 @@ impl Engine {
     /// What a client wants.
     pub(crate) fn ask(&self, input: Input) -> Result<(Answer, Ticket), Unavailable> {
         self.step(&mut self.lock(), input)
+    }
+
+    /// What a client wants to know of a task's daemon: the reply comes once it has answered, and not at all where the
+    /// store fails meanwhile.
+    pub(crate) fn question(
+        &self,
+        task: Uuid,
+        command: DaemonCommand,
+    ) -> Result<(Answer, oneshot::Receiver<Reply>), Unavailable> {
+        let (sender, receiver) = oneshot::channel();
+        let mut inner = self.lock();
+        // Whoever has waited long enough has left.
+        inner.asking.retain(|_, asking| !asking.is_closed());
+        let question = QuestionId(inner.next_question);
+        inner.next_question = inner.next_question.saturating_add(1);
+        inner.asking.insert(question, sender);
+        let answer = self.step(&mut inner, Input::Ask { task, question, command: Box::new(command) });
+        if !matches!(answer, Ok((Answer::Done, _))) {
+            inner.asking.remove(&question);
+        }
+        answer.map(|(answer, _)| (answer, receiver))
     }
 
     /// A daemon that has shown the right key, over a WebSocket.
@@ -187,10 +210,8 @@ impl Engine {
         if !inner.sessions.contains_key(&session) {
             return Err(Unavailable);
         }
-        match self.step(&mut inner, Input::Message { session, message })? {
-            (Answer::Over | Answer::OutOfOrder | Answer::Renumbered, _) => Err(Unavailable),
-            (Answer::Done | Answer::Known | Answer::NoSuchTask | Answer::Ended | Answer::Ignored, _) => Ok(()),
-        }
+        let (answer, _) = self.step(&mut inner, Input::Message { session, message })?;
+        if answer.ends_the_session() { Err(Unavailable) } else { Ok(()) }
     }
 
     /// What a daemon says in version 2.
@@ -200,12 +221,26 @@ impl Engine {
             return Err(Unheard::Unavailable);
         }
         let input = Input::Said { session, said: Box::new(said) };
-        match self.step(&mut inner, input).map_err(|_| Unheard::Unavailable)? {
-            (Answer::Over, _) => Err(Unheard::Unavailable),
-            (Answer::OutOfOrder, _) => Err(Unheard::OutOfOrder),
-            (Answer::Renumbered, _) => Err(Unheard::Renumbered),
-            (Answer::Done | Answer::Known | Answer::NoSuchTask | Answer::Ended | Answer::Ignored, _) => Ok(()),
+        let (answer, _) = self.step(&mut inner, input).map_err(|_| Unheard::Unavailable)?;
+        if !answer.ends_the_session() {
+            return Ok(());
         }
+        Err(match answer {
+            Answer::OutOfOrder => Unheard::OutOfOrder,
+            Answer::Renumbered => Unheard::Renumbered,
+            Answer::Over
+            | Answer::Done
+            | Answer::Known
+            | Answer::NoSuchTask
+            | Answer::Ended
+            | Answer::NotEnded
+            | Answer::Unassigned
+            | Answer::Away(_)
+            | Answer::Full
+            | Answer::NoSuchNeed(_)
+            | Answer::NeedsItself
+            | Answer::Ignored => Unheard::Unavailable,
+        })
     }
 
     /// For everything that this session has said so far.
@@ -283,6 +318,20 @@ impl Engine {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn new(hub: Hub) -> Self {
+        Self {
+            hub,
+            queue: Queue::new(),
+            sessions: BTreeMap::new(),
+            next_session: 1,
+            asking: BTreeMap::new(),
+            next_question: 1,
+            state: State::Up,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use makima_core::protocol::{DaemonCommand, Place};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::hub::{Effect, Event, Record, SessionId, Tell};
+use crate::hub::{Effect, Event, QuestionId, Record, Reply, SessionId, Tell};
 use crate::store::{BLOCK, Batch, Block, Head};
 
 /// What leaves the process once what came before it is on disk.
@@ -16,6 +16,13 @@ pub(super) enum Release {
     Numbered { session: SessionId, seq: u64, command: Box<DaemonCommand> },
     Tell { session: SessionId, tell: Tell },
     Close { session: SessionId },
+}
+
+/// A client's question that was answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) question: QuestionId,
+    pub(super) reply: Reply,
 }
 
 impl Release {
@@ -50,6 +57,7 @@ impl Ticket {
 pub(super) struct Round {
     pub(super) batch: Batch,
     pub(super) releases: Vec<Release>,
+    pub(super) answered: Vec<Answered>,
     /// How far each task's followers may read once the batch is on disk.
     pub(super) heads: BTreeMap<Uuid, Head>,
     pub(super) fate: watch::Sender<Fate>,
@@ -64,6 +72,7 @@ pub(super) struct Queue {
     records: Vec<Record>,
     output: BTreeMap<Uuid, Vec<Block>>,
     releases: Vec<Release>,
+    answered: Vec<Answered>,
     /// One answer for many messages: what each session is told was applied, and what of each task's output is here.
     acks: BTreeMap<SessionId, u64>,
     got: BTreeMap<(SessionId, Uuid), u64>,
@@ -82,6 +91,7 @@ impl Queue {
             records: Vec::new(),
             output: BTreeMap::new(),
             releases: Vec::new(),
+            answered: Vec::new(),
             acks: BTreeMap::new(),
             got: BTreeMap::new(),
             placed: BTreeMap::new(),
@@ -99,7 +109,7 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         let unwritten = self.records.is_empty() && self.output.is_empty() && self.placed.is_empty();
-        unwritten && self.releases.is_empty() && self.acks.is_empty() && self.got.is_empty()
+        unwritten && self.answered.is_empty() && self.releases.is_empty() && self.acks.is_empty() && self.got.is_empty()
     }
 
     pub(super) fn push(&mut self, effect: Effect) {
@@ -118,6 +128,7 @@ impl Queue {
             Effect::Record(Record::Placed { task, at }) => {
                 self.placed.insert(task, at);
             }
+            Effect::Answered { question, reply } => self.answered.push(Answered { question, reply }),
             Effect::Close { session } => self.releases.push(Release::Close { session }),
             Effect::Output { task, offset, text } => {
                 self.bytes = self.bytes.saturating_add(text.len());
@@ -171,7 +182,8 @@ impl Queue {
             Release::Tell { session, tell }
         });
         let releases = acks.chain(got).chain(full.releases).collect();
-        Some(Round { batch: Batch { records, output }, releases, heads: full.heads, fate: full.fate })
+        let (answered, heads, fate) = (full.answered, full.heads, full.fate);
+        Some(Round { batch: Batch { records, output }, releases, answered, heads, fate })
     }
 }
 
@@ -186,7 +198,10 @@ fn weight(record: &Record) -> usize {
             Event::Completion { message, .. } => message.len(),
             Event::End(end) => end.error.as_ref().map_or(0, String::len),
         },
+        Record::Words { words, .. } => words.command.write().len(),
         Record::Daemon { .. }
+        | Record::Hold { .. }
+        | Record::Told { .. }
         | Record::Assigned { .. }
         | Record::Interrupt { .. }
         | Record::Branch { .. }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Queue, Release, Round};
+use super::queue::{Answered, Queue, Release, Round};
 use super::{Engine, Inner, Outgoing, State};
 use crate::hub::Hub;
 use crate::store::{Batch, StoreError};
@@ -40,7 +40,7 @@ impl Engine {
     }
 
     async fn keep(&self, round: Round) -> Result<(), StoreError> {
-        let Round { batch, releases, heads, fate } = round;
+        let Round { batch, releases, answered, heads, fate } = round;
         if !is_empty(&batch) {
             self.store.write(batch).await?;
         }
@@ -50,6 +50,12 @@ impl Engine {
             self.activity.send_if_modified(|old| std::mem::replace(&mut old.unfinished, unfinished) != unfinished);
             for release in releases {
                 inner.release(release);
+            }
+            for Answered { question, reply } in answered {
+                if let Some(asking) = inner.asking.remove(&question) {
+                    // Whoever has not waited long enough does not want it any more.
+                    let _ = asking.send(reply);
+                }
             }
         }
         self.heads.raise(&heads);
@@ -68,6 +74,7 @@ impl Engine {
             inner.state = State::StoreFails;
         }
         inner.queue = Queue::new();
+        inner.asking.clear();
         for session in std::mem::take(&mut inner.sessions).into_values() {
             // A session whose commands have piled up ends all the same: its sender is dropped here.
             let message = "nothing can be stored at the moment";

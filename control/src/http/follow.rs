@@ -10,11 +10,11 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use serde::Deserialize;
 
 use super::follower::Follower;
-use super::{ApiError, tasks};
+use super::{ApiError, asked};
 use crate::app::App;
 
 /// A place between two events of a stream: so many events and so many bytes of output came before it.
@@ -50,12 +50,29 @@ pub(super) async fn events(
     Path(id): Path<String>,
     query: Result<Query<From>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
     let Query(query) = query.map_err(|rejection| ApiError::bad("bad_query", rejection.body_text()))?;
-    let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
-    let last = header.or(query.last.as_deref()).filter(|last| !last.is_empty());
+    stream(app, &id, query.last.as_deref(), &headers).await
+}
+
+/// Whether a client asks for a stream where there is a text, too.
+pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted.flat_map(|value| value.split(','));
+    kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
+}
+
+/// The events of a task, from one to its end.
+pub(super) async fn stream(
+    app: Arc<App>,
+    id: &str,
+    last: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
+    let resumed = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+    let last = resumed.or(last).filter(|last| !last.is_empty());
     let place: Place = last.map_or(Ok(Place::default()), str::parse)?;
-    let task = tasks::find(&app, &id).await?;
+    let task = asked::find(&app, id).await?;
     let follower = Follower::start(app, task.id, place).await?;
     let stream = stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;

@@ -1,5 +1,6 @@
 //! What clients can ask over HTTP.
 
+mod asked;
 mod daemons;
 mod error;
 mod follow;
@@ -7,6 +8,8 @@ mod follower;
 mod guard;
 mod output;
 mod polling;
+mod questions;
+mod steer;
 mod tasks;
 
 use std::sync::Arc;
@@ -32,7 +35,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/daemons", get(daemons::list))
         .route("/api/v1/tasks", get(tasks::list).post(tasks::create))
         .route("/api/v1/tasks/{id}", get(tasks::one))
-        .route("/api/v1/tasks/{id}/interrupt", post(tasks::interrupt))
+        .route("/api/v1/tasks/{id}/interrupt", post(steer::interrupt))
+        .route("/api/v1/tasks/{id}/pause", post(steer::pause))
+        .route("/api/v1/tasks/{id}/resume", post(steer::resume))
+        .route("/api/v1/tasks/{id}/messages", post(steer::message))
+        .route("/api/v1/tasks/{id}/sibling-context", post(steer::sibling))
+        .merge(questions())
         .route("/api/v1/tasks/{id}/output", get(output::output))
         .route("/api/v1/tasks/{id}/events", get(follow::events))
         .method_not_allowed_fallback(not_allowed)
@@ -55,6 +63,21 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), guard::caller))
         .layer(from_fn(guard::plain))
         .with_state(app)
+}
+
+/// What a task's daemon is asked.
+fn questions() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/tasks/{id}/branches", get(questions::branches))
+        .route("/api/v1/tasks/{id}/merge", get(questions::status).post(questions::start))
+        .route("/api/v1/tasks/{id}/merge/resolve", post(questions::resolve))
+        .route("/api/v1/tasks/{id}/merge/commit", post(questions::commit))
+        .route("/api/v1/tasks/{id}/merge/abort", post(questions::abort))
+        .route("/api/v1/tasks/{id}/merge/skip", post(questions::skip))
+        .route("/api/v1/tasks/{id}/merge/check", get(questions::check))
+        .route("/api/v1/tasks/{id}/completion", post(questions::completion))
+        .route("/api/v1/tasks/{id}/clone", post(questions::clone))
+        .route("/api/v1/tasks/{id}/target-exists", get(questions::target))
 }
 
 async fn not_allowed() -> ApiError {

@@ -1,4 +1,4 @@
-//! A task's output as one text.
+//! A task's output as one text, or as a stream with all else that happens to it.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{ApiError, tasks};
+use super::{ApiError, asked, follow};
 use crate::app::App;
 use crate::store::{BLOCK, StoreError};
 
@@ -22,20 +22,26 @@ const NEXT: HeaderName = HeaderName::from_static("makima-next");
 #[derive(Deserialize)]
 pub(super) struct Range {
     from: Option<String>,
+    last: Option<String>,
 }
 
-/// `GET /api/v1/tasks/{id}/output?from=BYTES`: all that there is at this moment, a page at a time.
+/// `GET /api/v1/tasks/{id}/output?from=BYTES`: all that there is at this moment, a page at a time. Who accepts
+/// `text/event-stream` gets the task's events instead, as by `…/events`.
 pub(super) async fn output(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     query: Result<Query<Range>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Query(range) = query.map_err(|rejection| ApiError::bad("bad_query", rejection.body_text()))?;
+    if follow::is_wanted(&headers) {
+        return Ok(follow::stream(app, &id, range.last.as_deref(), &headers).await?.into_response());
+    }
     let from: u64 = match range.from.as_deref() {
         None => 0,
         Some(text) => text.parse().map_err(|_| ApiError::bad("bad_query", "`from` is a number of bytes"))?,
     };
-    let task = tasks::find(&app, &id).await?.id;
+    let task = asked::find(&app, &id).await?.id;
     let end = app.engine.store().head(task).await?.bytes;
     if from > end {
         let message = format!("the output ends at byte {end}");

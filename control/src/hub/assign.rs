@@ -7,6 +7,7 @@ use makima_core::time::Millis;
 use makima_core::{limits, policy};
 use uuid::Uuid;
 
+use super::steer::{Waiting, hold};
 use super::task::{Asked, Life, Task, Told, pending};
 use super::{Answer, Daemon, Effect, Hub, Ordered, PER_DAEMON, Record, Session, SessionId, send};
 
@@ -15,15 +16,25 @@ use super::{Answer, Daemon, Effect, Hub, Ordered, PER_DAEMON, Record, Session, S
 const INTERRUPTED: Millis = Millis(limits::START.0 + limits::INTERRUPT_TO_TERMINATE.0 + limits::TERMINATE_TO_KILL.0);
 
 impl Hub {
-    pub(super) fn create(&mut self, now: Millis, spawn: Box<SpawnTask>, out: &mut Vec<Effect>) -> Answer {
+    pub(super) fn create(
+        &mut self,
+        now: Millis,
+        spawn: Box<SpawnTask>,
+        after: Vec<Uuid>,
+        out: &mut Vec<Effect>,
+    ) -> Answer {
         let id = spawn.task_id;
         if self.tasks.contains_key(&id) {
             return Answer::Known;
         }
+        if let Some(refusal) = self.refuses_needs(id, &after) {
+            return refusal;
+        }
+        let needs = self.open_needs(&after);
         let seq = self.next_seq;
         self.next_seq = self.next_seq.saturating_add(1);
         let name = policy::task_name(&spawn.task_name, &spawn.plan);
-        out.push(Effect::Record(Record::Task { seq, name: name.clone(), spawn: spawn.clone(), created: now }));
+        out.push(Effect::Record(Record::Task { seq, name: name.clone(), spawn: spawn.clone(), after, created: now }));
         self.tasks.insert(
             id,
             Task {
@@ -37,11 +48,19 @@ impl Hub {
                 line_begun: false,
                 rewinding: None,
                 ordered: Ordered::default(),
-                life: Life::Waiting { spawn },
+                hold: None,
+                words: Waiting::default(),
+                restored: false,
+                life: Life::Waiting { spawn, needs: needs.clone() },
             },
         );
-        self.waiting.insert(seq, id);
-        self.place_waiting(out);
+        if needs.is_empty() {
+            self.waiting.insert(seq, id);
+            self.place_waiting(out);
+        } else {
+            self.hold_back(seq, id, &needs);
+            self.tell_needs(now, id, &needs, out);
+        }
         Answer::Done
     }
 
@@ -66,7 +85,7 @@ impl Hub {
 
     /// Work that builds on other work goes where that lies; the rest to the least loaded daemon that is there.
     fn choose(&self, id: Uuid) -> Choice {
-        let Some(Task { life: Life::Waiting { spawn }, .. }) = self.tasks.get(&id) else { return Choice::Nobody };
+        let Some(Task { life: Life::Waiting { spawn, .. }, .. }) = self.tasks.get(&id) else { return Choice::Nobody };
         let relatives = [spawn.continue_from_task_id, spawn.parent_task_id];
         let home = relatives.into_iter().flatten().find_map(|relative| self.tasks.get(&relative)?.life.daemon());
         if let Some((id, daemon)) = home.and_then(|home| self.daemons.get_key_value(&home)) {
@@ -87,19 +106,26 @@ impl Hub {
         out.push(Effect::Record(Record::Assigned { task: id, daemon: to }));
         if let Some(Session { id: session, wire: Wire::One, .. }) = daemon.session {
             out.push(send(session, SpawnTask::clone(&spawn)));
+            out.extend(task.hold.map(|paused| send(session, hold(id, paused))));
         }
         task.life = Life::Assigned { daemon: to, spawn, asked: None };
         self.order_missing(to, id, out);
+        self.tell_waiting(id, out);
     }
 
     /// This wire acknowledges no command, so a daemon that comes back is told everything that it may not
-    /// have heard. It answers a task that it knows with how it stands, and never starts it twice; and a forced
-    /// interruption is none the worse for being repeated. A gentle one is: see [`Hub::repeat_interruptions`].
+    /// have heard. It answers a task that it knows with how it stands, and never starts it twice; and neither a forced
+    /// interruption nor the last wish that it stand still or go on is any the worse for being repeated. A gentle
+    /// interruption is: see [`Hub::repeat_interruptions`].
     pub(super) fn send_again(&mut self, to: Uuid, session: SessionId, out: &mut Vec<Effect>) {
         let Some(daemon) = self.daemons.get(&to) else { return };
         for id in daemon.tasks.values() {
-            let Some(Task { life: Life::Assigned { spawn, asked, .. }, .. }) = self.tasks.get_mut(id) else { continue };
+            let Some(task) = self.tasks.get_mut(id) else { continue };
+            let Life::Assigned { spawn, asked, .. } = &mut task.life else { continue };
             out.push(send(session, SpawnTask::clone(spawn)));
+            if asked.is_none() {
+                out.extend(task.hold.map(|paused| send(session, hold(*id, paused))));
+            }
             match asked {
                 Some(Asked::AtOnce) => out.push(send(session, InterruptTask { task_id: *id, graceful: false })),
                 Some(Asked::Gracefully(told @ Told::Never)) => {
@@ -108,6 +134,9 @@ impl Hub {
                 }
                 Some(Asked::Gracefully(Told::Over(_) | Told::Perhaps)) | None => {}
             }
+        }
+        for id in daemon.tasks.values().copied().collect::<Vec<_>>() {
+            self.tell_waiting(id, out);
         }
     }
 

@@ -4,7 +4,7 @@ use makima_core::protocol::{DaemonCommand, Hello, Place, SpawnTask};
 use makima_core::time::Millis;
 use uuid::Uuid;
 
-use super::{Order, SessionId};
+use super::{Order, QuestionId, Reply, SessionId, Words};
 
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,13 @@ pub enum Effect {
     Close {
         /// Which.
         session: SessionId,
+    },
+    /// Tell whoever asked, once every record before it is on disk.
+    Answered {
+        /// What was asked.
+        question: QuestionId,
+        /// What came of it.
+        reply: Reply,
     },
     /// Keep this. Whoever follows its task is woken once it is on disk.
     Record(Record),
@@ -89,6 +96,8 @@ pub enum Record {
         name: String,
         /// The whole of it.
         spawn: Box<SpawnTask>,
+        /// What has to end well before it begins.
+        after: Vec<Uuid>,
         /// When it came.
         created: Millis,
     },
@@ -105,6 +114,25 @@ pub enum Record {
         task: Uuid,
         /// At once, or gently.
         forced: bool,
+    },
+    /// Somebody wants a task to stand still, or to go on. Neither was told yet.
+    Hold {
+        /// Which task.
+        task: Uuid,
+        /// To stand still; none where nothing need be told.
+        paused: Option<bool>,
+    },
+    /// Its agent is to be told this.
+    Words {
+        /// Which task.
+        task: Uuid,
+        /// What.
+        words: Words,
+    },
+    /// That was told, or is about to be: it is not told again.
+    Told {
+        /// Its number.
+        n: u64,
     },
     /// A task's branch is known.
     Branch {
@@ -218,6 +246,18 @@ pub enum Answer {
     NoSuchTask,
     /// That task has ended.
     Ended,
+    /// That task has not ended yet, and would have to.
+    NotEnded,
+    /// No daemon has that task.
+    Unassigned,
+    /// This daemon has it, and is not connected.
+    Away(Uuid),
+    /// As many of these as there may be are open already.
+    Full,
+    /// It is to begin after a task that is not there.
+    NoSuchNeed(Uuid),
+    /// It is to begin after itself.
+    NeedsItself,
     /// It made no sense here, or was no news.
     Ignored,
     /// The connection that it came over is over, or another has taken its place: it was not heard.
@@ -226,4 +266,25 @@ pub enum Answer {
     OutOfOrder,
     /// Our own numbers had to begin anew: the connection is to be ended, so that the next begins with them.
     Renumbered,
+}
+
+impl Answer {
+    /// Whether a connection over which this came to be answered is over, or is to be.
+    #[must_use]
+    pub const fn ends_the_session(self) -> bool {
+        match self {
+            Self::Over | Self::OutOfOrder | Self::Renumbered => true,
+            Self::Done
+            | Self::Known
+            | Self::NoSuchTask
+            | Self::Ended
+            | Self::NotEnded
+            | Self::Unassigned
+            | Self::Away(_)
+            | Self::Full
+            | Self::NoSuchNeed(_)
+            | Self::NeedsItself
+            | Self::Ignored => false,
+        }
+    }
 }

@@ -8,11 +8,14 @@
 
 mod assign;
 mod effect;
+mod needs;
 mod numbers;
+mod questions;
 mod restore;
+mod steer;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::Way;
 use makima_core::protocol::{Authenticated, DaemonCommand, DaemonMessage, SpawnTask, Wire};
@@ -21,7 +24,10 @@ use uuid::Uuid;
 
 pub use effect::{Answer, Effect, End, Event, Record, Tell};
 pub use numbers::{Numbers, Order, Ordered, Said, What};
+use questions::{Kind, Line};
+pub use questions::{QUESTIONS, QuestionId, Reply};
 pub use restore::{DaemonState, Snapshot, TaskState};
+pub use steer::Words;
 use task::{Life, Task};
 
 /// Tasks that one daemon is given at once, those it runs and those it queues; more wait here. A daemon
@@ -81,6 +87,8 @@ pub enum Input {
     Create {
         /// The whole task, with its id.
         spawn: Box<SpawnTask>,
+        /// What has to end well before it begins.
+        after: Vec<Uuid>,
     },
     /// A client wants a task ended.
     Interrupt {
@@ -88,6 +96,29 @@ pub enum Input {
         task: Uuid,
         /// Gently, or at once.
         graceful: bool,
+    },
+    /// A client wants a task to stand still, or to go on.
+    Hold {
+        /// Which.
+        task: Uuid,
+        /// To stand still.
+        paused: bool,
+    },
+    /// A client wants a task's agent to be told something.
+    Tell {
+        /// Which.
+        task: Uuid,
+        /// The command by which it is told.
+        command: Box<DaemonCommand>,
+    },
+    /// A client wants a task's daemon to do something and say how it went.
+    Ask {
+        /// Which.
+        task: Uuid,
+        /// The question, so that the answer finds its way back.
+        question: QuestionId,
+        /// The command that asks.
+        command: Box<DaemonCommand>,
     },
 }
 
@@ -128,6 +159,8 @@ struct Session {
     way: Way,
     /// Version 2: the daemon has said how it stands.
     ready: bool,
+    /// Its heartbeat was heard: what it had to say from before it has said.
+    live: bool,
 }
 
 /// How a daemon stands, for people.
@@ -160,7 +193,14 @@ pub struct Hub {
     tasks: BTreeMap<Uuid, Task>,
     /// Tasks that no daemon has, oldest first.
     waiting: BTreeMap<u64, Uuid>,
+    /// Tasks that no daemon is given before others have ended, oldest first; and those others, with what needs them.
+    held_back: BTreeMap<u64, Uuid>,
+    needed: BTreeMap<Uuid, BTreeSet<Uuid>>,
+    questions: BTreeMap<(Uuid, Kind), Line>,
+    /// How many questions were asked.
+    asked: u64,
     next_seq: u64,
+    next_words: u64,
     ignored: Ignored,
 }
 
@@ -169,21 +209,25 @@ impl Hub {
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Effect>) -> Answer {
         match input {
             Input::Connected { session, fresh, machine, hostname, max_tasks, wire, way } => {
-                let session = Session { id: session, since: now, wire, way, ready: false };
+                let session = Session { id: session, since: now, wire, way, ready: false, live: false };
                 self.connected(now, session, fresh, machine, hostname, max_tasks, out)
             }
             Input::Gone { session } => self.gone(now, session, out),
             Input::Message { session, message } => self.message(now, session, message, out),
             Input::Said { session, said } => self.said(now, session, *said, out),
-            Input::Create { spawn } => self.create(now, spawn, out),
+            Input::Create { spawn, after } => self.create(now, spawn, after, out),
             Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),
+            Input::Hold { task, paused } => self.hold(task, paused, out),
+            Input::Tell { task, command } => self.tell(task, command, out),
+            Input::Ask { task, question, command } => self.ask(now, task, question, command, out),
         }
     }
 
     /// Tasks that have not ended.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        self.daemons.values().fold(self.waiting.len(), |sum, daemon| sum.saturating_add(daemon.tasks.len()))
+        let here = self.waiting.len().saturating_add(self.held_back.len());
+        self.daemons.values().fold(here, |sum, daemon| sum.saturating_add(daemon.tasks.len()))
     }
 
     /// Daemons that are there now.
@@ -235,17 +279,14 @@ impl Hub {
             self.ignored.stray = self.ignored.stray.saturating_add(1);
             return Answer::Ignored;
         }
-        let (tasks, numbers) = match self.daemons.remove(&id) {
-            Some(old) => {
-                // A second connection of the same machine: the first is one that the daemon has given up.
-                if let Some(old) = old.session {
-                    self.sessions.remove(&old.id);
-                    out.push(Effect::Close { session: old.id });
-                }
-                (old.tasks, old.numbers)
-            }
-            None => Default::default(),
-        };
+        // A second connection of the same machine: the first is one that the daemon has given up.
+        if let Some(old) = self.daemons.get_mut(&id).and_then(|daemon| daemon.session.take()) {
+            self.sessions.remove(&old.id);
+            out.push(Effect::Close { session: old.id });
+            self.lost_link(old.id, old.wire, out);
+        }
+        let old = self.daemons.remove(&id);
+        let (tasks, numbers) = old.map(|old| (old.tasks, old.numbers)).unwrap_or_default();
         out.push(Effect::Record(Record::Daemon {
             id,
             machine: machine.clone(),
@@ -276,7 +317,7 @@ impl Hub {
     fn gone(&mut self, now: Millis, session: SessionId, out: &mut Vec<Effect>) -> Answer {
         let Some(id) = self.sessions.remove(&session) else { return Answer::Ignored };
         let Some(daemon) = self.daemons.get_mut(&id) else { return Answer::Ignored };
-        daemon.session = None;
+        let wire = daemon.session.take().map(|session| session.wire);
         daemon.seen = now;
         out.push(Effect::Record(Record::Daemon {
             id,
@@ -285,6 +326,9 @@ impl Hub {
             max_tasks: daemon.max_tasks,
             seen: now,
         }));
+        if let Some(wire) = wire {
+            self.lost_link(session, wire, out);
+        }
         Answer::Done
     }
 
@@ -301,6 +345,7 @@ impl Hub {
                 if self.wire(session) == Some(Wire::One) {
                     self.repeat_interruptions(now, id, out);
                 }
+                self.beat(now, id, out);
                 Answer::Done
             }
             DaemonMessage::DaemonDirectories(_) => Answer::Done,
@@ -309,15 +354,21 @@ impl Hub {
             DaemonMessage::TaskProgress(body) => self.progress(now, id, body, out),
             DaemonMessage::TaskComplete(body) => self.complete(now, id, body, out),
             DaemonMessage::CompletionActionResult(body) => self.completion(now, id, body, out),
-            DaemonMessage::Authenticate(_)
-            | DaemonMessage::RegisterToolKey(_)
-            | DaemonMessage::RevokeToolKey(_)
-            | DaemonMessage::BranchList(_)
-            | DaemonMessage::MergeStatusResponse(_)
-            | DaemonMessage::MergeResult(_)
-            | DaemonMessage::MergeCompleteCheck(_)
-            | DaemonMessage::CloneWorktreeResult(_)
-            | DaemonMessage::CheckTargetExistsResult(_) => {
+            DaemonMessage::BranchList(ref body) => self.answered(now, id, (body.task_id, Kind::Branches), message, out),
+            DaemonMessage::MergeStatusResponse(ref body) => {
+                self.answered(now, id, (body.task_id, Kind::Status), message, out)
+            }
+            DaemonMessage::MergeResult(ref body) => self.answered(now, id, (body.task_id, Kind::Merge), message, out),
+            DaemonMessage::MergeCompleteCheck(ref body) => {
+                self.answered(now, id, (body.task_id, Kind::Gate), message, out)
+            }
+            DaemonMessage::CloneWorktreeResult(ref body) => {
+                self.answered(now, id, (body.task_id, Kind::Clone), message, out)
+            }
+            DaemonMessage::CheckTargetExistsResult(ref body) => {
+                self.answered(now, id, (body.task_id, Kind::Target), message, out)
+            }
+            DaemonMessage::Authenticate(_) | DaemonMessage::RegisterToolKey(_) | DaemonMessage::RevokeToolKey(_) => {
                 self.ignored.unused = self.ignored.unused.saturating_add(1);
                 Answer::Ignored
             }
@@ -331,14 +382,15 @@ impl Hub {
     pub fn check(&self) -> Result<(), String> {
         for (id, task) in &self.tasks {
             let waits = self.waiting.get(&task.seq) == Some(id);
+            let held = self.held_back.get(&task.seq) == Some(id);
             let holders = self.daemons.values().filter(|daemon| daemon.tasks.get(&task.seq) == Some(id)).count();
             let right = match &task.life {
-                Life::Waiting { .. } => waits && holders == 0,
+                Life::Waiting { needs, .. } => waits == needs.is_empty() && waits != held && holders == 0,
                 Life::Assigned { daemon, .. } => {
                     let here = self.daemons.get(daemon).is_some_and(|daemon| daemon.tasks.contains_key(&task.seq));
-                    !waits && holders == 1 && here
+                    !waits && !held && holders == 1 && here
                 }
-                Life::Ended { .. } => !waits && holders == 0,
+                Life::Ended { .. } => !waits && !held && holders == 0,
             };
             if !right {
                 return Err(format!("task {id}: waits {waits}, held by {holders}"));
@@ -349,6 +401,7 @@ impl Hub {
                 return Err(format!("session {} belongs to nobody", session.0));
             }
         }
+        self.check_questions()?;
         self.daemons.values().try_for_each(|daemon| Self::check_numbers(&daemon.numbers))?;
         let connected = self.daemons.values().filter(|daemon| daemon.session.is_some()).count();
         if connected != self.sessions.len() {

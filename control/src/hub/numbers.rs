@@ -9,6 +9,7 @@ use makima_core::protocol::{
 use makima_core::time::Millis;
 use uuid::Uuid;
 
+use super::steer::hold;
 use super::task::{Asked, Life, Task};
 use super::{Answer, Effect, Hub, Record, Session, SessionId, Tell};
 
@@ -30,7 +31,7 @@ pub struct Said {
 }
 
 /// What a command asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// Run the task.
     Spawn,
@@ -38,10 +39,16 @@ pub enum What {
     Gently,
     /// End it at once.
     AtOnce,
+    /// Let it stand still.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// This, word by word.
+    Words(Box<DaemonCommand>),
 }
 
 /// A command that has a number and is not known to be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Which task it is about.
     pub task: Uuid,
@@ -71,33 +78,66 @@ pub struct Ordered(pub u8);
 impl What {
     /// How it is kept.
     #[must_use]
-    pub const fn bit(self) -> u8 {
+    pub const fn bit(&self) -> u8 {
         match self {
             Self::Spawn => 1,
             Self::Gently => 2,
             Self::AtOnce => 4,
+            Self::Pause => PAUSE,
+            Self::Resume => RESUME,
+            Self::Words(_) => 32,
         }
     }
 
-    /// The one that is kept like this.
+    /// The one that is kept like this, with its words.
     #[must_use]
-    pub const fn from_bit(bit: u8) -> Option<Self> {
-        match bit {
-            1 => Some(Self::Spawn),
-            2 => Some(Self::Gently),
-            4 => Some(Self::AtOnce),
-            _ => None,
+    pub fn kept(bit: u8, words: Option<DaemonCommand>) -> Option<Self> {
+        match (bit, words) {
+            (1, None) => Some(Self::Spawn),
+            (2, None) => Some(Self::Gently),
+            (4, None) => Some(Self::AtOnce),
+            (PAUSE, None) => Some(Self::Pause),
+            (RESUME, None) => Some(Self::Resume),
+            (32, Some(words)) => Some(Self::Words(Box::new(words))),
+            (_, _) => None,
         }
+    }
+
+    /// What it says, where that is kept word by word.
+    #[must_use]
+    pub fn words(&self) -> Option<&DaemonCommand> {
+        match self {
+            Self::Words(words) => Some(words),
+            Self::Spawn | Self::Gently | Self::AtOnce | Self::Pause | Self::Resume => None,
+        }
+    }
+
+    const fn hold(paused: bool) -> Self {
+        if paused { Self::Pause } else { Self::Resume }
     }
 }
 
+const PAUSE: u8 = 8;
+const RESUME: u8 = 16;
+
 impl Ordered {
-    const fn has(self, what: What) -> bool {
+    /// The bits of wishes that a task stand still or go on.
+    pub const HOLD: u8 = PAUSE | RESUME;
+
+    const fn has(self, what: &What) -> bool {
         self.0 & what.bit() != 0
     }
 
-    const fn add(&mut self, what: What) {
-        self.0 |= what.bit();
+    /// What is told word by word leaves no mark.
+    pub const fn add(&mut self, what: &What) {
+        if !matches!(what, What::Words(_)) {
+            self.0 |= what.bit();
+        }
+    }
+
+    /// The newest wish was not told yet.
+    pub const fn forget_hold(&mut self) {
+        self.0 &= !Self::HOLD;
     }
 }
 
@@ -123,6 +163,7 @@ impl Hub {
         let Some(daemon) = self.daemons.get_mut(&id) else { return };
         // By the clock, so that it is another one also where all that we kept was lost.
         let epoch = now.0.max(daemon.numbers.epoch.saturating_add(1));
+        let void = std::mem::take(&mut daemon.numbers.orders);
         daemon.numbers = Numbers { epoch, last: 0, orders: BTreeMap::new(), ..daemon.numbers };
         for task in daemon.tasks.values() {
             if let Some(task) = self.tasks.get_mut(task) {
@@ -130,6 +171,11 @@ impl Hub {
             }
         }
         out.push(Effect::Record(Record::Epoch { daemon: id, epoch }));
+        for order in void.into_values() {
+            if let What::Words(command) = order.what {
+                self.told_in_vain(now, order.task, &command, out);
+            }
+        }
     }
 
     /// A frame came.
@@ -179,11 +225,12 @@ impl Hub {
         self.take_places(id, hello, out);
         let Some(daemon) = self.daemons.get(&id) else { return Answer::Over };
         for (seq, order) in &daemon.numbers.orders {
-            let command = Box::new(self.command(*order));
+            let command = Box::new(self.command(order));
             out.push(Effect::Numbered { session, seq: *seq, command });
         }
         for task in daemon.tasks.values().copied().collect::<Vec<_>>() {
             self.order_missing(id, task, out);
+            self.tell_waiting(task, out);
         }
         Answer::Done
     }
@@ -204,7 +251,8 @@ impl Hub {
     fn forget_lost(&mut self, id: Uuid, hello: &Hello) {
         let Some(daemon) = self.daemons.get(&id) else { return };
         let known: BTreeSet<Uuid> = hello.tasks.iter().map(|place| place.task).collect();
-        let under_way: BTreeSet<Uuid> = daemon.numbers.orders.values().map(|order| order.task).collect();
+        let orders = daemon.numbers.orders.values().filter(|order| order.what.words().is_none());
+        let under_way: BTreeSet<Uuid> = orders.map(|order| order.task).collect();
         for id in daemon.tasks.values().filter(|id| !known.contains(*id) && !under_way.contains(*id)) {
             if let Some(task) = self.tasks.get_mut(id) {
                 task.ordered = Ordered::default();
@@ -214,34 +262,39 @@ impl Hub {
 
     /// Tells a daemon all about a task that it was never told.
     pub(super) fn order_missing(&mut self, to: Uuid, id: Uuid, out: &mut Vec<Effect>) {
-        let Some(Task { life: Life::Assigned { asked, .. }, .. }) = self.tasks.get(&id) else { return };
+        let Some(Task { life: Life::Assigned { asked, .. }, hold, .. }) = self.tasks.get(&id) else { return };
+        let hold = hold.map(What::hold).filter(|_| asked.is_none());
         let asked = asked.map(|asked| match asked {
             Asked::Gracefully(_) => What::Gently,
             Asked::AtOnce => What::AtOnce,
         });
-        for what in [Some(What::Spawn), asked].into_iter().flatten() {
-            if self.tasks.get(&id).is_some_and(|task| !task.ordered.has(what)) {
+        for what in [Some(What::Spawn), hold, asked].into_iter().flatten() {
+            if self.tasks.get(&id).is_some_and(|task| !task.ordered.has(&what)) {
                 self.order(to, id, what, out);
             }
         }
     }
 
     /// Gives a command its number and sends it, if the daemon is there to hear it; else it is told when it is.
-    fn order(&mut self, to: Uuid, id: Uuid, what: What, out: &mut Vec<Effect>) {
+    pub(super) fn order(&mut self, to: Uuid, id: Uuid, what: What, out: &mut Vec<Effect>) {
         let (Some(daemon), Some(task)) = (self.daemons.get_mut(&to), self.tasks.get_mut(&id)) else { return };
         let Some(Session { id: session, ready: true, .. }) = daemon.session else { return };
         let seq = daemon.numbers.last.saturating_add(1);
+        task.ordered.add(&what);
         let order = Order { task: id, what };
         daemon.numbers.last = seq;
-        daemon.numbers.orders.insert(seq, order);
-        task.ordered.add(what);
+        daemon.numbers.orders.insert(seq, order.clone());
+        let command = Box::new(self.command(&order));
         out.push(Effect::Record(Record::Ordered { daemon: to, n: seq, order }));
-        out.push(Effect::Numbered { session, seq, command: Box::new(self.command(order)) });
+        out.push(Effect::Numbered { session, seq, command });
     }
 
     /// What an order says.
-    fn command(&self, order: Order) -> DaemonCommand {
-        let graceful = match (order.what, self.tasks.get(&order.task)) {
+    fn command(&self, order: &Order) -> DaemonCommand {
+        let graceful = match (&order.what, self.tasks.get(&order.task)) {
+            (What::Words(command), _) => return DaemonCommand::clone(command),
+            (What::Pause, _) => return hold(order.task, true),
+            (What::Resume, _) => return hold(order.task, false),
             (What::Spawn, Some(Task { life: Life::Assigned { spawn, .. }, .. })) => {
                 return SpawnTask::clone(spawn).into();
             }

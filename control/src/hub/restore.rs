@@ -4,6 +4,7 @@ use makima_core::protocol::SpawnTask;
 use makima_core::time::Millis;
 use uuid::Uuid;
 
+use super::steer::{Waiting, Words};
 use super::task::{Asked, Life, Task, Told};
 use super::{Daemon, Hub, Numbers, Ordered};
 
@@ -60,6 +61,12 @@ pub struct TaskState {
     pub line_begun: bool,
     /// Which commands about it were given a number.
     pub ordered: Ordered,
+    /// What was wished last: that it stands still, or that it goes on.
+    pub hold: Option<bool>,
+    /// What its agent is to be told, and its daemon was not yet, in order.
+    pub words: Vec<Words>,
+    /// What it was to begin after.
+    pub after: Vec<Uuid>,
     /// The whole of it; none once it has ended.
     pub spawn: Option<Box<SpawnTask>>,
 }
@@ -84,7 +91,9 @@ impl Hub {
                 },
             );
         }
-        for task in snapshot.tasks {
+        // Those that have ended first: whether others still wait for them depends on how they did.
+        let (ended, unfinished): (Vec<_>, Vec<_>) = snapshot.tasks.into_iter().partition(|task| task.spawn.is_none());
+        for task in ended.into_iter().chain(unfinished) {
             hub.restore_task(task);
         }
         hub
@@ -92,12 +101,19 @@ impl Hub {
 
     fn restore_task(&mut self, task: TaskState) {
         self.next_seq = self.next_seq.max(task.seq.saturating_add(1));
+        let next = task.words.iter().map(|words| words.n.saturating_add(1)).max();
+        self.next_words = self.next_words.max(next.unwrap_or_default());
+        let needs = self.open_needs(&task.after);
         let holder = task.daemon.and_then(|id| self.daemons.get_mut(&id).map(|daemon| (id, daemon)));
         let life = match (task.spawn, holder) {
             (None, _) => Life::Ended { daemon: task.daemon },
             (Some(spawn), None) => {
-                self.waiting.insert(task.seq, task.id);
-                Life::Waiting { spawn }
+                if needs.is_empty() {
+                    self.waiting.insert(task.seq, task.id);
+                } else {
+                    self.hold_back(task.seq, task.id, &needs);
+                }
+                Life::Waiting { spawn, needs }
             }
             (Some(spawn), Some((id, daemon))) => {
                 daemon.tasks.insert(task.seq, task.id);
@@ -119,6 +135,9 @@ impl Hub {
                 line_begun: task.line_begun,
                 rewinding: None,
                 ordered: task.ordered,
+                hold: task.hold,
+                words: Waiting::restored(task.words),
+                restored: true,
                 life,
             },
         );

@@ -1,5 +1,7 @@
 //! What a task has come to, and what a daemon's messages make of it.
 
+use std::collections::BTreeSet;
+
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
 use makima_core::protocol::{
@@ -9,6 +11,8 @@ use makima_core::task::Status;
 use makima_core::time::Millis;
 use uuid::Uuid;
 
+use super::questions::Kind;
+use super::steer::Waiting;
 use super::{Answer, Effect, End, Event, Hub, Ordered, Record, STATUS, Session, SessionId, TEXT, send};
 
 #[derive(Clone, Debug)]
@@ -26,14 +30,20 @@ pub(super) struct Task {
     /// Over which connection the log was asked for from there on, since something was last taken.
     pub(super) rewinding: Option<SessionId>,
     pub(super) ordered: Ordered,
+    /// What was wished last: that it stands still, or that it goes on.
+    pub(super) hold: Option<bool>,
+    /// What its agent is to be told, and its daemon was not yet.
+    pub(super) words: Waiting,
+    /// It was there before this server was started: what was asked about it then may be answered still.
+    pub(super) restored: bool,
     pub(super) life: Life,
 }
 
 /// Where a task stands. It goes down this list and never back.
 #[derive(Clone, Debug)]
 pub(super) enum Life {
-    /// No daemon has it yet.
-    Waiting { spawn: Box<SpawnTask> },
+    /// No daemon has it yet. It is not given to any before the others that it needs have ended well.
+    Waiting { spawn: Box<SpawnTask>, needs: BTreeSet<Uuid> },
     /// That daemon has it, for good.
     Assigned { daemon: Uuid, spawn: Box<SpawnTask>, asked: Option<Asked> },
     /// Its end has been told, and its plan let go.
@@ -76,7 +86,7 @@ impl Life {
     /// Takes the plan out of a task that waits, to give it to a daemon.
     pub(super) fn take_waiting(&mut self) -> Option<Box<SpawnTask>> {
         match std::mem::replace(self, Self::Ended { daemon: None }) {
-            Self::Waiting { spawn } => Some(spawn),
+            Self::Waiting { spawn, .. } => Some(spawn),
             other @ (Self::Assigned { .. } | Self::Ended { .. }) => {
                 *self = other;
                 None
@@ -86,7 +96,7 @@ impl Life {
 }
 
 impl Task {
-    fn event(&mut self, id: Uuid, time: Millis, event: Event) -> Effect {
+    pub(super) fn event(&mut self, id: Uuid, time: Millis, event: Event) -> Effect {
         self.events = self.events.saturating_add(1);
         Effect::Record(Record::Event { task: id, n: self.events, offset: self.bytes, time, event })
     }
@@ -190,6 +200,10 @@ impl Hub {
         {
             task.learn_branch(body.task_id, &body.message, out);
         }
+        let ended = self.tasks.get(&body.task_id).is_some_and(|task| matches!(task.life, Life::Ended { .. }));
+        if ended {
+            return self.answered(now, daemon, (body.task_id, Kind::Action), body.into(), out);
+        }
         let Some(task) = self.live(daemon, body.task_id) else { return Answer::Ignored };
         let event = Event::Completion {
             success: body.success,
@@ -219,8 +233,6 @@ impl Hub {
             Life::Waiting { .. } => {
                 // Nobody has it, so nobody else can end it.
                 let status = Status::Interrupted.as_str().to_owned();
-                let change = Event::Status { from: task.status.clone(), to: status.clone() };
-                out.push(task.event(id, now, change));
                 let error = Some(status.clone());
                 self.end(now, id, End { status, success: false, error }, out);
                 Answer::Done
@@ -246,18 +258,36 @@ impl Hub {
         }
     }
 
-    fn end(&mut self, now: Millis, id: Uuid, end: End, out: &mut Vec<Effect>) {
+    /// A task ends, and with it whatever needs it, where it did not end well.
+    pub(super) fn end(&mut self, now: Millis, id: Uuid, end: End, out: &mut Vec<Effect>) {
+        let mut ends = vec![(id, end)];
+        while let Some((id, end)) = ends.pop() {
+            let success = end.success;
+            self.end_one(now, id, end, out);
+            let failed = |error| End { status: Status::Failed.as_str().to_owned(), success: false, error: Some(error) };
+            ends.extend(self.need_ended(id, success).into_iter().map(|(id, why)| (id, failed(why))));
+        }
+        self.place_waiting(out);
+    }
+
+    fn end_one(&mut self, now: Millis, id: Uuid, end: End, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        if let Life::Waiting { .. } = task.life {
+            // No daemon tells how it goes on, so nobody else does.
+            let change = Event::Status { from: task.status.clone(), to: end.status.clone() };
+            out.push(task.event(id, now, change));
+        }
         let holder = task.life.daemon();
+        task.drop_words(id, now, out);
         task.life = Life::Ended { daemon: holder };
         task.status.clone_from(&end.status);
         out.push(task.event(id, now, Event::End(end)));
         let seq = task.seq;
         self.waiting.remove(&seq);
+        self.held_back.remove(&seq);
         if let Some(daemon) = holder.and_then(|holder| self.daemons.get_mut(&holder)) {
             daemon.tasks.remove(&seq);
         }
-        self.place_waiting(out);
     }
 }
 

@@ -45,7 +45,14 @@ pub(super) fn task_row(row: &SqliteRow) -> Result<TaskRow, StoreError> {
         branch: row.try_get("branch")?,
         created: Millis(nat(row.try_get("created_at")?)),
         ended: row.try_get::<Option<i64>, _>("ended_at")?.map(|at| Millis(nat(at))),
+        after: needs(row)?,
     })
+}
+
+/// What a task was to begin after.
+pub(super) fn needs(row: &SqliteRow) -> Result<Vec<Uuid>, StoreError> {
+    let needs: Option<&str> = row.try_get("needs")?;
+    needs.map_or_else(|| Ok(Vec::new()), |needs| serde_json::from_str(needs).map_err(StoreError::new))
 }
 
 pub(super) fn asked(row: &SqliteRow) -> Result<SpawnTask, StoreError> {

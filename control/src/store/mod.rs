@@ -68,6 +68,8 @@ pub struct TaskRow {
     pub created: Millis,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// What it begins after.
+    pub after: Vec<Uuid>,
 }
 
 /// An event as it was kept.
@@ -147,8 +149,8 @@ pub trait Store: Send + Sync + 'static {
     /// One task.
     fn task(&self, id: Uuid) -> Answering<'_, Option<TaskRow>>;
 
-    /// What a task was asked to do.
-    fn asked(&self, id: Uuid) -> Answering<'_, Option<SpawnTask>>;
+    /// What a task was asked to do, and after which others.
+    fn asked(&self, id: Uuid) -> Answering<'_, Option<(SpawnTask, Vec<Uuid>)>>;
 
     /// How much there is of a task.
     fn head(&self, id: Uuid) -> Answering<'_, Head>;

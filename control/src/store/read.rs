@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
-use makima_core::protocol::SpawnTask;
+use makima_core::protocol::{DaemonCommand, SpawnTask, Unreadable};
 use makima_core::time::Millis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::codec::{self, NO_PLACE, blob, int, maybe_uuid, nat, uuid};
 use super::{EventRow, Head, StoreError, TaskRow};
-use crate::hub::{DaemonState, Numbers, Order, Ordered, Snapshot, TaskState, What};
+use crate::hub::{DaemonState, Numbers, Order, Ordered, Snapshot, TaskState, What, Words};
 
 pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapshot, StoreError> {
     let mut transaction = connection.begin().await?;
@@ -36,6 +36,8 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
         let at: i64 = row.try_get("log_at")?;
         task.log_at = (at != NO_PLACE).then(|| nat(at));
         task.ordered = Ordered(row.try_get("ordered")?);
+        task.hold = row.try_get("hold")?;
+        task.after = codec::needs(&row)?;
         snapshot.tasks.push(task);
     }
     drop(rows);
@@ -43,6 +45,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
         let head = head(&mut transaction, task.id).await?;
         (task.events, task.bytes) = (head.events, head.bytes);
         task.line_begun = line_begun(&mut transaction, task.id).await?;
+        task.words = words(&mut transaction, task.id).await?;
     }
     transaction.commit().await?;
     Ok(snapshot)
@@ -67,10 +70,13 @@ fn daemon_state(row: &SqliteRow) -> Result<DaemonState, StoreError> {
 
 /// Commands that are not known to be applied.
 async fn orders(connection: &mut SqliteConnection, daemons: &mut [DaemonState]) -> Result<(), StoreError> {
-    let mut rows = sqlx::query("SELECT daemon, n, task, what FROM orders").fetch(connection);
+    let mut rows = sqlx::query("SELECT daemon, n, task, what, words FROM orders").fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let id = uuid(&row, "daemon")?;
-        let what = What::from_bit(row.try_get("what")?).ok_or_else(|| StoreError::new("an order of no known kind"))?;
+        let words: Option<&str> = row.try_get("words")?;
+        let words = words.map(DaemonCommand::read).transpose().map_err(unreadable)?;
+        let what = What::kept(row.try_get("what")?, words);
+        let what = what.ok_or_else(|| StoreError::new("an order of no known kind"))?;
         if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.id == id) {
             daemon.numbers.orders.insert(nat(row.try_get("n")?), Order { task: uuid(&row, "task")?, what });
         }
@@ -97,14 +103,34 @@ fn task_state(
         log_at: Some(0),
         line_begun: false,
         ordered: Ordered::default(),
+        hold: None,
+        words: Vec::new(),
+        after: Vec::new(),
         spawn,
     })
 }
 
+/// What a task's agent is to be told yet.
+async fn words(connection: &mut SqliteConnection, id: Uuid) -> Result<Vec<Words>, StoreError> {
+    let query = sqlx::query("SELECT n, command FROM words WHERE task = $1 ORDER BY n").bind(blob(id));
+    let mut rows = query.fetch(connection);
+    let mut words = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let command = Box::new(DaemonCommand::read(row.try_get("command")?).map_err(unreadable)?);
+        words.push(Words { n: nat(row.try_get("n")?), command });
+    }
+    Ok(words)
+}
+
+fn unreadable(why: Unreadable) -> StoreError {
+    StoreError::new(format!("a command that was kept cannot be read: {why}"))
+}
+
 pub(super) async fn tasks(connection: &mut SqliteConnection) -> Result<Vec<TaskRow>, StoreError> {
-    let mut rows =
-        sqlx::query("SELECT id, name, status, success, error, branch, created_at, ended_at FROM tasks ORDER BY seq")
-            .fetch(connection);
+    let mut rows = sqlx::query(
+        "SELECT id, name, status, success, error, branch, created_at, ended_at, needs FROM tasks ORDER BY seq",
+    )
+    .fetch(connection);
     let mut tasks = Vec::new();
     while let Some(row) = rows.try_next().await? {
         tasks.push(codec::task_row(&row)?);
@@ -113,17 +139,21 @@ pub(super) async fn tasks(connection: &mut SqliteConnection) -> Result<Vec<TaskR
 }
 
 pub(super) async fn task(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<TaskRow>, StoreError> {
-    let row =
-        sqlx::query("SELECT id, name, status, success, error, branch, created_at, ended_at FROM tasks WHERE id = $1")
-            .bind(blob(id))
-            .fetch_optional(connection)
-            .await?;
+    let row = sqlx::query(
+        "SELECT id, name, status, success, error, branch, created_at, ended_at, needs FROM tasks WHERE id = $1",
+    )
+    .bind(blob(id))
+    .fetch_optional(connection)
+    .await?;
     row.as_ref().map(codec::task_row).transpose()
 }
 
-pub(super) async fn asked(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<SpawnTask>, StoreError> {
+pub(super) async fn asked(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+) -> Result<Option<(SpawnTask, Vec<Uuid>)>, StoreError> {
     let row = sqlx::query("SELECT * FROM tasks WHERE id = $1").bind(blob(id)).fetch_optional(connection).await?;
-    row.as_ref().map(codec::asked).transpose()
+    row.as_ref().map(|row| Ok((codec::asked(row)?, codec::needs(row)?))).transpose()
 }
 
 pub(super) async fn head(connection: &mut SqliteConnection, id: Uuid) -> Result<Head, StoreError> {

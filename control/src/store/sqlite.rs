@@ -116,7 +116,7 @@ impl Store for Sqlite {
         async move { read::task(&mut *self.reader().await?, id).await }.boxed()
     }
 
-    fn asked(&self, id: Uuid) -> Answering<'_, Option<SpawnTask>> {
+    fn asked(&self, id: Uuid) -> Answering<'_, Option<(SpawnTask, Vec<Uuid>)>> {
         async move { read::asked(&mut *self.reader().await?, id).await }.boxed()
     }
 

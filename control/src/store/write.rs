@@ -1,7 +1,7 @@
 //! Writes a batch in one transaction.
 
 use makima_core::policy;
-use makima_core::protocol::SpawnTask;
+use makima_core::protocol::{DaemonCommand, SpawnTask};
 use makima_core::task::Status;
 use makima_core::time::Millis;
 use sqlx::{Connection, SqliteConnection};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::codec::{NO_PLACE, blob, event, int};
 use super::{Batch, Block, StoreError};
-use crate::hub::{End, Event, Order, Record};
+use crate::hub::{End, Event, Order, Ordered, Record};
 
 /// True if something secret was taken out: it still stands in what was written earlier.
 pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<bool, StoreError> {
@@ -65,13 +65,26 @@ async fn record(connection: &mut SqliteConnection, record: Record) -> Result<(),
         .bind(hostname)
         .bind(max_tasks)
         .bind(int(seen.0)),
-        Record::Task { seq, name, spawn, created } => return task(connection, seq, name, *spawn, created).await,
+        Record::Task { seq, name, spawn, after, created } => {
+            return task(connection, seq, name, *spawn, after, created).await;
+        }
         Record::Assigned { task, daemon } => {
             sqlx::query("UPDATE tasks SET daemon = $2 WHERE id = $1").bind(blob(task)).bind(blob(daemon))
         }
         Record::Interrupt { task, forced } => {
             sqlx::query("UPDATE tasks SET interrupt = $2 WHERE id = $1").bind(blob(task)).bind(forced)
         }
+        Record::Hold { task, paused } => {
+            sqlx::query("UPDATE tasks SET hold = $2, ordered = ordered & ~$3 WHERE id = $1")
+                .bind(blob(task))
+                .bind(paused)
+                .bind(Ordered::HOLD)
+        }
+        Record::Words { task, words } => sqlx::query("INSERT INTO words (n, task, command) VALUES ($1, $2, $3)")
+            .bind(int(words.n))
+            .bind(blob(task))
+            .bind(words.command.write()),
+        Record::Told { n } => sqlx::query("DELETE FROM words WHERE n = $1").bind(int(n)),
         Record::Branch { task, branch } => {
             sqlx::query("UPDATE tasks SET branch = $2 WHERE id = $1").bind(blob(task)).bind(branch)
         }
@@ -113,12 +126,14 @@ async fn begin_anew(connection: &mut SqliteConnection, daemon: Uuid, epoch: u64)
 }
 
 async fn ordered(connection: &mut SqliteConnection, daemon: Uuid, n: u64, order: Order) -> Result<(), StoreError> {
-    let bit = order.what.bit();
-    sqlx::query("INSERT INTO orders (daemon, n, task, what) VALUES ($1, $2, $3, $4)")
+    let mut told = Ordered::default();
+    told.add(&order.what);
+    sqlx::query("INSERT INTO orders (daemon, n, task, what, words) VALUES ($1, $2, $3, $4, $5)")
         .bind(blob(daemon))
         .bind(int(n))
         .bind(blob(order.task))
-        .bind(bit)
+        .bind(order.what.bit())
+        .bind(order.what.words().map(DaemonCommand::write))
         .execute(&mut *connection)
         .await?;
     sqlx::query("UPDATE daemons SET last_order = $2 WHERE id = $1")
@@ -128,7 +143,7 @@ async fn ordered(connection: &mut SqliteConnection, daemon: Uuid, n: u64, order:
         .await?;
     sqlx::query("UPDATE tasks SET ordered = ordered | $2 WHERE id = $1")
         .bind(blob(order.task))
-        .bind(bit)
+        .bind(told.0)
         .execute(connection)
         .await?;
     Ok(())
@@ -139,13 +154,15 @@ async fn task(
     seq: u64,
     name: String,
     spawn: SpawnTask,
+    after: Vec<Uuid>,
     created: Millis,
 ) -> Result<(), StoreError> {
+    let needs = (!after.is_empty()).then(|| serde_json::to_string(&after)).transpose();
     let copy_files = spawn.copy_files.map(|files| serde_json::to_string(&files)).transpose();
     sqlx::query(
         "INSERT INTO tasks (seq, id, name, task_name, plan, repo_url, base_branch, target_branch, parent, depth, \
-         is_orchestrator, target_repo_path, completion_action, continue_from, copy_files, status, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         is_orchestrator, target_repo_path, completion_action, continue_from, copy_files, status, created_at, needs) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(int(seq))
     .bind(blob(spawn.task_id))
@@ -164,6 +181,7 @@ async fn task(
     .bind(copy_files.map_err(StoreError::new)?)
     .bind(Status::Pending.as_str())
     .bind(int(created.0))
+    .bind(needs.map_err(StoreError::new)?)
     .execute(connection)
     .await?;
     Ok(())
@@ -188,6 +206,7 @@ async fn happened(
     let change = match what {
         Event::Status { to, .. } => sqlx::query("UPDATE tasks SET status = $2 WHERE id = $1").bind(blob(task)).bind(to),
         Event::End(End { status, success, error }) => {
+            sqlx::query("DELETE FROM words WHERE task = $1").bind(blob(task)).execute(&mut *connection).await?;
             sqlx::query("UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5 WHERE id = $1")
                 .bind(blob(task))
                 .bind(status)

@@ -50,7 +50,7 @@ impl Bench {
     }
 
     fn create(&mut self, spawn: SpawnTask) -> &mut Self {
-        self.put(Input::Create { spawn: Box::new(spawn) })
+        self.put(Input::Create { spawn: Box::new(spawn), after: Vec::new() })
     }
 
     fn say(&mut self, session: u64, message: DaemonMessage) -> &mut Self {
@@ -64,6 +64,7 @@ impl Bench {
             Effect::Numbered { .. }
             | Effect::Tell { .. }
             | Effect::Close { .. }
+            | Effect::Answered { .. }
             | Effect::Record(_)
             | Effect::Output { .. } => None,
         };
@@ -93,6 +94,7 @@ impl Bench {
             | Effect::Numbered { .. }
             | Effect::Tell { .. }
             | Effect::Close { .. }
+            | Effect::Answered { .. }
             | Effect::Record(_)
             | Effect::Output { .. } => None,
         };

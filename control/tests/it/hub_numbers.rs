@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use makima_control::hub::{Answer, Effect, Hub, Input, SessionId};
 use makima_core::effect::Way;
-use makima_core::protocol::{DaemonMessage, Wire};
+use makima_core::protocol::{DaemonMessage, SendMessage, Wire};
 use makima_core::time::Millis;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -32,6 +32,8 @@ enum Act {
     Jump(usize, u8, u64),
     Create(u128),
     Interrupt(u128, bool),
+    Hold(u128, bool),
+    Tell(u128),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -49,6 +51,8 @@ fn act() -> impl Strategy<Value = Act> {
         5 => (who_too, any::<u8>(), 0..300_u64).prop_map(|(who, task, place)| Act::Jump(who, task, place)),
         3 => (0..13_u128).prop_map(Act::Create),
         2 => (0..13_u128, any::<bool>()).prop_map(|(task, graceful)| Act::Interrupt(task, graceful)),
+        3 => (0..13_u128, any::<bool>()).prop_map(|(task, paused)| Act::Hold(task, paused)),
+        5 => (0..13_u128).prop_map(Act::Tell),
     ]
 }
 
@@ -63,13 +67,18 @@ struct Run {
     steps: u64,
     /// Steps that cannot have been lost with a daemon.
     due: BTreeSet<String>,
+    /// Messages that are to reach an agent, in order.
+    told: Vec<(Uuid, String)>,
+    /// Tasks that a daemon has lost, with what it was told of them.
+    wiped: BTreeSet<Uuid>,
 }
 
 impl Run {
     fn new() -> Self {
         let daemons = [1, 2].map(|epoch| Daemon { epoch, ..Daemon::default() });
         let (hub, ledger) = (Hub::default(), Ledger::default());
-        Self { hub, ledger, pending: Vec::new(), daemons, sessions: 0, now: 1_000, steps: 0, due: BTreeSet::new() }
+        let (due, wiped, told) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Self { hub, ledger, pending: Vec::new(), daemons, sessions: 0, now: 1_000, steps: 0, due, told, wiped }
     }
 
     fn step(&mut self, input: Input) -> Answer {
@@ -90,6 +99,7 @@ impl Run {
                 Effect::Send { command, .. } => assert_eq!(command.kind(), "authenticated"),
                 // The daemon has given that one up.
                 Effect::Close { .. } => {}
+                Effect::Answered { .. } => panic!("nobody asked"),
             }
         }
     }
@@ -133,9 +143,16 @@ impl Run {
             match self.step(Input::Said { session, said: Box::new(said) }) {
                 Answer::Done | Answer::Ignored => {}
                 Answer::Over | Answer::Renumbered => self.cut(who),
-                wrong @ (Answer::OutOfOrder | Answer::Known | Answer::NoSuchTask | Answer::Ended) => {
-                    panic!("{wrong:?}")
-                }
+                wrong @ (Answer::OutOfOrder
+                | Answer::Known
+                | Answer::NoSuchTask
+                | Answer::Ended
+                | Answer::NotEnded
+                | Answer::Unassigned
+                | Answer::Away(_)
+                | Answer::Full
+                | Answer::NoSuchNeed(_)
+                | Answer::NeedsItself) => panic!("{wrong:?}"),
             }
         }
         true
@@ -200,6 +217,7 @@ impl Run {
                 self.cut(who);
                 let epoch = self.daemons[who].epoch + 2;
                 let lost = std::mem::replace(&mut self.daemons[who], Daemon { epoch, ..Daemon::default() });
+                self.wiped.extend(lost.jobs.keys());
                 for message in lost.outbox.into_values() {
                     if let DaemonMessage::TaskProgress(body) = message {
                         self.due.remove(&body.summary);
@@ -216,8 +234,21 @@ impl Run {
                     daemon.output(id);
                 }
             }
-            Act::Create(n) => drop(self.step(Input::Create { spawn: Box::new(spawn(n)) })),
+            Act::Create(n) => drop(self.step(Input::Create { spawn: Box::new(spawn(n)), after: Vec::new() })),
             Act::Interrupt(n, graceful) => drop(self.step(Input::Interrupt { task: task(n), graceful })),
+            Act::Hold(n, paused) => drop(self.step(Input::Hold { task: task(n), paused })),
+            Act::Tell(n) => self.tell(task(n)),
+        }
+    }
+
+    /// A message that a client was told is taken: it is on disk then.
+    fn tell(&mut self, id: Uuid) {
+        self.steps += 1;
+        let message = format!("message {}", self.steps);
+        let command = Box::new(SendMessage { task_id: id, message: message.clone() }.into());
+        if self.step(Input::Tell { task: id, command }) == Answer::Done {
+            self.commit();
+            self.told.push((id, message));
         }
     }
 
@@ -244,8 +275,8 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Protects the promises of version 2, whatever is cut, lost, killed or said again: no command twice and none
-    /// lost, every message applied once, no hole in the output and nothing twice.
+    /// Protects the promises of version 2, whatever is cut, lost, killed or said again: no command and no message twice and
+    /// none lost, the last wish told last, every message applied once, no hole in the output and nothing twice.
     #[test]
     fn any_sequence_of_faults_keeps_the_promises(acts in vec(act(), 0..200)) {
         let mut run = Run::new();
@@ -269,6 +300,17 @@ proptest! {
             let text = run.ledger.text.get(&kept.id).map_or(0, String::len) as u64;
             prop_assert!(text >= job.unwrap().log, "output was lost");
             prop_assert!(kept.interrupt != Some(false) || job.unwrap().gentle == 1, "an interruption was lost");
+            prop_assert!(kept.interrupt.is_some() || job.unwrap().holds == (kept.hold == Some(true)), "the last wish");
+            prop_assert!(kept.words.is_empty(), "a message waits for nothing");
+            let told: Vec<&String> = run.told.iter().filter(|(id, _)| *id == kept.id).map(|(_, text)| text).collect();
+            let heard: Vec<&String> = job.unwrap().heard.iter().collect();
+            if run.wiped.contains(&kept.id) || run.ledger.doubtful.contains(&kept.id) {
+                // What is lost with a daemon is lost; what comes, comes in order.
+                let mut rest = told.iter();
+                prop_assert!(heard.iter().all(|text| rest.any(|other| other == text)));
+            } else {
+                prop_assert_eq!(told, heard, "each message once, in order");
+            }
         }
     }
 }

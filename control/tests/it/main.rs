@@ -1,5 +1,6 @@
 //! The control server from outside: its pure hub, and a whole one on a port of its own.
 
+mod commands;
 mod common;
 mod cuts;
 mod follow;
@@ -7,6 +8,7 @@ mod guard;
 mod hub;
 mod hub_numbers;
 mod hub_properties;
+mod hub_questions;
 mod numbers_model;
 mod polling;
 mod rate;

@@ -22,6 +22,9 @@ pub(crate) struct Job {
     pub(crate) got: u64,
     pub(crate) ended: bool,
     pub(crate) gentle: u32,
+    /// What its agent was told, in order.
+    pub(crate) heard: Vec<String>,
+    pub(crate) holds: bool,
 }
 
 /// A daemon: all of it is on its disk, but for the link.
@@ -119,6 +122,15 @@ impl Daemon {
                     job.gentle += 1;
                     assert_eq!(job.gentle, 1, "a gentle one came twice");
                 }
+            } else if let DaemonCommand::SendMessage(body) = command {
+                if let Some(job) = self.jobs.get_mut(&body.task_id) {
+                    assert!(!job.heard.contains(&body.message), "a message came twice");
+                    job.heard.push(body.message);
+                }
+            } else if let DaemonCommand::PauseTask(body) = command {
+                self.jobs.get_mut(&body.task_id).into_iter().for_each(|job| job.holds = true);
+            } else if let DaemonCommand::ResumeTask(body) = command {
+                self.jobs.get_mut(&body.task_id).into_iter().for_each(|job| job.holds = false);
             } else {
                 panic!("{} was never asked for", command.kind());
             }
@@ -161,6 +173,8 @@ pub(crate) struct Ledger {
     pub(crate) text: BTreeMap<Uuid, String>,
     pub(crate) steps: Vec<String>,
     pub(crate) ended: BTreeSet<Uuid>,
+    /// Tasks of which it was said that a message may not have reached their agent.
+    pub(crate) doubtful: BTreeSet<Uuid>,
 }
 
 impl Ledger {
@@ -174,6 +188,7 @@ impl Ledger {
                 let (id, status) = (spawn.task_id, "pending".to_owned());
                 let (events, bytes, log_at, line_begun, ordered) = (0, 0, Some(0), false, Ordered::default());
                 let (daemon, interrupt, branch_known, spawn) = (None, None, false, Some(spawn));
+                let (hold, words, after) = (None, Vec::new(), Vec::new());
                 let task = TaskState {
                     id,
                     seq,
@@ -187,6 +202,9 @@ impl Ledger {
                     log_at,
                     line_begun,
                     ordered,
+                    hold,
+                    words,
+                    after,
                     spawn,
                 };
                 self.tasks.insert(id, task);
@@ -194,6 +212,16 @@ impl Ledger {
             Record::Assigned { task, daemon } => self.tasks.get_mut(&task).unwrap().daemon = Some(daemon),
             Record::Interrupt { task, forced } => self.tasks.get_mut(&task).unwrap().interrupt = Some(forced),
             Record::Branch { .. } => {}
+            Record::Hold { task, paused } => {
+                let kept = self.tasks.get_mut(&task).unwrap();
+                kept.hold = paused;
+                kept.ordered.forget_hold();
+            }
+            Record::Words { task, words } => self.tasks.get_mut(&task).unwrap().words.push(words),
+            Record::Told { n } => {
+                let of = self.tasks.values_mut().find(|kept| kept.words.first().is_some_and(|words| words.n == n));
+                drop(of.expect("the oldest of its task").words.remove(0));
+            }
             Record::Epoch { daemon, epoch } => {
                 let numbers = &mut self.daemons.get_mut(&daemon).unwrap().numbers;
                 assert!(epoch > numbers.epoch);
@@ -205,8 +233,8 @@ impl Ledger {
                 let numbers = &mut self.daemons.get_mut(&daemon).unwrap().numbers;
                 assert_eq!(n, numbers.last + 1);
                 numbers.last = n;
-                numbers.orders.insert(n, order);
-                self.tasks.get_mut(&order.task).unwrap().ordered.0 |= order.what.bit();
+                numbers.orders.insert(n, order.clone());
+                self.tasks.get_mut(&order.task).unwrap().ordered.add(&order.what);
             }
             Record::Acked { daemon, n } => {
                 let numbers = &mut self.daemons.get_mut(&daemon).unwrap().numbers;
@@ -224,10 +252,15 @@ impl Ledger {
                 assert_eq!(kept.events + 1, n);
                 kept.events = n;
                 if let Event::Progress { summary } = event {
+                    if summary.contains("message") {
+                        self.doubtful.insert(task);
+                        return;
+                    }
                     assert!(!self.steps.contains(&summary), "{summary} twice");
                     self.steps.push(summary);
                 } else if let Event::End(_) = event {
                     kept.spawn = None;
+                    kept.words.clear();
                     self.ended.insert(task);
                 }
             }

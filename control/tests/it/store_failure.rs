@@ -63,7 +63,7 @@ impl Store for Moody {
     fn task(&self, id: Uuid) -> Answering<'_, Option<TaskRow>> {
         self.inner.task(id)
     }
-    fn asked(&self, id: Uuid) -> Answering<'_, Option<SpawnTask>> {
+    fn asked(&self, id: Uuid) -> Answering<'_, Option<(SpawnTask, Vec<Uuid>)>> {
         self.inner.asked(id)
     }
     fn head(&self, id: Uuid) -> Answering<'_, Head> {

@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+mod task;
 mod tools;
 mod wire;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
+pub(super) use self::task::*;
 pub(super) use self::tools::*;
 pub(super) use self::wire::*;
 
@@ -81,6 +83,10 @@ pub(super) enum OnComplete {
     None,
     /// A branch is put into the repository
     Branch,
+    /// It is merged into a branch of the repository
+    Merge,
+    /// It is pushed, and a pull request is opened
+    Pr,
 }
 
 impl OnComplete {
@@ -88,6 +94,8 @@ impl OnComplete {
         match self {
             Self::None => "none",
             Self::Branch => "branch",
+            Self::Merge => "merge",
+            Self::Pr => "pr",
         }
     }
 }
@@ -192,118 +200,6 @@ pub(super) struct DaemonArgs {
     /// Let the key go over the network unencrypted
     #[arg(long)]
     pub(super) insecure: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  makima task create --repo ~/src/app --on-complete branch 'make format'
-  makima task list
-  makima task logs -f 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
-
-The server is the one that runs on this home, or the one of --server, MAKIMA_SERVER_URL or config.toml.")]
-pub(super) struct TaskArgs {
-    #[command(subcommand)]
-    pub(super) command: TaskCommand,
-    #[command(flatten)]
-    pub(super) server: ServerArgs,
-}
-
-/// Which server, and the key for it.
-#[derive(Clone, Debug, Args)]
-pub(super) struct ServerArgs {
-    /// The control server [default: the one of this home]
-    #[arg(long, value_name = "URL", env = "MAKIMA_SERVER_URL", global = true)]
-    pub(super) server: Option<String>,
-    /// A file that holds the server's key; MAKIMA_API_KEY holds the key itself
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(super) api_key_file: Option<PathBuf>,
-    /// Let the key go over the network unencrypted
-    #[arg(long, global = true)]
-    pub(super) insecure: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum TaskCommand {
-    /// Ask for a task
-    #[command(after_help = "\
-Examples:
-  makima task create --repo https://host/team/app --base main 'Add a retry to the uploader'
-  makima task create --repo ~/src/app --on-complete branch --wait 'make test'")]
-    Create(CreateArgs),
-    /// All tasks of the server
-    #[command(after_help = "\
-Examples:
-  makima task list
-  makima task list --json | jq -r '.[] | select(.status == \"running\") | .id'")]
-    List {
-        /// Print what the server answers
-        #[arg(long)]
-        json: bool,
-    },
-    /// One task
-    #[command(after_help = "\
-Examples:
-  makima task show 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
-  makima task show --json 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | jq -r .branch")]
-    Show {
-        /// The task
-        id: Uuid,
-        /// Print what the server answers
-        #[arg(long)]
-        json: bool,
-    },
-    /// What a task's agent has written
-    #[command(after_help = "\
-Examples:
-  makima task logs 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
-  makima task logs -f 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | grep -i error")]
-    Logs {
-        /// The task
-        id: Uuid,
-        /// Go on until the task has ended
-        #[arg(short, long)]
-        follow: bool,
-    },
-    /// End a task: ask its agent, and kill it where it does not end
-    #[command(after_help = "\
-Examples:
-  makima task interrupt 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
-  makima task interrupt --force 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
-
-What the agent has done is committed either way.")]
-    Interrupt {
-        /// The task
-        id: Uuid,
-        /// Kill it at once
-        #[arg(long)]
-        force: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CreateArgs {
-    /// What the agent is to do; `-` reads it from stdin
-    #[arg(value_name = "PLAN", required = true)]
-    pub(super) plan: Vec<String>,
-    /// The repository, by URL or by a path on the daemon's machine
-    #[arg(long, value_name = "PATH|URL")]
-    pub(super) repo: Option<String>,
-    /// What to call the task
-    #[arg(long, value_name = "NAME")]
-    pub(super) name: Option<String>,
-    /// Where to start: a branch, a tag or a commit
-    #[arg(long, value_name = "BASE")]
-    pub(super) base: Option<String>,
-    /// What to do with the work
-    #[arg(long, value_name = "ACTION")]
-    pub(super) on_complete: Option<OnComplete>,
-    /// Wait for its end; exit 1 where that is not a success
-    #[arg(long)]
-    pub(super) wait: bool,
-    /// Print what the server answers
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -94,6 +94,12 @@ impl Repo {
         Ok(())
     }
 
+    /// The branch that is checked out there; none where none is, or it is not on this machine.
+    pub(super) fn branch(&self) -> Option<String> {
+        let head = git(self.local.as_ref()?, &["symbolic-ref", "--quiet", "--short", "HEAD"]);
+        head.ok().flatten().filter(|name| !name.is_empty())
+    }
+
     /// What a branch changed since `base`, in git's words; none where git does not say.
     pub(super) fn shortstat(&self, branch: &str) -> Option<String> {
         let (root, base) = (self.local.as_ref()?, self.base.as_ref()?);

@@ -27,18 +27,13 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let repo = Repo::find(args.repo.as_deref(), args.base.as_deref())?;
     let local = repo.local.is_some();
     let action = args.on_complete.unwrap_or(if local { OnComplete::Branch } else { OnComplete::None });
-    if action == OnComplete::Branch {
-        if !local {
-            return Err(Failure::unusable("--on-complete branch needs a repository on this machine")
-                .hint("use --on-complete none: the work is kept here, and at the end it is told where"));
-        }
-        repo.takes_branches()?;
-    }
+    fits(action, &repo)?;
     let task = SpawnTask {
         task_name: task_name(args.name.as_deref().unwrap_or_default(), &plan),
         repo_url: Some(repo.url.clone()),
         base_branch: repo.base.clone(),
         completion_action: Some(action.as_str().to_string()),
+        target_branch: if action == OnComplete::Pr { repo.branch() } else { None },
         ..SpawnTask::new(Uuid::now_v7(), plan)
     };
     let manner = match (args.json, args.raw) {
@@ -49,7 +44,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let mut work = Work::new(&home, &file, &repo, task, manner)?;
     let mut host = None;
     let result = match work.run(&mut host).await {
-        Ok(task) => conclude(&work.view, &task, &repo, &home, work.is_asked()),
+        Ok(task) => conclude(&work.view, &task, &repo, (&home, action), work.is_asked()),
         Err(failure) => Err(failure),
     };
     if let Some(Host::Owner(owner)) = host {
@@ -58,22 +53,43 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     result
 }
 
+/// Whether the work can go where it is to go.
+pub(super) fn fits(action: OnComplete, repo: &Repo) -> Result<(), Failure> {
+    if matches!(action, OnComplete::Branch | OnComplete::Merge) && repo.local.is_none() {
+        let action = action.as_str();
+        return Err(Failure::unusable(format!("--on-complete {action} needs a repository on this machine"))
+            .hint("use --on-complete none: the work is kept here, and at the end it is told where"));
+    }
+    if action == OnComplete::Branch { repo.takes_branches() } else { Ok(()) }
+}
+
 /// Tells how it ended, and what to do now.
-fn conclude(view: &View, task: &Task, repo: &Repo, home: &Path, interrupted: bool) -> Result<(), Failure> {
+fn conclude(
+    view: &View,
+    task: &Task,
+    repo: &Repo,
+    (home, action): (&Path, OnComplete),
+    interrupted: bool,
+) -> Result<(), Failure> {
     let success = task.success == Some(true);
     if view.manner() == Manner::Plain {
         let elapsed = view.elapsed();
         let status = print::tame(&task.status);
         let shown = if success { style(status).green() } else { style(status).red() };
         print::note(&format!("{elapsed} {}", shown.bold().for_stderr()));
-        tell_work(view, task, repo, home);
+        match &view.completion {
+            Some((true, message)) if matches!(action, OnComplete::Merge | OnComplete::Pr) => {
+                print::note(&print::tame(message));
+            }
+            Some(_) | None => tell_work(view, task, repo, home),
+        }
     }
     let error = task.error.as_deref().unwrap_or("the task failed");
     match (success, interrupted) {
         (_, true) => Err(Failure::silent(INTERRUPTED)),
         (true, false) if view.completion.as_ref().is_some_and(|(done, _)| !done) => {
             let why = view.completion.as_ref().map(|(_, why)| print::tame(why)).unwrap_or_default();
-            Err(Failure::failed(format!("the work is done, but the branch was not delivered: {why}")))
+            Err(Failure::failed(format!("the work is done, but was not delivered: {why}")))
         }
         (true, false) => Ok(()),
         (false, false) if view.manner() == Manner::Json => Err(Failure::silent(FAILED)),

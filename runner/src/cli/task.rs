@@ -4,25 +4,60 @@ use makima_core::policy::RepositoryUrl;
 use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
 
-use super::args::{CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand};
+use super::args::{CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand, TaskName};
 use super::daemon::choose;
 use super::follow::{Manner, View};
 use super::run::read_plan;
-use super::{print, show};
+use super::{merge, print, say, show};
 use crate::config::{self, ConfigFile};
 use crate::events::{Event, Events};
 use crate::report::{FAILED, Failure};
 use crate::rest::{Rest, Task};
 use crate::service;
 
+/// Tasks that are listed where an id's beginning does not say which.
+const SHOWN: usize = 10;
+
 pub(super) async fn task(args: TaskArgs) -> Result<(), Failure> {
     let rest = connect(&args.server).await?;
     match args.command {
         TaskCommand::Create(args) => create(&rest, args).await,
         TaskCommand::List { json } => list(&rest, json).await,
-        TaskCommand::Show { id, json } => one(&rest, id, json).await,
-        TaskCommand::Logs { id, follow } => logs(&rest, id, follow).await,
-        TaskCommand::Interrupt { id, force } => interrupt(&rest, id, force).await,
+        TaskCommand::Show { id, json } => one(&rest, resolve(&rest, &id).await?, json).await,
+        TaskCommand::Logs { id, follow } => logs(&rest, resolve(&rest, &id).await?, follow).await,
+        TaskCommand::Interrupt { id, force } => interrupt(&rest, resolve(&rest, &id).await?, force).await,
+        TaskCommand::Pause(args) => say::hold(&rest, &args, true).await,
+        TaskCommand::Resume(args) => say::hold(&rest, &args, false).await,
+        TaskCommand::Send(args) => say::send(&rest, &args).await,
+        TaskCommand::Retry(args) => merge::retry(&rest, args).await,
+        TaskCommand::Clone(args) => merge::clone(&rest, args).await,
+        TaskCommand::Branches(args) => merge::branches(&rest, &args).await,
+        TaskCommand::Merge(args) => merge::merge(&rest, args.command).await,
+    }
+}
+
+/// The task that a person means: by its id, or by as much of it as no other task's begins with.
+pub(super) async fn resolve(rest: &Rest, name: &TaskName) -> Result<Uuid, Failure> {
+    if let Ok(id) = Uuid::try_parse(&name.0) {
+        return Ok(id);
+    }
+    let tasks: Vec<Task> = rest.list("/tasks").await?;
+    let found: Vec<&Task> = tasks.iter().filter(|task| task.id.to_string().starts_with(&name.0)).collect();
+    match found.as_slice() {
+        [one] => Ok(one.id),
+        [] => Err(Failure::unusable(format!("no task's id begins with `{}`", name.0))
+            .hint("`makima task list` shows all of them")),
+        several => {
+            let line =
+                |task: &&Task| format!("  {}  {:11}  {}", task.id, print::tame(&task.status), print::tame(&task.name));
+            let mut lines: Vec<String> = several.iter().take(SHOWN).map(line).collect();
+            if several.len() > SHOWN {
+                lines.push(format!("  … and {} more", several.len().saturating_sub(SHOWN)));
+            }
+            let count = several.len();
+            Err(Failure::unusable(format!("the ids of {count} tasks begin with `{}`:\n{}", name.0, lines.join("\n")))
+                .hint("write more of it"))
+        }
     }
 }
 
@@ -43,7 +78,11 @@ async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
         ..SpawnTask::new(Uuid::now_v7(), read_plan(&args.plan, None)?)
     };
     let id = task.task_id;
-    rest.create(&task).await?;
+    let mut after = Vec::new();
+    for name in &args.after {
+        after.push(resolve(rest, name).await?);
+    }
+    rest.create(&task, &after).await?;
     if !args.wait {
         return if args.json { print_json(&serde_json::json!({ "id": id })) } else { print_line(&id.to_string()) };
     }

@@ -117,7 +117,7 @@ impl<'a> Work<'a> {
         let mut tries = 0;
         while tries < RECOVERIES {
             let host = self.host(host).await?;
-            match host.rest().create(&self.task).await {
+            match host.rest().create(&self.task, &[]).await {
                 Ok(()) => match self.follow(host).await {
                     Followed::Ended(task) => return Ok(task),
                     Followed::Untold => return Err(self.untold()),

@@ -29,6 +29,7 @@ mod secrets;
 mod secrets_nowhere;
 mod service;
 mod standing;
+mod steering;
 mod support;
 mod terminal;
 mod together;

@@ -1,0 +1,149 @@
+//! What people say to a task that is under way: stand still, go on, a message for its agent.
+//!
+//! Whether it is to stand still is a wish, and the last one counts: it may be told again, and is where nobody knows
+//! whether it was heard. A message is told once. In version 2 its number sees to that; in version 1 it is written down as
+//! told before it leaves, so that one which the link loses is lost rather than said twice.
+
+use std::collections::VecDeque;
+
+use makima_core::limits;
+use makima_core::protocol::{DaemonCommand, PauseTask, ResumeTask, Wire};
+use makima_core::time::Millis;
+use uuid::Uuid;
+
+use super::questions::Kind;
+use super::task::{Life, Task};
+use super::{Answer, Effect, Event, Hub, Record, Session, What, send};
+
+/// Something to tell a task's daemon once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// Its number here.
+    pub n: u64,
+    /// What is told.
+    pub command: Box<DaemonCommand>,
+}
+
+/// What waits to be told about one task, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting {
+    queue: VecDeque<Words>,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(super) fn restored(words: Vec<Words>) -> Self {
+        let mut waiting = Self::default();
+        words.into_iter().for_each(|words| waiting.push(words));
+        waiting
+    }
+
+    fn push(&mut self, words: Words) {
+        self.bytes = self.bytes.saturating_add(weight(&words.command));
+        self.queue.push_back(words);
+    }
+
+    fn pop(&mut self) -> Option<Words> {
+        let words = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(weight(&words.command));
+        Some(words)
+    }
+
+    /// As much as a daemon keeps for an agent.
+    fn takes(&self, command: &DaemonCommand) -> bool {
+        let bytes = self.bytes.saturating_add(weight(command));
+        self.queue.len() < limits::MESSAGES && (self.queue.is_empty() || bytes <= limits::MESSAGE_BYTES)
+    }
+
+    /// Lets go of all of it, and says how many there were.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(self).queue.len()
+    }
+}
+
+/// About how much memory a command takes.
+fn weight(command: &DaemonCommand) -> usize {
+    command.write().len()
+}
+
+/// A wish of people's, as the wire has it.
+pub(super) fn hold(task: Uuid, paused: bool) -> DaemonCommand {
+    if paused { PauseTask { task_id: task }.into() } else { ResumeTask { task_id: task }.into() }
+}
+
+impl Hub {
+    /// A task is to stand still, or to go on.
+    pub(super) fn hold(&mut self, id: Uuid, paused: bool, out: &mut Vec<Effect>) -> Answer {
+        let Some(task) = self.tasks.get_mut(&id) else { return Answer::NoSuchTask };
+        let holder = match &task.life {
+            Life::Ended { .. } => return Answer::Ended,
+            Life::Waiting { .. } => None,
+            Life::Assigned { daemon, .. } => Some(*daemon),
+        };
+        // Nobody was told that it should stand still, so nobody has to be told that it may go on.
+        task.hold = (paused || holder.is_some()).then_some(paused);
+        task.ordered.forget_hold();
+        out.push(Effect::Record(Record::Hold { task: id, paused: task.hold }));
+        let Some(holder) = holder else { return Answer::Done };
+        match self.daemons.get(&holder).and_then(|daemon| daemon.session) {
+            Some(Session { id: session, wire: Wire::One, .. }) => out.push(send(session, hold(id, paused))),
+            Some(Session { wire: Wire::Two, .. }) => self.order_missing(holder, id, out),
+            None => {}
+        }
+        Answer::Done
+    }
+
+    /// Something is to be told to a task's agent.
+    pub(super) fn tell(&mut self, id: Uuid, command: Box<DaemonCommand>, out: &mut Vec<Effect>) -> Answer {
+        let Some(task) = self.tasks.get_mut(&id) else { return Answer::NoSuchTask };
+        if let Life::Ended { .. } = &task.life {
+            return Answer::Ended;
+        }
+        if !task.words.takes(&command) {
+            return Answer::Full;
+        }
+        let words = Words { n: self.next_words, command };
+        self.next_words = self.next_words.saturating_add(1);
+        out.push(Effect::Record(Record::Words { task: id, words: words.clone() }));
+        task.words.push(words);
+        self.tell_waiting(id, out);
+        Answer::Done
+    }
+
+    /// Tells a task's daemon what waits for it, if it is there.
+    pub(super) fn tell_waiting(&mut self, id: Uuid, out: &mut Vec<Effect>) {
+        while let Some(task) = self.tasks.get_mut(&id) {
+            let Life::Assigned { daemon: holder, .. } = task.life else { return };
+            let session = self.daemons.get(&holder).and_then(|daemon| daemon.session);
+            let Some(session) = session.filter(|session| session.wire == Wire::One || session.ready) else { return };
+            let Some(words) = task.words.pop() else { return };
+            out.push(Effect::Record(Record::Told { n: words.n }));
+            match session.wire {
+                Wire::One => out.push(Effect::Send { session: session.id, command: words.command }),
+                Wire::Two => self.order(holder, id, What::Words(words.command), out),
+            }
+        }
+    }
+
+    /// Something was told under a number that is void now, and nobody knows whether it was heard.
+    pub(super) fn told_in_vain(&mut self, now: Millis, id: Uuid, command: &DaemonCommand, out: &mut Vec<Effect>) {
+        if let Some(kind) = Kind::of(command) {
+            return self.lost_question((id, kind), out);
+        }
+        if let Some(task) = self.tasks.get_mut(&id).filter(|task| matches!(task.life, Life::Assigned { .. })) {
+            let summary = "the daemon's numbers began anew: a message may not have reached the agent".to_owned();
+            out.push(task.event(id, now, Event::Progress { summary }));
+        }
+    }
+}
+
+impl Task {
+    /// What was never told is not told any more.
+    pub(super) fn drop_words(&mut self, id: Uuid, now: Millis, out: &mut Vec<Effect>) {
+        let left = self.words.clear();
+        if left > 0 {
+            let summary = format!("messages that came too late for the agent: {left}");
+            out.push(self.event(id, now, Event::Progress { summary }));
+        }
+    }
+}
