@@ -46,6 +46,7 @@ pub mod snapshot;
 mod step;
 pub mod task;
 pub mod time;
+pub mod wants;
 
 pub use config::{Compat, Config};
 pub use counters::Counters;

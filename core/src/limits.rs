@@ -225,3 +225,12 @@ pub const CANCEL: Millis = Millis::seconds(30);
 
 /// A daemon that was told to stop, and whose tasks have ended, waits this long for the server to take note.
 pub const STOP_DELIVERY: Millis = Millis::seconds(5);
+
+/// Commands that a repository may have a worktree set up by, or work checked by.
+pub const COMMANDS: usize = 100;
+
+/// Of those that are not run, so many are named.
+pub const COMMANDS_SHOWN: usize = 3;
+
+/// Bytes of a repository's own file that says what it wants.
+pub const WANTS: u64 = 64 * 1024;

@@ -93,6 +93,8 @@ impl Bench {
             way: Way::chosen(false),
             groups: false,
             output_max: 1 << 30,
+            set_up_max: Duration::from_secs(600),
+            repositories: Vec::new(),
         };
         let (sender, events) = mpsc::unbounded_channel();
         let executor = Executor::new(home.clone(), settings, sender)?;

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod consent;
 mod descriptors;
 pub mod driver;
 pub mod edge;

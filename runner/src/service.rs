@@ -1,6 +1,7 @@
 //! A daemon put together: home, executor, core, driver. The same for `makima daemon` and `makima run`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use makima_core::effect::Exit;
 use makima_core::id::SecretId;
@@ -159,6 +160,13 @@ fn settings(file: &ConfigFile) -> Result<Settings, Failure> {
     if let Some(number) = file.output_mib {
         settings.output_max = u64::from(number) << 20;
     }
+    if let Some(minutes) = file.setup_minutes {
+        settings.set_up_max = Duration::from_secs(u64::from(minutes.get()) * 60);
+    }
+    let own = file.repository.iter().map(|own| {
+        own.wants().map_err(|why| Failure::unusable(format!("repository `{}` in config.toml: {why}", own.url)))
+    });
+    settings.repositories = own.collect::<Result<_, _>>()?;
     settings.know_secrets();
     Ok(settings)
 }

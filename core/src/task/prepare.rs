@@ -20,6 +20,7 @@ use crate::effect::{Copy, Prepare, Start, Work};
 use crate::input::{Outcome, Prepared};
 use crate::limits;
 use crate::outbox::Report;
+use crate::policy::counted;
 use crate::time::Millis;
 
 /// Taken on, or about to be; waits for its turn.
@@ -290,7 +291,11 @@ impl Starting {
             };
             return Finishing::begin(None, self.prepared, verdict, cx);
         };
-        cx.progress(format!("agent started (process {pid})"));
+        let commands = self.prepared.setup.len() as u64;
+        cx.progress(match commands {
+            0 => format!("agent started (process {pid})"),
+            _ => format!("setting up: {}, then the agent (process {pid})", counted(commands, "command")),
+        });
         let running = Running::new(self.wait.id, self.prepared, Pace::default(), cx);
         match self.interrupt {
             Some(graceful) => running.on(Event::Interrupt { graceful }, cx),

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use makima_core::effect::{Arg, Launch, Value};
 use makima_core::id::TaskId;
@@ -19,7 +20,7 @@ use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
 use super::{Hands, blocking, group, log, supervisor};
-use crate::supervise::orders::Orders;
+use crate::supervise::orders::{Orders, SetUp};
 use crate::supervise::{NO_GROUP, WORD};
 
 /// An agent that runs, under a supervisor of its own.
@@ -42,19 +43,24 @@ pub(super) struct Seat {
 impl Seat {
     /// Lets a process take its seat.
     pub(super) async fn take(hands: &Arc<Hands>, task: TaskId) -> Result<Self, String> {
-        let hands = Arc::clone(hands);
-        blocking(move || Self::take_now(&hands, task)).await?
+        Self::take_in(hands, task, &Folder::of(&hands.home, task)).await
+    }
+
+    /// The same, with its records in another folder than the task's.
+    pub(super) async fn take_in(hands: &Arc<Hands>, task: TaskId, folder: &Folder) -> Result<Self, String> {
+        let (hands, folder) = (Arc::clone(hands), folder.clone());
+        blocking(move || Self::take_now(&hands, task, &folder)).await?
     }
 
     /// Blocks.
-    fn take_now(hands: &Hands, task: TaskId) -> Result<Self, String> {
+    fn take_now(hands: &Hands, task: TaskId, folder: &Folder) -> Result<Self, String> {
         let failed = |failure: std::io::Error| format!("no process can be started: {failure}");
-        let temporary = Folder::of(&hands.home, task).temporary().map_err(failed)?;
+        let temporary = folder.temporary().map_err(failed)?;
         let report = Report::open(&temporary).map_err(failed)?;
         let nonce = nonce()?;
         let group = (hands.settings.groups && hands.settings.way == Way::Full).then(|| group::make(task)).flatten();
         let mut command = Command::new(&hands.settings.launcher);
-        command.arg(WORD).arg(&report.path).arg(Folder::of(&hands.home, task).path());
+        command.arg(WORD).arg(&report.path).arg(folder.path());
         match &group {
             Some(group) => command.arg(group),
             None => command.arg(NO_GROUP),
@@ -83,19 +89,32 @@ impl Seat {
 
     /// Has it start the agent of `task`. Cancelled, it starts none, or what it has started is ended.
     pub(super) async fn start(
+        self,
+        hands: &Arc<Hands>,
+        task: TaskId,
+        launch: Launch,
+        cancel: &Cancel,
+    ) -> Result<Started, String> {
+        let limit = hands.settings.set_up_max;
+        self.start_in(hands, task, (&Folder::of(&hands.home, task), limit), launch, cancel).await
+    }
+
+    /// The same, with its records in the folder in which it took its seat, and so long for what is run first.
+    pub(super) async fn start_in(
         mut self,
         hands: &Arc<Hands>,
         task: TaskId,
+        (folder, limit): (&Folder, Duration),
         launch: Launch,
         cancel: &Cancel,
     ) -> Result<Started, String> {
         let intent =
             Intent { nonce: self.nonce.clone(), at: now(), boot: hands.settings.way.boot(), group: self.group.clone() };
         let Some(mut stdin) = self.stdin.take() else { return Err("a pipe is missing".to_owned()) };
-        let folder = Folder::of(&hands.home, task);
+        let folder = folder.clone();
         let ready = {
             let (hands, folder, intent) = (Arc::clone(hands), folder.clone(), intent.clone());
-            blocking(move || ready(&hands, task, &launch, &folder, &intent)).await.flatten()
+            blocking(move || ready(&hands, task, (&launch, limit), &folder, &intent)).await.flatten()
         };
         let orders = match ready {
             Ok(orders) => orders,
@@ -145,7 +164,13 @@ impl Started {
 }
 
 /// Everything there for an agent to be started, and on disk that it is about to. Blocks.
-fn ready(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Vec<u8>, String> {
+fn ready(
+    hands: &Hands,
+    task: TaskId,
+    launch: (&Launch, Duration),
+    folder: &Folder,
+    intent: &Intent,
+) -> Result<Vec<u8>, String> {
     // Nothing is started twice.
     match folder.held() {
         Ok(None) => {}
@@ -159,7 +184,13 @@ fn ready(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: 
     Ok(orders)
 }
 
-fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent: &Intent) -> Result<Orders, String> {
+fn orders(
+    hands: &Hands,
+    task: TaskId,
+    (launch, limit): (&Launch, Duration),
+    folder: &Folder,
+    intent: &Intent,
+) -> Result<Orders, String> {
     let worktree = hands.home.worktree(task);
     if !worktree.is_dir() {
         return Err(format!("its worktree {} is gone", worktree.display()));
@@ -183,7 +214,10 @@ fn orders(hands: &Hands, task: TaskId, launch: &Launch, folder: &Folder, intent:
         env.push((name.into(), value.into()));
     }
     env.push((MARK.into(), intent.nonce.clone().into()));
-    Ok(Orders { nonce: intent.nonce.clone(), way: hands.settings.way, folder: worktree, argv: argv.collect(), env })
+    let commands = launch.setup.iter().map(OsString::from).collect();
+    let setup = SetUp { commands, seconds: limit.as_secs() };
+    let (nonce, way) = (intent.nonce.clone(), hands.settings.way);
+    Ok(Orders { nonce, way, folder: worktree, setup, argv: argv.collect(), env })
 }
 
 /// A name that no other tree has.

@@ -43,7 +43,7 @@ pub(super) fn folder_for(home: &Home, source: Option<&Source>) -> PathBuf {
 }
 
 /// FNV-1a of 128 bits: the same in every version of this program, as a folder's name must be.
-fn fnv(bytes: &[u8]) -> u128 {
+pub(crate) fn fnv(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
         (hash ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
     })

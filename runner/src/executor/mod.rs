@@ -15,12 +15,14 @@ mod before;
 mod bounded;
 mod branch;
 mod cancel;
+mod check;
 mod commit;
 mod deliver;
 mod foreign;
 mod git;
 mod gone;
 mod group;
+mod include;
 mod into;
 mod key;
 #[cfg(target_os = "linux")]
@@ -52,6 +54,7 @@ mod trash;
 mod tree;
 mod trouble;
 mod user;
+mod wants;
 mod workshop;
 
 use std::collections::BTreeMap;
@@ -64,6 +67,7 @@ use makima_core::input::{Input, Outcome};
 use tokio::sync::mpsc;
 
 pub use again::Again;
+pub(crate) use bare::fnv;
 pub(crate) use gone::{Gone, MARK, MARKS, Mark};
 pub(crate) use group::own as own_group;
 #[cfg(feature = "server")]
@@ -78,7 +82,7 @@ pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 #[cfg(feature = "server")]
 pub(crate) use settings::OUTPUT_MAX;
-pub use settings::Settings;
+pub use settings::{OwnWants, Settings};
 pub use trash::{Entry, Trash};
 pub use tree::Way;
 pub(crate) use tree::agent_of;

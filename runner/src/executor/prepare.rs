@@ -8,6 +8,7 @@ use fs_err as fs;
 use makima_core::effect::{Prepare, Start as Where};
 use makima_core::id::TaskId;
 use makima_core::input::Prepared;
+use makima_core::wants::{Settled, Wants};
 
 use super::along::{Along, Brought};
 use super::bare::{Bare, folder_for};
@@ -18,7 +19,7 @@ use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
-use super::{Hands, blocking, lay, refs};
+use super::{Hands, blocking, include, lay, refs, wants};
 use crate::home::Home;
 
 /// Below this nothing is begun: a full disk would break it half-way.
@@ -164,8 +165,10 @@ impl Job<'_> {
             },
             Where::Default | Where::At(_) => Base::of(Some(self.base(bare, source, &tips).await?)),
         };
+        let (git, cancel) = (&bare.path, self.cancel);
+        let settled = wants::settled(self.hands, cancel, git, source, base.commit.as_deref()).await?;
         let start = self.start(bare, Some(source.address.clone()), base, tips);
-        self.build(start, source.local.clone()).await
+        self.build(start, Some((source, settled))).await
     }
 
     fn start(&self, bare: &Bare, address: Option<String>, base: Base, tips: Tips) -> (Start, Base) {
@@ -232,7 +235,13 @@ impl Job<'_> {
     }
 
     /// Builds the task's own repository aside and puts it in place whole.
-    async fn build(&self, (start, from): (Start, Base), local: Option<PathBuf>) -> Result<Standing, Trouble> {
+    async fn build(
+        &self,
+        (start, from): (Start, Base),
+        source: Option<(&Source, Settled)>,
+    ) -> Result<Standing, Trouble> {
+        let (source, Settled { wants, note }) =
+            source.map_or_else(Default::default, |(source, settled)| (Some(source), settled));
         let place = self.hands.home.worktree(self.task);
         let staging = place.with_file_name(format!(".making-{}", self.task));
         let (base, bare) = (start.base.clone(), start.bare.clone());
@@ -244,6 +253,7 @@ impl Job<'_> {
             }
         })
         .await?;
+        wants::narrow(&staging, &wants).await?;
         if let Some(base) = &base {
             // Three things in one process: the index, the files, and no reference moved.
             let call = Call::at(&staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
@@ -252,10 +262,17 @@ impl Job<'_> {
         if let Some(files) = &from.files {
             self.lay_over(&staging, base.as_deref(), files).await?;
         }
+        if let Some(source) = source {
+            wants::submodules(self.hands, self.cancel, &staging, source, &wants).await?;
+        }
+        let local = source.and_then(|source| source.local.clone());
         let mut notes = from.notes;
-        notes.extend(self.bring_along(&staging).await?);
+        notes.extend(note);
+        notes.extend(self.bring_along(&staging, local.as_deref()).await?);
         let local = local.map(|path| path.to_string_lossy().into_owned());
-        let standing = Standing { prepared: Prepared { base, local, notes, ..Prepared::default() }, bare };
+        let Wants { setup, checks, env, .. } = wants;
+        let prepared = Prepared { base, local, notes, setup, checks, env: env.into_iter().collect() };
+        let standing = Standing { prepared, bare };
         let folder = Folder::of(&self.hands.home, self.task);
         on_disk(move || {
             folder.prepared(&standing).map_err(words("it cannot be written down that the worktree stands"))?;
@@ -280,20 +297,38 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Brings files along from another task's worktree. Returns what a person should know of it.
-    async fn bring_along(&self, staging: &Path) -> Result<Vec<String>, Trouble> {
-        let Some(copy) = self.wanted.copy.clone() else { return Ok(Vec::new()) };
-        let (from, to) = (self.hands.home.worktree(copy.from), staging.to_path_buf());
-        if !from.is_dir() {
-            return Ok(vec![format!("no file could be brought along: task {} has no worktree here", copy.from)]);
+    /// Brings files along from the user's own checkout and from another task's worktree. Returns what a person should
+    /// know of it.
+    async fn bring_along(&self, staging: &Path, local: Option<&Path>) -> Result<Vec<String>, Trouble> {
+        let mut notes = Vec::new();
+        if let Some(from) = local {
+            let (paths, told) = include::wanted(&self.hands.git, self.cancel, from, staging).await?;
+            notes.extend(told);
+            notes.extend(self.bring(from.to_path_buf(), staging, paths).await?);
         }
+        let Some(copy) = self.wanted.copy.clone() else { return Ok(notes) };
+        let from = self.hands.home.worktree(copy.from);
+        if !from.is_dir() {
+            notes.push(format!("no file could be brought along: task {} has no worktree here", copy.from));
+            return Ok(notes);
+        }
+        let paths = copy.paths.iter().map(|path| PathBuf::from(path.as_str())).collect();
+        notes.extend(self.bring(from, staging, paths).await?);
+        Ok(notes)
+    }
+
+    async fn bring(&self, from: PathBuf, staging: &Path, paths: Vec<PathBuf>) -> Result<Vec<String>, Trouble> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let to = staging.to_path_buf();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let brought = on_disk(move || {
             let along = Along { from: &from, to: &to, stop: &stopped };
             let mut brought = Brought::default();
-            for path in &copy.paths {
-                along.bring(Path::new(path.as_str()), &mut brought);
+            for path in &paths {
+                along.bring(path, &mut brought);
             }
             brought.exclude(&to).map_err(words("what was brought along cannot be written down"))?;
             Ok(brought.notes)
@@ -330,7 +365,9 @@ fn not_here(task: TaskId) -> String {
 }
 
 /// Does what may have to wait for the disk where that keeps nobody else.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, Trouble> {
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, Trouble> {
     blocking(work).await.and_then(|result| result).map_err(Trouble::Plain)
 }
 

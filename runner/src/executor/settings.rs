@@ -1,12 +1,18 @@
 //! What the executor is told at its start.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use makima_core::wants::Wants;
 
 use super::mask::Secrets;
 use super::tree::Way;
 
 /// How much of a task's output is kept on the disk where nothing else is said, in bytes.
 pub(crate) const OUTPUT_MAX: u64 = 1 << 30;
+
+/// How long a worktree may take to be set up where nothing else is said.
+pub(crate) const SET_UP_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// What the executor is told at its start.
 #[derive(Clone, Debug)]
@@ -29,6 +35,19 @@ pub struct Settings {
     pub groups: bool,
     /// How much of a task's output is kept on the disk, in bytes.
     pub output_max: u64,
+    /// How long the commands may take that set a worktree up.
+    pub set_up_max: Duration,
+    /// What the user wants of repositories, whatever these say themselves.
+    pub repositories: Vec<OwnWants>,
+}
+
+/// What the user wants of one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnWants {
+    /// As [`crate::consent::key`] names it.
+    pub repository: String,
+    /// What is wanted of it.
+    pub wants: Wants,
 }
 
 impl Settings {
@@ -50,6 +69,8 @@ impl Settings {
             way: Way::chosen(false),
             groups: true,
             output_max: OUTPUT_MAX,
+            set_up_max: SET_UP_MAX,
+            repositories: Vec::new(),
         })
     }
 

@@ -19,7 +19,7 @@ use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
+use super::{Hands, blocking, check, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -114,7 +114,11 @@ impl Task {
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
-            Work::Check(_) | Work::Clone { .. } | Work::Look { .. } => {
+            Work::Check(wanted) => {
+                let checked = check::check(hands, self.id, *wanted, &cancel).await;
+                answer.give(outcome(checked, |failed| Outcome::Checked { failed }));
+            }
+            Work::Clone { .. } | Work::Look { .. } => {
                 answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
             }
             Work::Conclude { end } => {
@@ -146,6 +150,10 @@ impl Task {
         self.vacate().await;
         let id = self.id;
         write_down(move || {
+            // Of checks that an earlier life of the daemon began, and that nobody wants any more.
+            if let Err(why) = check::end(&folder) {
+                tracing::warn!("task {id}: {why}");
+            }
             if way == Way::Full {
                 group::discard(id);
             }
@@ -399,7 +407,7 @@ impl Task {
 
 /// The tree that an earlier life of the daemon left, or one that this life has ended. None if the task never had
 /// one, or the machine was started since. Blocks.
-fn left(folder: &Folder) -> Result<Option<Tree>, String> {
+pub(super) fn left(folder: &Folder) -> Result<Option<Tree>, String> {
     let intent = folder.intent().map_err(|why| format!("its processes cannot be known: {why}"))?;
     // Without it they are found by their other marks.
     let held = folder.held().ok().flatten();

@@ -14,6 +14,7 @@ use rustix::process::{
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::first;
 use super::lock;
 use super::orders::Orders;
 use super::pump::Pump;
@@ -32,6 +33,8 @@ pub(super) struct Agent {
     pub(super) pump: Pump,
     /// How it ended.
     pub(super) exit: Option<ExitStatus>,
+    /// Whether commands were to be run before it.
+    sets_up: bool,
     way: Way,
     /// Until when its group is looked for, which was killed. Once it is gone its number is nobody's.
     group_until: Option<Instant>,
@@ -40,7 +43,9 @@ pub(super) struct Agent {
 impl Agent {
     /// Starts it; of its output so many bytes are kept. That it is about to be is on the disk before, and who it became behind that.
     pub(super) fn start(orders: Orders, output: u64) -> Result<Self, String> {
-        let Orders { nonce, way, folder, argv, env } = orders;
+        let Orders { nonce, way, folder, setup, argv, env } = orders;
+        let sets_up = !setup.commands.is_empty();
+        let argv = if sets_up { first::argv(setup, argv)? } else { argv };
         let Some((program, args)) = argv.split_first() else { return Err("its command line is empty".to_owned()) };
         let records = Folder::at(Path::new("."));
         let own = known(way, rustix::process::getpid()).ok_or("the supervisor cannot find itself")?;
@@ -70,7 +75,8 @@ impl Agent {
         held.agent = known(way, pid);
         // The agent runs by now. If this cannot be written, its parent still knows it.
         let _ = records.holds(&held);
-        Self::in_hand((pid, way), child, &records, output).inspect_err(|_| {
+        let agent = Self::in_hand((pid, way), child, &records, output).map(|agent| Self { sets_up, ..agent });
+        agent.inspect_err(|_| {
             // Nobody would see to it.
             let _ = kill_process_group(pid, Signal::KILL);
         })
@@ -85,7 +91,7 @@ impl Agent {
         if let Some(stdin) = &stdin {
             rustix::io::ioctl_fionbio(stdin, true).map_err(|failure| failed(failure.into()))?;
         }
-        Ok(Self { pid, ended, stdin, pump, exit: None, way, group_until: None })
+        Ok(Self { pid, ended, stdin, pump, exit: None, sets_up: false, way, group_until: None })
     }
 
     /// Takes note of processes that have ended: of the agent, and of what it left behind, which may be ours now.
@@ -130,7 +136,10 @@ impl Agent {
         if self.exit.is_none() {
             let code = status.exit_status().map(ExitStatus::Code);
             let signal = status.terminating_signal().map(ExitStatus::Signal);
-            self.exit = Some(code.or(signal).unwrap_or(ExitStatus::Unknown));
+            let own = code.or(signal).unwrap_or(ExitStatus::Unknown);
+            let failed = self.sets_up.then(|| first::failed(Path::new("."))).flatten();
+            let failed = failed.map(|(code, _)| ExitStatus::NotSetUp(code));
+            self.exit = Some(failed.unwrap_or(own));
             self.stdin = None;
         }
     }

@@ -13,10 +13,14 @@
 //! what the daemon may. The orders come on standard input; if that ends before they are there, the daemon is gone, and
 //! so is this process.
 //!
+//! Where a repository wants commands to be run first, what it starts is this program once more, which runs them and then
+//! becomes the agent: see `first`.
+//!
 //! Architecture invariant: no thread that computes, no configuration, no network, no key. What it is told to be secret
 //! it has in memory only.
 
 mod agent;
+mod first;
 mod lock;
 pub(crate) mod orders;
 pub(crate) mod protocol;
@@ -38,6 +42,7 @@ use rustix::process::Pid;
 use rustix::process::{DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior};
 
 use agent::Agent;
+pub(crate) use first::failed as failed_first;
 pub(crate) use lock::{is_held, is_lent};
 use orders::Orders;
 #[cfg(test)]
@@ -63,7 +68,11 @@ pub(crate) const SOCKET: &str = "socket";
 /// arguments, at once, with none.
 pub fn intercept(args: impl IntoIterator<Item = OsString>) -> Option<i32> {
     let mut args = args.into_iter().skip(1);
-    if args.next()? != WORD {
+    let word = args.next()?;
+    if word == first::WORD {
+        return Some(first::run(args));
+    }
+    if word != WORD {
         return None;
     }
     let (Some(report), Some(folder), Some(group)) = (args.next(), args.next(), args.next()) else {

@@ -14,6 +14,10 @@ const ORDERS_MAX: u32 = 16 << 20;
 /// orders have no other place for it. No agent gets it.
 const PORTABLE: &str = "MAKIMA_PORTABLE";
 
+/// Stands there too where commands are to be run first: how many of the words are such commands, and for how many
+/// seconds they may run.
+const SET_UP: &str = "MAKIMA_SET_UP";
+
 /// What is to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
@@ -22,20 +26,47 @@ pub(crate) struct Orders {
     /// How its processes are told apart.
     pub(crate) way: Way,
     pub(crate) folder: PathBuf,
+    /// Commands of a shell that are run first.
+    pub(crate) setup: SetUp,
     /// Never empty.
     pub(crate) argv: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
 }
 
+/// Commands that are run before an agent, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SetUp {
+    pub(crate) commands: Vec<OsString>,
+    /// How long all of them may take, in seconds.
+    pub(crate) seconds: u64,
+}
+
+impl SetUp {
+    /// Of the words of a command line the first are commands, as it is written here.
+    fn split(written: Option<&OsStr>, argv: &mut Vec<OsString>) -> Option<Self> {
+        let Some(written) = written else { return Some(Self::default()) };
+        let (count, seconds) = written.to_str()?.split_once(' ')?;
+        let (count, seconds) = (count.parse().ok()?, seconds.parse().ok()?);
+        let rest = (count < argv.len()).then(|| argv.split_off(count))?;
+        Some(Self { commands: std::mem::replace(argv, rest), seconds })
+    }
+}
+
 impl Orders {
     /// As bytes: their length, then fields that end with a zero byte, as none can hold one.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>, String> {
-        let count = self.argv.len().to_string();
+        let commands = self.setup.commands.len();
+        let count = commands.saturating_add(self.argv.len()).to_string();
+        let set_up = format!("{commands} {}", self.setup.seconds);
         let mut fields = vec![OsStr::new(&self.nonce), self.folder.as_os_str(), OsStr::new(&count)];
+        fields.extend(self.setup.commands.iter().map(OsString::as_os_str));
         fields.extend(self.argv.iter().map(OsString::as_os_str));
         fields.extend(self.env.iter().flat_map(|(name, value)| [name.as_os_str(), value.as_os_str()]));
         if self.way == Way::Portable {
             fields.extend([OsStr::new(PORTABLE), OsStr::new("1")]);
+        }
+        if commands > 0 {
+            fields.extend([OsStr::new(SET_UP), OsStr::new(&set_up)]);
         }
         if fields.iter().any(|field| field.as_bytes().contains(&0)) {
             return Err("a zero byte stands in its command line or its environment".to_owned());
@@ -67,15 +98,20 @@ impl Orders {
         let nonce = fields.next()?.into_string().ok()?;
         let folder = PathBuf::from(fields.next()?);
         let count = fields.next()?.to_str()?.parse().ok()?;
-        let argv: Vec<OsString> = fields.by_ref().take(count).collect();
+        let mut argv: Vec<OsString> = fields.by_ref().take(count).collect();
         let mut env: Vec<(OsString, OsString)> = Vec::new();
         while let Some(name) = fields.next() {
             env.push((name, fields.next()?));
         }
+        if argv.len() != count || count == 0 {
+            return None;
+        }
+        let set_up = env.iter().position(|(name, _)| name == SET_UP).map(|at| env.remove(at).1);
+        let setup = SetUp::split(set_up.as_deref(), &mut argv)?;
         let before = env.len();
         env.retain(|(name, _)| name != PORTABLE);
         let way = Way::chosen(env.len() < before);
-        (argv.len() == count && count > 0).then_some(Self { nonce, way, folder, argv, env })
+        Some(Self { nonce, way, folder, setup, argv, env })
     }
 }
 
@@ -90,14 +126,20 @@ mod tests {
             nonce: "n".to_owned(),
             way: Way::chosen(false),
             folder: "/tmp".into(),
+            setup: SetUp { commands: vec!["make deps".into()], seconds: 600 },
             argv: vec!["sh".into(), "".into()],
             env,
         };
         let mut bytes = orders.bytes().expect("bytes");
         bytes.extend_from_slice(b"for the agent");
         let mut from = bytes.as_slice();
-        assert_eq!(Orders::read(&mut from).expect("orders"), Some(orders));
+        assert_eq!(Orders::read(&mut from).expect("orders"), Some(orders.clone()));
         assert_eq!(from, b"for the agent");
+        let plain = Orders { setup: SetUp::default(), ..orders.clone() };
+        let bytes = plain.bytes().expect("bytes");
+        assert_eq!(Orders::read(&mut bytes.as_slice()).expect("orders"), Some(plain));
+        let none = Orders { argv: Vec::new(), ..orders.clone() }.bytes().expect("bytes");
+        assert!(Orders::read(&mut none.as_slice()).is_err(), "commands alone start no agent");
         assert_eq!(Orders::read(&mut &b""[..]).expect("an end"), None);
         assert!(Orders::read(&mut &b"\x05\0\0\0abc"[..]).is_err());
         assert!(Orders { argv: vec!["a\0b".into()], ..Orders::default() }.bytes().is_err());

@@ -15,6 +15,7 @@ mod prepares;
 mod processes;
 mod puts;
 mod records;
+mod setups;
 mod starts;
 mod strange;
 mod strangers;

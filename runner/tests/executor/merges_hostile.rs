@@ -110,6 +110,8 @@ async fn life() {
         way: Way::chosen(portable()),
         groups: false,
         output_max: 1 << 30,
+        set_up_max: Duration::from_secs(600),
+        repositories: Vec::new(),
     };
     let (sender, mut events) = mpsc::unbounded_channel();
     let mut executor = Executor::new(home.clone(), settings, sender).expect("an executor");

@@ -10,7 +10,7 @@ use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Input, Outcome, Part, Prepared, Stream};
 use makima_core::policy::{BranchName, CommitText, RepositoryUrl};
 use makima_core::task::{Action, Spec};
-use makima_runner::executor::{Executor, Secrets, Settings, Way};
+use makima_runner::executor::{Executor, OwnWants, Secrets, Settings, Way};
 use makima_runner::home::Home;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -39,6 +39,8 @@ pub(crate) struct World {
 pub(crate) struct Options {
     pub(crate) groups: bool,
     pub(crate) output_max: u64,
+    pub(crate) set_up_max: Duration,
+    pub(crate) repositories: Vec<OwnWants>,
     pub(crate) agent_env: Vec<(String, String)>,
     pub(crate) git: PathBuf,
     pub(crate) launcher: PathBuf,
@@ -51,6 +53,8 @@ impl Default for Options {
         Self {
             groups: true,
             output_max: 1 << 30,
+            set_up_max: Duration::from_secs(600),
+            repositories: Vec::new(),
             agent_env: Vec::new(),
             git: PathBuf::from("git"),
             launcher,
@@ -104,6 +108,8 @@ impl World {
             way: Way::chosen(portable()),
             groups: options.groups,
             output_max: options.output_max,
+            set_up_max: options.set_up_max,
+            repositories: options.repositories,
         };
         let (sender, events) = mpsc::unbounded_channel();
         let executor = Executor::new(home.clone(), settings, sender).expect("an executor");

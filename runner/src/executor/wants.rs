@@ -1,0 +1,142 @@
+//! What a repository wants of those who work in it, as the commit says that is started from: read from git, so that no
+//! link in a worktree leads elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use makima_core::limits;
+use makima_core::wants::{Consent, FILE, Settled, Wants, settle};
+
+use super::cancel::Cancel;
+use super::git::{BRING, Call, Git};
+use super::prepare::on_disk;
+use super::source::Source;
+use super::trouble::Trouble;
+use super::{Hands, blocking};
+use crate::consent::{self, Book};
+
+/// What is done of what the repository of `source` wants at the commit `base`, which `bare` has.
+pub(super) async fn settled(
+    hands: &Hands,
+    cancel: &Cancel,
+    bare: &Path,
+    source: &Source,
+    base: Option<&str>,
+) -> Result<Settled, Trouble> {
+    let Some(base) = base else { return Ok(Settled::default()) };
+    let key = consent::key(&source.address);
+    if let Some(own) = hands.settings.repositories.iter().find(|own| own.repository == key) {
+        return settle(Some(&own.wants), Ok(None), Consent::None, &key).map_err(Trouble::Plain);
+    }
+    let found = match read(&hands.git, cancel, bare, base).await? {
+        Ok(None) => return Ok(Settled::default()),
+        Ok(Some(text)) => consent::parse(&text).map(Some),
+        Err(why) => Err(why),
+    };
+    let book = Book::of(hands.home.root());
+    let asked = found.clone().ok().flatten().filter(|wants| !wants.is_empty());
+    let name = key.clone();
+    let said = blocking(move || {
+        let says = book.says(&name, asked.as_ref())?;
+        if let (Some(asked), Consent::None | Consent::Other) = (&asked, says) {
+            book.asks(&name, asked)?;
+        }
+        Ok::<_, std::io::Error>(says)
+    });
+    let consent = said.await.map_err(Trouble::Plain)?;
+    let consent = consent.map_err(|why| Trouble::Plain(format!("what you have agreed to cannot be read: {why}")))?;
+    settle(None, found, consent, &key).map_err(Trouble::Plain)
+}
+
+/// The file's text in this commit; else why it is not read.
+async fn read(git: &Git, cancel: &Cancel, bare: &Path, base: &str) -> Result<Result<Option<String>, String>, Trouble> {
+    let list = Call::on(bare, "ls-tree").args(["--long", "-z"]).names([base, FILE]);
+    let listed = git.run(cancel, list).await?;
+    let listed = String::from_utf8_lossy(&listed.out).into_owned();
+    let mut words = listed.split_once('\t').map_or("", |(words, _)| words).split_ascii_whitespace();
+    let (Some(mode), Some(_), Some(oid), Some(size)) = (words.next(), words.next(), words.next(), words.next()) else {
+        return Ok(Ok(None));
+    };
+    if !mode.starts_with("100") {
+        return Ok(Err("it is no file".to_owned()));
+    }
+    if size.parse::<u64>().is_ok_and(|size| size > limits::WANTS) {
+        return Ok(Err(format!("it is larger than {} KiB", limits::WANTS >> 10)));
+    }
+    let text = git.run(cancel, Call::on(bare, "cat-file").arg("blob").names([oid])).await?;
+    Ok(String::from_utf8(text.out).map(Some).map_err(|_| "it is no UTF-8".to_owned()))
+}
+
+/// Has only these folders checked out in the repository at `staging`, which has no files yet, beside the files at its root.
+pub(super) async fn narrow(staging: &Path, wants: &Wants) -> Result<(), Trouble> {
+    if wants.sparse.is_empty() {
+        return Ok(());
+    }
+    let (git, patterns) = (staging.join(".git"), patterns(&wants.sparse));
+    on_disk(move || {
+        use std::io::Write as _;
+        let written = fs_err::write(git.join("info/sparse-checkout"), patterns).and_then(|()| {
+            let mut config = fs_err::OpenOptions::new().append(true).open(git.join("config"))?;
+            config.write_all(b"[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n")
+        });
+        written.map_err(|failure| format!("which folders are wanted cannot be written down: {failure}"))
+    })
+    .await
+}
+
+/// As `git sparse-checkout set --cone` writes them: the files at the root, those in the folders on the way, and all that
+/// is in the folders themselves.
+fn patterns(folders: &[String]) -> String {
+    let mut lines = vec!["/*".to_owned(), "!/*/".to_owned()];
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| Path::new(folder).components().collect()).collect();
+    folders.sort();
+    folders.dedup();
+    for folder in &folders {
+        let mut above: Vec<&Path> = folder.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+        above.reverse();
+        for path in above {
+            // One that is wanted as a whole has no part that is not.
+            if folders.iter().any(|whole| path.starts_with(whole)) {
+                break;
+            }
+            let line = format!("/{}/", path.display());
+            if !lines.contains(&line) {
+                lines.push(line);
+                lines.push(format!("!/{}/*/", path.display()));
+            }
+        }
+        if !folders.iter().any(|whole| whole != folder && folder.starts_with(whole)) {
+            lines.push(format!("/{}/", folder.display()));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Brings the submodules where they are wanted.
+pub(super) async fn submodules(
+    hands: &Hands,
+    cancel: &Cancel,
+    staging: &Path,
+    source: &Source,
+    wants: &Wants,
+) -> Result<(), Trouble> {
+    if !wants.submodules {
+        return Ok(());
+    }
+    let call = Call::at(staging, "submodule").args(["--quiet", "update", "--init", "--recursive"]).limit(BRING);
+    let brought = hands.git.run(cancel, source.with_login(call)).await;
+    brought.map_err(|why| Trouble::Plain(format!("its submodules cannot be brought: {why}")))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_named_as_git_names_them() {
+        let of = |folders: &[&str]| patterns(&folders.iter().map(|folder| (*folder).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["core"]), "/*\n!/*/\n/core/\n");
+        assert_eq!(of(&["a/b", "a/c/"]), "/*\n!/*/\n/a/\n!/a/*/\n/a/b/\n/a/c/\n");
+        assert_eq!(of(&["a/b", "a"]), "/*\n!/*/\n/a/\n");
+    }
+}
