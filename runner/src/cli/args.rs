@@ -64,6 +64,8 @@ pub(super) enum Command {
     Replay(ReplayArgs),
     /// Look at the folders in which agents worked
     Worktree(WorktreeArgs),
+    /// Agree to what a repository wants to be run: set-up, checks
+    Repo(RepoArgs),
     /// Look whether everything is in order here: git, disk, key, server, agents
     Doctor(DoctorArgs),
     /// Show the settings and where each comes from, check the file that they stand in

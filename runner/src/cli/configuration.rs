@@ -145,6 +145,15 @@ impl Settings<'_> {
         ] {
             self.settle(name, None, "", set.map(|days| json!(days)), days(usual));
         }
+        let minutes = json!(executor::SET_UP_MAX.as_secs() / 60);
+        self.settle("setup_minutes", None, "", file.setup_minutes.map(|it| json!(it)), minutes);
+        for own in &file.repository {
+            // Their variables may be secrets.
+            let told = json!({"setup": own.setup, "checks": own.checks, "env": own.env.keys().collect::<Vec<_>>(),
+                "submodules": own.submodules, "sparse": own.sparse});
+            let key = format!("repository {}", without_secrets(&own.url));
+            self.push(&key, Source::File, Some("repository"), told);
+        }
         let listen = file.metrics.listen.map(|address| json!(address.to_string()));
         self.settle("metrics.listen", None, "", listen, Value::Null);
         let remote = file.metrics.allow_remote.then_some(json!(true));

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod agree;
 mod args;
 mod configuration;
 mod daemon;
@@ -76,6 +77,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Journal(args) => journal::journal(args.command),
             Command::Replay(args) => journal::replay(args),
             Command::Worktree(args) => worktree::worktree(&args.command).await,
+            Command::Repo(args) => agree::agree(&args.command),
             Command::Config(args) => configuration::configuration(&args.command),
             Command::Completions(args) => helps::completions(&args),
             Command::Man(args) => helps::man(&args),

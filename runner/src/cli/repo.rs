@@ -109,6 +109,31 @@ impl Repo {
     }
 }
 
+/// The top of the repository that was named, else of the one that we stand in.
+///
+/// # Errors
+/// There is none.
+pub(super) fn top(named: Option<&str>) -> Result<PathBuf, Failure> {
+    let path = named.map_or_else(|| PathBuf::from("."), expand);
+    if !path.exists() {
+        return Err(Failure::unusable(format!("there is nothing at {}", path.display())).hint("check the path"));
+    }
+    root(&path, named.is_some()).map(|(root, _)| root)
+}
+
+/// A file of the commit that is checked out; none where that has no such file.
+///
+/// # Errors
+/// Git cannot be run.
+pub(super) fn blob(root: &Path, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+    let listed = git(root, &["ls-tree", "--end-of-options", "HEAD", name])?.unwrap_or_default();
+    let mut words = listed.split_ascii_whitespace();
+    let (Some("100644" | "100755"), Some(_), Some(oid)) = (words.next(), words.next(), words.next()) else {
+        return Ok(None);
+    };
+    git_bytes(root, &["cat-file", "blob", oid])
+}
+
 /// The top of the repository at a path: its worktree, or itself where it is bare. And whether it is bare.
 fn root(path: &Path, named: bool) -> Result<(PathBuf, bool), Failure> {
     if !named && std::env::current_dir().is_err() {

@@ -109,7 +109,16 @@ fn meaningless(text: &str, table: &Spanned<DeTable<'_>>, file: &ConfigFile) -> V
         (&["metrics", "listen"], file.metrics.address().err().map(said)),
     ];
     let wrong = wrong.into_iter().filter_map(|(path, wrong)| Some((path, wrong?)));
-    wrong.map(|(path, (message, help))| problem(text, place(table.get_ref(), path), message, help)).collect()
+    let wrong = wrong.map(|(path, (message, help))| problem(text, place(table.get_ref(), path), message, help));
+    wrong.chain(repositories(text, table, file)).collect()
+}
+
+/// What is wanted of repositories, and cannot be done.
+fn repositories(text: &str, table: &Spanned<DeTable<'_>>, file: &ConfigFile) -> Vec<Problem> {
+    let places = table.get_ref().get("repository").and_then(|value| value.get_ref().as_array());
+    let places = places.into_iter().flatten().map(|value| value.span().start);
+    let wrong = file.repository.iter().zip(places).filter_map(|(own, at)| Some((own.wants().err()?, at)));
+    wrong.map(|(why, at)| problem(text, at, why, None)).collect()
 }
 
 /// Where the value of a key begins, in bytes.
@@ -153,6 +162,15 @@ mod tests {
         let told = told("server = 'ftp://h'\nagent = 'nobody'\n[metrics]\nlisten = '0.0.0.0:1'\n");
         let places: Vec<_> = told.iter().map(|(line, column, ..)| (*line, *column)).collect();
         assert_eq!(places, [(1, 10), (2, 9), (4, 10)], "{told:#?}");
+    }
+
+    #[test]
+    fn what_cannot_be_wanted_of_a_repository_is_named_with_the_place_of_its_table() {
+        let text = "[[repository]]\nurl = '/a'\nsetup = ['make']\n\n[[repository]]\nurl = '/b'\nsparse = ['../c']\n";
+        let told = told(text);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].0 == 5 && told[0].2.contains("`../c`"), "{told:#?}");
+        assert!(problems("[[repository]]\nurl = '/a'\nsteup = []\n")[0].message.contains("steup"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) use proc::tells as proc_tells;
 pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 #[cfg(feature = "server")]
-pub(crate) use settings::OUTPUT_MAX;
+pub(crate) use settings::{OUTPUT_MAX, SET_UP_MAX};
 pub use settings::{OwnWants, Settings};
 pub use trash::{Entry, Trash};
 pub use tree::Way;

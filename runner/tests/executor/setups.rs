@@ -200,7 +200,7 @@ async fn checks_are_run_up_to_the_first_that_fails_in_a_tree_of_their_own() {
 
 #[test]
 fn checks_that_a_killed_daemon_left_are_ended_before_others_begin() {
-    let life = || tokio::runtime::Runtime::new().expect("a runtime");
+    let life = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (id, first) = (task(), life());
     let (world, pid) = first.block_on(async {
         let mut world = World::new();

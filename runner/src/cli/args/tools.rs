@@ -124,6 +124,59 @@ pub(in crate::cli) struct WorktreeArgs {
     pub(in crate::cli) command: WorktreeCommand,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  makima repo allow
+  makima repo allow https://github.com/me/app
+  makima repo list --json")]
+pub(in crate::cli) struct RepoArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) command: RepoCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum RepoCommand {
+    /// Agree to what a repository's .makima.toml wants: show it, and have tasks do it from now on
+    #[command(after_help = "\
+Examples:
+  makima repo allow                             the repository that you stand in
+  makima repo allow ~/src/app
+  makima repo allow https://github.com/me/app   what a task of it found there
+
+What is agreed to is what the file says now: once it says something else, tasks ignore it and say so until you agree
+again. Of a repository on this machine the file of the commit that you stand on counts, and what the last task found; of
+another what the last task found. docs/repositories.md tells what may stand in the file.")]
+    Allow {
+        /// The repository, by path or URL [default: the one you stand in]
+        #[arg(value_name = "PATH|URL")]
+        repository: Option<String>,
+        /// Print a JSON object of {repository, allowed, asked}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Agree to nothing of a repository any more
+    #[command(after_help = "\
+Examples:
+  makima repo deny
+  makima repo deny https://github.com/me/app")]
+    Deny {
+        /// The repository, by path or URL [default: the one you stand in]
+        #[arg(value_name = "PATH|URL")]
+        repository: Option<String>,
+    },
+    /// List what you have agreed to, and what repositories want that you have not
+    #[command(after_help = "\
+Examples:
+  makima repo list
+  makima repo list --json | jq '.[] | select(.asked) | .repository'")]
+    List {
+        /// Print a JSON array of {repository, allowed, asked}
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum WorktreeCommand {
     /// List them: whose each is, how large, whether everything in it is committed, why it is kept
