@@ -123,7 +123,10 @@ pub(super) async fn submodules(
         return Ok(());
     }
     let call = Call::at(staging, "submodule").args(["--quiet", "update", "--init", "--recursive"]).limit(BRING);
-    let brought = hands.git.run(cancel, source.with_login(call)).await;
+    // Where they come from is said by the commit, which may have changed since the user agreed: nobody elsewhere is to
+    // name what lies on this machine.
+    let call = if source.local.is_some() { call } else { call.env("GIT_ALLOW_PROTOCOL", "https:ssh") };
+    let brought = hands.git.run(cancel, call).await;
     brought.map_err(|why| Trouble::Plain(format!("its submodules cannot be brought: {why}")))?;
     Ok(())
 }

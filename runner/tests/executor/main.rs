@@ -8,6 +8,7 @@ mod froms;
 mod holds;
 mod hostile;
 mod intos;
+mod kinds;
 mod merges;
 mod merges_hostile;
 mod output;

@@ -58,6 +58,8 @@ pub(super) struct Process {
     pub(super) ending: bool,
     /// The effect that stopped it where it stands.
     pub(super) frozen: Option<EffectId>,
+    /// Whether commands are run in it before the agent.
+    pub(super) sets_up: bool,
 }
 
 impl Folder {
@@ -111,14 +113,14 @@ impl Folder {
     }
 
     /// Its agent is started, as the effect `id` asks.
-    pub(super) fn start(&mut self, id: EffectId, task: TaskId, kind: TaskKind) -> Outcome {
+    pub(super) fn start(&mut self, id: EffectId, task: TaskId, kind: TaskKind, sets_up: bool) -> Outcome {
         assert!(!self.started, "{task} is started twice");
         let orchestrator = self.spec.as_ref().is_some_and(|spec| spec.orchestrator);
         assert!(self.key || !orchestrator, "{task} is started without its key");
         self.started = true;
         self.starts += 1;
         self.dirty = kind.changes;
-        self.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None });
+        self.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None, sets_up });
         Outcome::Started { pid: 4321 }
     }
 

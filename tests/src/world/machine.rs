@@ -142,13 +142,14 @@ impl Machine {
                 let prepared = Prepared {
                     base: here.then(|| "0123456789abcdef".to_string()),
                     local: here.then(|| "/repository".to_string()),
+                    setup: if kind.checks { vec!["true".to_string()] } else { Vec::new() },
                     checks: if kind.checks { vec!["true".to_string()] } else { Vec::new() },
                     ..Prepared::default()
                 };
                 folder.prepared = Some(prepared.clone());
                 return Outcome::Prepared(prepared);
             }
-            Work::Start(_) => return folder.start(id, task, kind),
+            Work::Start(launch) => return folder.start(id, task, kind, !launch.setup.is_empty()),
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 assert!(!folder.discarded, "the output of {task} is read after it was put aside");
@@ -216,7 +217,13 @@ impl Machine {
         let Some(process) = folder.process.take_if(ends) else {
             return false;
         };
-        let status = *folder.exit.insert(ExitStatus::Code(i32::from(code)));
+        // A failure may be that of what was to be run before the agent.
+        let status = match code {
+            1.. if process.sets_up => ExitStatus::NotSetUp(i32::from(code)),
+            _ => ExitStatus::Code(i32::from(code)),
+        };
+        self.seen.see("agent", if matches!(status, ExitStatus::Code(_)) { "ended" } else { "not set up" });
+        folder.exit = Some(status);
         self.exits.push((process.told, status));
         true
     }

@@ -23,6 +23,7 @@ mod numbers;
 mod portable;
 mod protocol;
 mod recorder;
+mod repositories;
 mod run;
 mod schema;
 mod secrets;
