@@ -7,6 +7,7 @@ mod bad_homes;
 mod bad_plans;
 mod bad_repos;
 mod bad_servers;
+mod batches;
 mod bounds;
 mod commands;
 mod configuration;
