@@ -37,19 +37,30 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
-    let folder = tempfile::tempdir_in(words.next().ok_or("git_bench FOLDER [FILES…]")?)?;
-    let mut sizes = words.map(|word| word.parse()).collect::<Result<Vec<usize>, _>>()?;
-    if sizes.is_empty() {
+    let usage = "git_bench FOLDER [FILES…] [eight|many|merges|list…]";
+    let folder = tempfile::tempdir_in(words.next().ok_or(usage)?)?;
+    let (sizes, parts): (Vec<String>, Vec<String>) = words.partition(|word| word.parse::<usize>().is_ok());
+    let mut sizes = sizes.iter().map(|word| word.parse()).collect::<Result<Vec<usize>, _>>()?;
+    if sizes.is_empty() && parts.is_empty() {
         sizes = vec![1_000, FILES];
     }
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     let mut bench = Bench::open(folder.path())?;
     for files in sizes {
         bench.worktrees(files).await?;
     }
-    bench.at_once().await?;
-    bench.many().await?;
-    bench.merges().await?;
-    bench.list().await?;
+    if wanted("eight") {
+        bench.at_once().await?;
+    }
+    if wanted("many") {
+        bench.many().await?;
+    }
+    if wanted("merges") {
+        bench.merges().await?;
+    }
+    if wanted("list") {
+        bench.list().await?;
+    }
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Merging a task's work into a branch of a repository of the user's.
 //!
-//! The result is known before anything of the user's is touched: it is made in a repository of ours that borrows the
+//! The result is known before any branch or file of the user's is touched: it is made by a repository of ours on the
 //! target's objects. Then the branch is moved by compare-and-swap, and a clean checkout of it along. The target's own
-//! hooks for a merge have their say, as git itself would ask them; nothing else that we do anywhere runs a hook.
+//! hooks for a merge have their say, as git itself would ask them; nothing else that we do anywhere runs a hook. Where
+//! it is refused, some objects are left that nothing leads to, as git itself leaves them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -69,6 +70,22 @@ struct Standing {
     checkout: Option<PathBuf>,
 }
 
+/// Where it is done.
+struct Site {
+    /// The folder of the target itself, which its worktrees share.
+    common: PathBuf,
+    /// The repository of ours.
+    shop: Workshop,
+}
+
+/// What the target's configuration says about it.
+struct Wishes {
+    /// Where the hooks are. None where there are none that a merge asks.
+    hooks: Option<PathBuf>,
+    /// Who else may write to it.
+    shared: Option<String>,
+}
+
 /// What the branch becomes.
 struct Becomes {
     tip: String,
@@ -80,15 +97,13 @@ impl Job<'_> {
         let into = self.into().await?;
         let full = format!("refs/heads/{into}");
         self.follow().await?;
-        let common = self.common().await?;
-        let shop = self.open(&common).await?;
-        let hooks = self.hooks(&common);
-        let (first, hooks) = tokio::try_join!(self.stand(&full, &shop), hooks)?;
+        let site = self.open(self.common().await?).await?;
+        let (first, wishes) = tokio::try_join!(self.stand(&full, &site), self.wishes(&site))?;
         let mut next = Some(first);
         for _ in 0..TRIES {
             let standing = match next.take() {
                 Some(standing) => standing,
-                None => self.stand(&full, &shop).await?,
+                None => self.stand(&full, &site).await?,
             };
             let Some(standing) = standing else {
                 return Err(Trouble::Plain(format!("{} has no branch `{into}`", self.target.place.display())));
@@ -100,8 +115,7 @@ impl Job<'_> {
             if let Some(folder) = checkout {
                 self.refuse_dirty(folder, &into).await?;
             }
-            let result = self.result(&shop, &standing, &into, hooks.as_deref()).await?;
-            self.bring(&shop, &common, at, &result.tip).await?;
+            let result = self.result(&site, &standing, &into, &wishes).await?;
             if let Some(folder) = checkout {
                 // Nothing is written yet: what git would refuse to write over, it refuses now.
                 let call = Call::at(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
@@ -109,7 +123,7 @@ impl Job<'_> {
                 let (branch, from, to) = (full.clone(), at.clone(), result.tip.clone());
                 self.folder.follows(&Following { folder: folder.clone(), branch, from, to })?;
             }
-            if !self.advance(&full, at, &result.tip, hooks.as_deref()).await? {
+            if !self.advance(&full, at, &result.tip, wishes.hooks.as_deref()).await? {
                 continue;
             }
             self.follow().await?;
@@ -153,10 +167,10 @@ impl Job<'_> {
     }
 
     /// How a branch of the target stands to the work.
-    async fn stand(&self, full: &str, shop: &Workshop) -> Result<Option<Standing>, Trouble> {
+    async fn stand(&self, full: &str, site: &Site) -> Result<Option<Standing>, Trouble> {
         let format = format!("%(refname)%00%(objectname)%00%(worktreepath)%00%(ahead-behind:{})", self.commit);
-        let mut call = self.here("for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lenders(&[]));
-        if let Some(shallow) = shop.shallow() {
+        let mut call = self.here("for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
+        if let Some(shallow) = site.shop.shallow() {
             call = call.env("GIT_SHALLOW_FILE", shallow);
         }
         let said = self.run(call.arg(format!("--format={format}")).names([full])).await?;
@@ -200,33 +214,41 @@ impl Job<'_> {
         if ordinary.is_dir() { Ok(ordinary) } else { self.path("--git-common-dir", &self.target.place).await }
     }
 
-    async fn open(&self, common: &Path) -> Result<Workshop, Trouble> {
+    async fn open(&self, common: PathBuf) -> Result<Site, Trouble> {
         let (scratch, place, bare) = (self.scratch.clone(), self.target.place.clone(), self.target.bare.clone());
-        let scene = Scene { git: Some(common.to_path_buf()), shallow: refs::shallow(common), ..Scene::default() };
+        let scene = Scene { git: Some(common.clone()), shallow: refs::shallow(&common), ..Scene::default() };
         let long = self.commit.len() == 64;
         let open = move || Workshop::open(scratch, &place, &bare, &scene, Trust::Objects, long);
-        Ok(blocking(open).await??.0)
+        Ok(Site { common, shop: blocking(open).await??.0 })
     }
 
-    /// Objects that are not the target's, as git takes a list of folders.
-    fn lenders(&self, more: &[PathBuf]) -> String {
-        let own = self.target.bare.join("objects");
-        let all = more.iter().chain([&own]).map(|path| refs::quoted(path));
-        all.collect::<Vec<_>>().join(":")
+    /// The objects that the target may not have, as git takes a list of folders.
+    fn lender(&self) -> String {
+        refs::quoted(&self.target.bare.join("objects"))
     }
 
-    /// Brings what the target does not have of the result. Where all of history is there, that is one pack; else git
+    /// Brings what the target does not have of the work. Where all of history is there, that is one pack; else git
     /// finds out what has to be told of where it ends.
-    async fn bring(&self, shop: &Workshop, common: &Path, at: &str, tip: &str) -> Result<(), Trouble> {
-        if shop.shallow().is_some() {
-            shop.point(RESULT, tip)?;
+    async fn bring(&self, site: &Site, at: &str) -> Result<(), Trouble> {
+        if site.shop.shallow().is_some() {
+            site.shop.point(RESULT, self.commit)?;
             let call = self.here("fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-            return self.run(call.names([shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
+            return self.run(call.names([site.shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
         }
         let call = self.here("pack-objects").args(["--revs", "--quiet", "--delta-base-offset"]).limit(BRING);
-        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lenders(&[shop.git.join("objects")]));
-        let call = call.arg(common.join("objects/pack/pack")).input(format!("{tip}\n^{at}\n"));
+        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
+        let call = call.arg(site.common.join("objects/pack/pack")).input(format!("{}\n^{at}\n", self.commit));
         self.run(call).await.map(drop)
+    }
+
+    /// A call of git in our repository that writes objects of the target's.
+    fn writing(&self, site: &Site, wishes: &Wishes, verb: &str) -> Call {
+        let call = site.shop.call(verb).env("GIT_OBJECT_DIRECTORY", site.common.join("objects"));
+        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
+        match &wishes.shared {
+            Some(shared) => call.setting("core.sharedRepository", shared),
+            None => call,
+        }
     }
 
     async fn refuse_dirty(&self, folder: &Path, into: &str) -> Result<(), Trouble> {
@@ -248,44 +270,48 @@ impl Job<'_> {
     }
 
     /// What the branch is to become. A merge commit only where the branch has gone on by itself.
-    async fn result(
-        &self,
-        shop: &Workshop,
-        standing: &Standing,
-        into: &str,
-        hooks: Option<&Path>,
-    ) -> Result<Becomes, Trouble> {
+    async fn result(&self, site: &Site, standing: &Standing, into: &str, wishes: &Wishes) -> Result<Becomes, Trouble> {
         if standing.is_behind {
+            self.bring(site, &standing.at).await?;
             return Ok(Becomes { tip: self.commit.to_owned(), is_forward: true });
         }
-        let parents = [standing.at.as_str(), self.commit];
-        let call = shop.call("merge-tree").args(["--write-tree", "-z", "--name-only", "--no-messages"]);
-        let answer = self.hands.git.run(self.cancel, call.names(parents).fine(&[0, 1]).limit(BRING)).await?;
-        let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
-        let tree = String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
-        if answer.code != 0 {
-            let files: Vec<&[u8]> = fields.collect();
-            return Err(Trouble::Plain(format!(
-                "merging into `{into}` of {} would conflict, and nothing was done: {}",
-                self.target.place.display(),
-                named(&files)
-            )));
-        }
-        let text = format!("Merge branch '{}' into {into}", self.wanted.branch);
+        let (tree, brought) = tokio::join!(self.tree(site, &standing.at, into, wishes), self.bring(site, &standing.at));
+        let tree = tree?;
+        brought?;
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
-        let mut text = format!("{text}\n\n{}", trailers.collect::<String>());
-        if let Some(hooks) = hooks {
-            self.run(shop.call("read-tree").names([&tree])).await?;
-            let file = shop.git.join("MERGE_MSG");
+        let trailers = trailers.collect::<String>();
+        let mut text = format!("Merge branch '{}' into {into}\n\n{trailers}", self.wanted.branch);
+        if let Some(hooks) = &wishes.hooks {
+            self.run(self.writing(site, wishes, "read-tree").names([&tree])).await?;
+            let file = site.shop.git.join("MERGE_MSG");
             fs::write(&file, &text)?;
             let cwd = standing.checkout.as_deref().unwrap_or(&self.target.place);
-            self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
-            self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
+            self.hook(&site.shop, hooks, cwd, "pre-merge-commit", None).await?;
+            self.hook(&site.shop, hooks, cwd, "commit-msg", Some(&file)).await?;
             text = fs::read_to_string(&file)?;
         }
-        let call = shop.call("commit-tree");
+        let call = self.writing(site, wishes, "commit-tree");
+        let parents = [standing.at.as_str(), self.commit];
         let tip = sign::make(self.hands, self.cancel, call, &tree, &parents, text).await?;
         Ok(Becomes { tip, is_forward: false })
+    }
+
+    /// What both together make.
+    async fn tree(&self, site: &Site, at: &str, into: &str, wishes: &Wishes) -> Result<String, Trouble> {
+        let call = self.writing(site, wishes, "merge-tree");
+        let call = call.args(["--write-tree", "-z", "--name-only", "--no-messages"]).names([at, self.commit]);
+        let answer = self.hands.git.run(self.cancel, call.fine(&[0, 1]).limit(BRING)).await?;
+        let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
+        let tree = String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
+        if answer.code == 0 {
+            return Ok(tree);
+        }
+        let files: Vec<&[u8]> = fields.collect();
+        Err(Trouble::Plain(format!(
+            "merging into `{into}` of {} would conflict, and nothing was done: {}",
+            self.target.place.display(),
+            named(&files)
+        )))
     }
 
     /// Asks one of the target's hooks, on the index that would be committed.
@@ -299,8 +325,7 @@ impl Job<'_> {
     ) -> Result<(), Trouble> {
         let call = Call::at(cwd, "hook").args(["run", "--ignore-missing", name, "--"]).args(file);
         let call = call.env("GIT_INDEX_FILE", shop.index()).env("GIT_EDITOR", ":");
-        let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lenders(&[shop.git.join("objects")]));
-        self.run(call.setting("core.hooksPath", hooks.display().to_string())).await.map(|_| ()).map_err(|why| {
+        self.run(call.setting("core.hooksPath", hooks.display().to_string())).await.map(drop).map_err(|why| {
             Trouble::Plain(format!(
                 "the hook `{name}` of {} refused it: {}",
                 self.target.place.display(),
@@ -309,25 +334,31 @@ impl Job<'_> {
         })
     }
 
-    /// Where the target's hooks are: where its configuration says, else where git looks. None where there are none
-    /// that a merge asks.
-    async fn hooks(&self, common: &Path) -> Result<Option<PathBuf>, Trouble> {
-        let call = self.here("config").args(["--show-scope", "-z", "--name-only", "--get-regexp"]);
-        let said = self.run(call.arg(r"^(core\.hookspath|hook\..*)$").fine(&[0, 1])).await?;
+    /// What the target's configuration says.
+    async fn wishes(&self, site: &Site) -> Result<Wishes, Trouble> {
+        let call = self.here("config").args(["--show-scope", "-z", "--get-regexp"]);
+        let said = self.run(call.arg(r"^(core\.(hookspath|sharedrepository)|hook\..*)$").fine(&[0, 1])).await?;
         let mut fields = said.split(|byte| *byte == 0);
-        let mut named = false;
-        let mut hooks = common.join("hooks");
-        while let (Some(scope), Some(name)) = (fields.next(), fields.next()) {
-            let is_path = name.eq_ignore_ascii_case(b"core.hookspath");
-            // Newer versions of git take hooks from the configuration, too.
-            named |= !is_path;
-            if is_path && scope != b"command" {
-                hooks = self.hooks_path().await?;
+        let (mut shared, mut configured, mut hooks) = (None, false, site.common.join("hooks"));
+        while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
+            let (name, value) = entry.split_at(entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len()));
+            match name {
+                b"core.hookspath" if scope == b"command" => {}
+                b"core.hookspath" => hooks = self.hooks_path().await?,
+                // By its name alone it is on.
+                b"core.sharedrepository" => {
+                    let value = String::from_utf8_lossy(value.get(1..).unwrap_or(b"true"));
+                    shared = Some(value.into_owned());
+                }
+                // Newer versions of git take hooks from the configuration, too.
+                _ => configured = true,
             }
         }
-        Ok((named || HOOKS.iter().any(|name| hooks.join(name).exists())).then_some(hooks))
+        let asked = configured || HOOKS.iter().any(|name| hooks.join(name).exists());
+        Ok(Wishes { hooks: asked.then_some(hooks), shared })
     }
 
+    /// Where the configuration says that hooks are.
     async fn hooks_path(&self) -> Result<PathBuf, Trouble> {
         let call = self.here("config").args(["--show-scope", "-z", "--type=path", "--get-all", "core.hooksPath"]);
         let said = self.run(call.fine(&[0, 1])).await?;

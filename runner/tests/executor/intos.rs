@@ -201,3 +201,47 @@ async fn nothing_is_merged_outside_the_allowed_roots() {
     let why = into.refused(Some("side")).await;
     assert!(why.contains("`allowed_roots`"), "{why}");
 }
+
+#[tokio::test]
+async fn what_others_share_stays_shared() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut into =
+        Into::of("echo a > a", &format!("{GONE_ON}; git repack -adq; git config core.sharedRepository group")).await;
+    into.merge(None).await;
+    let tip = into.git(&["rev-parse", "HEAD"]);
+    let object = into.repository.join(".git/objects").join(&tip[..2]).join(&tip[2..]);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&object) & 0o444, 0o444);
+    assert_eq!(mode(object.parent().unwrap()) & 0o070, 0o070);
+}
+
+#[tokio::test]
+async fn where_history_ends_nothing_is_made_up() {
+    // The user's repository has less of it than the work.
+    let mut into = Into::of("echo a > a", GONE_ON).await;
+    let short = into.world.path("short");
+    let url = format!("file://{}", into.repository.display());
+    git(into.world.folder.path(), &["clone", "-q", "--depth", "1", &url, short.to_str().unwrap()]);
+    sh(&short, "git config user.name A; git config user.email a@b.c");
+    let work = into.work(&short, None);
+    let why = into.world.refused(into.id, work).await;
+    assert!(why.contains("unrelated histories") && why.contains("is kept in"), "{why}");
+    git(&short, &["fsck", "--connectivity-only"]);
+    // The work has less of it than the user's.
+    let mut world = World::new();
+    let whole = world.repository("upstream");
+    sh(&whole, "echo 1 > 1; git add -A; git commit -qm 1");
+    let url = format!("file://{}", whole.display());
+    git(world.folder.path(), &["clone", "-q", "--depth", "1", &url, "shallow"]);
+    let (id, shallow) = (task(), world.path("shallow"));
+    let base = world.prepare(id, Some(&shallow)).await.base;
+    world.act(id, "echo a > a").await;
+    let commit = world.commit(id, base.as_deref()).await.expect("a change").commit;
+    sh(&whole, GONE_ON);
+    let mut into = Into { world, id, repository: whole, commit };
+    into.merge(None).await;
+    assert_eq!(into.git(&["log", "--format=%s"]).lines().count(), 5);
+    into.git(&["fsck", "--strict"]);
+    assert!(!into.repository.join(".git/shallow").exists());
+}
