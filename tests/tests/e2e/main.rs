@@ -24,6 +24,7 @@ mod numbers;
 mod portable;
 mod protocol;
 mod recorder;
+mod rest;
 mod run;
 mod schema;
 mod secrets;
