@@ -176,6 +176,7 @@ impl Hub {
                 self.told_in_vain(now, order.task, &command, out);
             }
         }
+        self.lost_questions(id, out);
     }
 
     /// A frame came.

@@ -257,7 +257,7 @@ impl Hub {
     }
 
     /// The first question of a line was asked, and nobody knows whether it was heard.
-    pub(super) fn lost_question(&mut self, key: (Uuid, Kind), out: &mut Vec<Effect>) {
+    fn lost_question(&mut self, key: (Uuid, Kind), out: &mut Vec<Effect>) {
         let Some(line) = self.questions.get_mut(&key) else { return };
         let Some(asked) = line.open.front().and_then(|first| first.asked) else { return };
         line.lost(key.1, asked, self.asked);
@@ -266,6 +266,19 @@ impl Hub {
         } else if let Some(Question { id: Some(question), .. }) = line.open.pop_front() {
             out.push(Effect::Answered { question, reply: Reply::Unknown });
         }
+    }
+
+    /// A daemon may have lost what it was asked, all of it.
+    pub(super) fn lost_questions(&mut self, daemon: Uuid, out: &mut Vec<Effect>) {
+        for key in self.keys_of(daemon) {
+            self.lost_question(key, out);
+        }
+    }
+
+    /// What is asked about a daemon's tasks.
+    fn keys_of(&self, daemon: Uuid) -> Vec<(Uuid, Kind)> {
+        let of_daemon = |id: &Uuid| self.tasks.get(id).and_then(|task| task.life.daemon()) == Some(daemon);
+        self.questions.keys().filter(|(id, _)| of_daemon(id)).copied().collect()
     }
 
     /// A connection is over. In version 1 what was asked over it may have been heard or not; in version 2 the numbers
@@ -290,10 +303,7 @@ impl Hub {
         if self.questions.is_empty() {
             return;
         }
-        let tasks = &self.tasks;
-        let of_daemon = |id: &Uuid| tasks.get(id).and_then(|task| task.life.daemon()) == Some(daemon);
-        let keys: Vec<_> = self.questions.keys().filter(|(id, _)| of_daemon(id)).copied().collect();
-        for key in keys {
+        for key in self.keys_of(daemon) {
             let asked = self.questions.get(&key).and_then(|line| line.open.front()?.asked);
             if asked.is_some_and(|asked| now.since(asked.since) > GIVE_UP) {
                 self.give_up(key, out);

@@ -125,12 +125,11 @@ impl Hub {
         }
     }
 
-    /// Something was told under a number that is void now, and nobody knows whether it was heard.
+    /// Something was told under a number that is void now, and nobody knows whether it was heard. (Of questions that is
+    /// known elsewhere.)
     pub(super) fn told_in_vain(&mut self, now: Millis, id: Uuid, command: &DaemonCommand, out: &mut Vec<Effect>) {
-        if let Some(kind) = Kind::of(command) {
-            return self.lost_question((id, kind), out);
-        }
-        if let Some(task) = self.tasks.get_mut(&id).filter(|task| matches!(task.life, Life::Assigned { .. })) {
+        let live = |task: &&mut Task| matches!(task.life, Life::Assigned { .. }) && Kind::of(command).is_none();
+        if let Some(task) = self.tasks.get_mut(&id).filter(live) {
             let summary = "the daemon's numbers began anew: a message may not have reached the agent".to_owned();
             out.push(task.event(id, now, Event::Progress { summary }));
         }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use makima_control::hub::{DaemonState, Event, Numbers, Ordered, Record, Said, SessionId, Snapshot, TaskState, Tell};
-use makima_core::protocol::{DaemonCommand, DaemonMessage, Hello, Meta, Place, SpawnTask};
+use makima_core::protocol::{
+    DaemonCommand, DaemonMessage, Heartbeat, Hello, MergeResult, MergeStatusResponse, Meta, Place, SpawnTask,
+};
 use uuid::Uuid;
 
 use crate::common::output;
@@ -38,6 +40,8 @@ pub(crate) struct Daemon {
     pub(crate) applied: u64,
     pub(crate) jobs: BTreeMap<Uuid, Job>,
     pub(crate) link: Option<Link>,
+    /// Branches that it was asked to merge.
+    pub(crate) merged: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -127,6 +131,11 @@ impl Daemon {
                     assert!(!job.heard.contains(&body.message), "a message came twice");
                     job.heard.push(body.message);
                 }
+            } else if let DaemonCommand::MergeStart(body) = command {
+                self.merged.push(body.source_branch.clone());
+                self.number(merged(body.task_id, body.source_branch));
+            } else if let DaemonCommand::MergeStatus(body) = command {
+                self.number(standing(body.task_id));
             } else if let DaemonCommand::PauseTask(body) = command {
                 self.jobs.get_mut(&body.task_id).into_iter().for_each(|job| job.holds = true);
             } else if let DaemonCommand::ResumeTask(body) = command {
@@ -154,6 +163,7 @@ impl Daemon {
         for (seq, message) in self.outbox.clone() {
             self.say(Said { seq: Some(seq), body: Some(message), ..Said::default() });
         }
+        self.say(Said { body: Some(Heartbeat { active_tasks: Vec::new() }.into()), ..Said::default() });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             let job = self.jobs.get_mut(&id).unwrap();
             let place = hello.tasks.iter().find(|place| place.task == id);
@@ -259,6 +269,14 @@ impl Ledger {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot { daemons: self.daemons.values().cloned().collect(), tasks: self.tasks.values().cloned().collect() }
     }
+}
+
+fn merged(task_id: Uuid, branch: String) -> DaemonMessage {
+    MergeResult { task_id, success: true, message: branch, commit_sha: None, conflicts: None }.into()
+}
+
+fn standing(task_id: Uuid) -> DaemonMessage {
+    MergeStatusResponse { task_id, in_progress: false, source_branch: None, conflicted_files: Vec::new() }.into()
 }
 
 /// A task of which nothing has come yet.

@@ -121,3 +121,17 @@ fn an_interruption_ends_all_tasks_and_keeps_their_work() {
     assert_eq!(branches.len(), 2, "what was done is committed: {branches:?}");
     place.assert_nothing_runs();
 }
+
+/// Protects whoever wants the work where it belongs: `--on-complete merge` has it in the branch that is checked out.
+#[test]
+fn work_is_merged_where_that_is_asked_for() {
+    let place = Place::new();
+    let repo = place.repo();
+    let done = place.run(&repo, &["--on-complete", "merge", "echo x > x"]).done().code(0);
+    assert_eq!(repo.show("main", "x"), "x");
+    assert!(done.err().contains("`main`"), "it is said where: {}", done.err());
+    let text = "on_complete = 'merge'\n[[task]]\nname = 'a'\nplan = 'echo a > a'\n[[task]]\nname = 'b'\nplan = 'echo b > b'\n\
+        after = ['a']\n";
+    drop(run(&place, &repo, text, &[]).done().code(0));
+    assert_eq!((repo.show("main", "a"), repo.show("main", "b")), ("a".to_owned(), "b".to_owned()));
+}
