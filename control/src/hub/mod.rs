@@ -27,7 +27,7 @@ pub use numbers::{Numbers, Order, Ordered, Said, What};
 use questions::{Kind, Line};
 pub use questions::{QUESTIONS, QuestionId, Reply};
 pub use restore::{DaemonState, Snapshot, TaskState};
-pub use steer::Words;
+pub use steer::{AHEAD, Words};
 use task::{Life, Task};
 
 /// Tasks that one daemon is given at once, those it runs and those it queues; more wait here. A daemon
@@ -161,6 +161,8 @@ struct Session {
     ready: bool,
     /// Its heartbeat was heard: what it had to say from before it has said.
     live: bool,
+    /// Version 1: how much was told since the last one that is told once.
+    told: usize,
 }
 
 /// How a daemon stands, for people.
@@ -209,7 +211,7 @@ impl Hub {
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Effect>) -> Answer {
         match input {
             Input::Connected { session, fresh, machine, hostname, max_tasks, wire, way } => {
-                let session = Session { id: session, since: now, wire, way, ready: false, live: false };
+                let session = Session { id: session, since: now, wire, way, ready: false, live: false, told: 0 };
                 self.connected(now, session, fresh, machine, hostname, max_tasks, out)
             }
             Input::Gone { session } => self.gone(now, session, out),

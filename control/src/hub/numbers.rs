@@ -195,6 +195,7 @@ impl Hub {
         }
         if let Some(ack) = said.ack {
             self.acked(id, ack, out);
+            self.tell_all(id, out);
         }
         let answer = self.numbered(now, id, session, said.seq, said.body, said.meta, out);
         if let Some(n) = said.ping {

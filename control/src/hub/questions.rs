@@ -21,6 +21,9 @@ use super::{Answer, Effect, Hub, SessionId, What};
 /// Questions about one task that may be open at once.
 pub const QUESTIONS: usize = 64;
 
+/// Questions that may be open at once about all tasks.
+const ALL_QUESTIONS: usize = 1_000;
+
 /// A daemon is not waited for any longer than this: all that it does at a command takes less.
 const GIVE_UP: Millis = Millis::seconds(30 * 60);
 
@@ -155,14 +158,19 @@ impl Hub {
         if self.daemons.get(&holder).is_none_or(|daemon| daemon.session.is_none()) {
             return Answer::Away(holder);
         }
-        let of_task = self.questions.iter().filter(|((task, _), _)| *task == id);
-        if of_task.fold(0_usize, |sum, (_, line)| sum.saturating_add(line.open.len())) >= QUESTIONS {
+        if self.open_questions(Some(id)) >= QUESTIONS || self.open_questions(None) >= ALL_QUESTIONS {
             return Answer::Full;
         }
         let line = self.line((id, kind));
         line.open.push_back(Question { id: Some(question), command, asked: None });
         self.ask_next(now, (id, kind), out);
         Answer::Done
+    }
+
+    /// How many wait, about one task or all.
+    fn open_questions(&self, of: Option<Uuid>) -> usize {
+        let lines = self.questions.iter().filter(|((task, _), _)| of.is_none_or(|of| of == *task));
+        lines.fold(0, |sum, (_, line)| sum.saturating_add(line.open.len()))
     }
 
     /// Of a task that was there before this server an answer may come to what was asked then.
@@ -299,7 +307,9 @@ impl Hub {
     pub(super) fn beat(&mut self, now: Millis, daemon: Uuid, out: &mut Vec<Effect>) {
         let Some(session) = self.daemons.get_mut(&daemon).and_then(|daemon| daemon.session.as_mut()) else { return };
         session.live = true;
+        session.told = 0;
         let settled = now.since(session.since) > GIVE_UP;
+        self.tell_all(daemon, out);
         if self.questions.is_empty() {
             return;
         }
