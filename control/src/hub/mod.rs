@@ -219,7 +219,7 @@ impl Hub {
             Input::Said { session, said } => self.said(now, session, *said, out),
             Input::Create { spawn, after } => self.create(now, spawn, after, out),
             Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),
-            Input::Hold { task, paused } => self.hold(task, paused, out),
+            Input::Hold { task, paused } => self.hold(now, task, paused, out),
             Input::Tell { task, command } => self.tell(task, command, out),
             Input::Ask { task, question, command } => self.ask(now, task, question, command, out),
         }

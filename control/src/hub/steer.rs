@@ -77,7 +77,7 @@ pub(super) fn hold(task: Uuid, paused: bool) -> DaemonCommand {
 
 impl Hub {
     /// A task is to stand still, or to go on.
-    pub(super) fn hold(&mut self, id: Uuid, paused: bool, out: &mut Vec<Effect>) -> Answer {
+    pub(super) fn hold(&mut self, now: Millis, id: Uuid, paused: bool, out: &mut Vec<Effect>) -> Answer {
         let Some(task) = self.tasks.get_mut(&id) else { return Answer::NoSuchTask };
         let holder = match &task.life {
             Life::Ended { .. } => return Answer::Ended,
@@ -88,7 +88,13 @@ impl Hub {
         task.hold = (paused || holder.is_some()).then_some(paused);
         task.ordered.forget_hold();
         out.push(Effect::Record(Record::Hold { task: id, paused: task.hold }));
-        let Some(holder) = holder else { return Answer::Done };
+        let Some(holder) = holder else {
+            // No daemon says so, as none has it yet.
+            let summary =
+                if paused { "it will stand still as soon as it would run" } else { "it will not stand still" };
+            out.push(task.event(id, now, Event::Progress { summary: summary.to_owned() }));
+            return Answer::Done;
+        };
         match self.daemons.get(&holder).and_then(|daemon| daemon.session) {
             Some(Session { id: session, wire: Wire::One, .. }) => out.push(send(session, hold(id, paused))),
             Some(Session { wire: Wire::Two, .. }) => self.order_missing(holder, id, out),

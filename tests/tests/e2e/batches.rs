@@ -135,3 +135,28 @@ fn work_is_merged_where_that_is_asked_for() {
     drop(run(&place, &repo, text, &[]).done().code(0));
     assert_eq!((repo.show("main", "a"), repo.show("main", "b")), ("a".to_owned(), "b".to_owned()));
 }
+
+/// Protects a night's work from the end of whoever began to do it: another takes over, and nothing is done twice.
+#[test]
+fn the_tasks_of_a_file_outlive_the_process_that_worked_on_them() {
+    let place = Place::new();
+    let repo = place.repo();
+    let (go, seen) = (place.path("go"), place.path("seen"));
+    let wait = format!("until test -e {}; do sleep 0.02; done", go.display());
+    let owner = place.run(&repo, &["--name", "owner", &format!("echo up; {wait}")]).start();
+    owner.says("up");
+    let text = format!(
+        "[[task]]\nname = 'a'\nplan = 'echo a >> {0}; echo up; {wait}; echo over'\n[[task]]\nname = 'b'\n\
+         plan = 'echo b >> {0}; echo too'\nafter = ['a']\n",
+        seen.display()
+    );
+    let batch = run(&place, &repo, &text, &[]).start();
+    batch.says("a | up");
+    drop(owner.kill());
+    batch.notes("looking for it again");
+    fs::write(&go, "").expect("a file");
+    let done = batch.wait(SOON).code(0);
+    assert_eq!(done.out(), "a | up\na | over\nb | too\n", "no line is lost, and none comes twice");
+    assert_eq!(fs::read_to_string(&seen).expect("it was written"), "a\nb\n");
+    place.assert_nothing_runs();
+}
