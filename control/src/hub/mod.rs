@@ -76,6 +76,11 @@ pub enum Input {
         /// What.
         message: DaemonMessage,
     },
+    /// A daemon pings, in version 1: it takes what it said before for delivered once it is answered.
+    Pinged {
+        /// Over which connection.
+        session: SessionId,
+    },
     /// A daemon says something in version 2.
     Said {
         /// Over which connection.
@@ -159,7 +164,7 @@ struct Session {
     way: Way,
     /// Version 2: the daemon has said how it stands.
     ready: bool,
-    /// Its heartbeat was heard: what it had to say from before it has said.
+    /// It has pinged: what it had to say from before it has said.
     live: bool,
     /// Version 1: how much was told since the last one that is told once.
     told: usize,
@@ -216,6 +221,7 @@ impl Hub {
             }
             Input::Gone { session } => self.gone(now, session, out),
             Input::Message { session, message } => self.message(now, session, message, out),
+            Input::Pinged { session } => self.pinged(now, session, out),
             Input::Said { session, said } => self.said(now, session, *said, out),
             Input::Create { spawn, after } => self.create(now, spawn, after, out),
             Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),

@@ -200,6 +200,7 @@ impl Hub {
         let answer = self.numbered(now, id, session, said.seq, said.body, said.meta, out);
         if let Some(n) = said.ping {
             out.push(Effect::Tell { session, tell: Tell::Pong(n) });
+            self.pinged(now, session, out);
         }
         answer
     }

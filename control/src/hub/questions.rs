@@ -2,7 +2,7 @@
 //!
 //! The wire has no number that would tell which answer belongs to which command. So of each task and each kind of answer
 //! one command is under way at a time; the others wait for it. A daemon that has come says first what it did not get
-//! delivered before, then a heartbeat: nothing is asked before that.
+//! delivered before, and behind that it pings, to learn when that has arrived: nothing is asked before.
 //!
 //! Where an answer may come late or never, because a link broke in version 1 or this server was started anew, its
 //! kind is in doubt. A daemon does a task's commands in order, so a harmless one, `mergeStatus`, clears that up: once
@@ -26,6 +26,9 @@ const ALL_QUESTIONS: usize = 1_000;
 
 /// A daemon is not waited for any longer than this: all that it does at a command takes less.
 const GIVE_UP: Millis = Millis::seconds(30 * 60);
+
+/// A daemon that has not pinged for so long does not do it after what it says.
+const UNPINGED: Millis = Millis::seconds(15);
 
 /// As many old answers to `mergeStatus` are reckoned with; more would take as many links that broke at the right moment.
 const OLD: u32 = 31;
@@ -225,7 +228,7 @@ impl Hub {
         let held = self.tasks.get(&id).is_some_and(|task| task.life.daemon() == Some(daemon));
         let line = self.questions.get_mut(&(id, kind)).filter(|_| held);
         let Some(Line { open, doubt, .. }) = line else { return self.unasked() };
-        // Something of before, which may be said again: what comes after the heartbeat is said once.
+        // Something of before, of which it is not known what it answers.
         if doubt.is_some() {
             return self.unasked();
         }
@@ -302,23 +305,33 @@ impl Hub {
         }
     }
 
-    /// A daemon's heartbeat: whatever it had to say from before it has said. What it does not answer for too long it
-    /// will not answer any more.
+    /// A daemon pings: whatever it had to say from before it has said.
+    pub(super) fn pinged(&mut self, now: Millis, session: SessionId, out: &mut Vec<Effect>) -> Answer {
+        let Some(daemon) = self.sessions.get(&session).copied() else { return Answer::Over };
+        if let Some(session) = self.daemons.get_mut(&daemon).and_then(|daemon| daemon.session.as_mut())
+            && !std::mem::replace(&mut session.live, true)
+        {
+            for key in self.keys_of(daemon) {
+                self.ask_next(now, key, out);
+            }
+        }
+        Answer::Done
+    }
+
+    /// A daemon's heartbeat. What it does not answer for too long it will not answer any more.
     pub(super) fn beat(&mut self, now: Millis, daemon: Uuid, out: &mut Vec<Effect>) {
         let Some(session) = self.daemons.get_mut(&daemon).and_then(|daemon| daemon.session.as_mut()) else { return };
-        session.live = true;
+        let lasted = now.since(session.since);
         session.told = 0;
-        let settled = now.since(session.since) > GIVE_UP;
+        // One that never pings has said by now what it had to.
+        session.live |= lasted > UNPINGED;
         self.tell_all(daemon, out);
-        if self.questions.is_empty() {
-            return;
-        }
         for key in self.keys_of(daemon) {
             let asked = self.questions.get(&key).and_then(|line| line.open.front()?.asked);
             if asked.is_some_and(|asked| now.since(asked.since) > GIVE_UP) {
                 self.give_up(key, out);
             }
-            if let Some(line) = self.questions.get_mut(&key).filter(|_| asked.is_none() && settled) {
+            if let Some(line) = self.questions.get_mut(&key).filter(|_| asked.is_none() && lasted > GIVE_UP) {
                 line.old = 0;
             }
             self.ask_next(now, key, out);

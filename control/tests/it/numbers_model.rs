@@ -160,10 +160,11 @@ impl Daemon {
         let ours = Hello { epoch: self.epoch, of: self.of, applied: self.applied, tasks };
         self.link.as_mut().unwrap().live = true;
         self.say(Said { hello: Some(ours), ..Said::default() });
+        self.say(Said { body: Some(Heartbeat { active_tasks: Vec::new() }.into()), ..Said::default() });
         for (seq, message) in self.outbox.clone() {
             self.say(Said { seq: Some(seq), body: Some(message), ..Said::default() });
         }
-        self.say(Said { body: Some(Heartbeat { active_tasks: Vec::new() }.into()), ..Said::default() });
+        self.say(Said { ping: Some(1), ..Said::default() });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             let job = self.jobs.get_mut(&id).unwrap();
             let place = hello.tasks.iter().find(|place| place.task == id);
