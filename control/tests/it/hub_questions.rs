@@ -322,7 +322,7 @@ fn restarted() -> Hub {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Protects whoever asks from the answer to another question, from one that was given before theirs, from a merge or
     /// a copy that is done twice, and from waiting for ever once the daemon is there.

@@ -230,7 +230,6 @@ fn heard_through_cuts(manner: Manner) -> (u32, Vec<u32>) {
             assert_eq!(status, 202, "{body}");
             let branch = format!("no-such-branch-{messages}");
             let (status, body) = fleet.post(&format!("/api/v1/tasks/{id}/merge"), &json!({ "branch": branch }));
-            eprintln!("{messages}: {status} {:?}", Instant::now());
             match status {
                 // Its own answer, and no other's.
                 200 => {
