@@ -1,5 +1,7 @@
 //! Handing a task's work over.
 
+use std::sync::Arc;
+
 use makima_core::effect::{Deed, Delivery};
 use makima_core::id::TaskId;
 
@@ -18,7 +20,7 @@ pub(super) struct Delivered {
 
 /// Hands the work of `task` over.
 pub(super) async fn deliver(
-    hands: &Hands,
+    hands: &Arc<Hands>,
     task: TaskId,
     wanted: &Delivery,
     cancel: &Cancel,

@@ -36,6 +36,7 @@ mod output;
 mod pipes;
 mod prepare;
 mod proc;
+mod reach;
 mod reader;
 mod record;
 mod refs;

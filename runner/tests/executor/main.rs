@@ -14,6 +14,7 @@ mod output;
 mod prepares;
 mod processes;
 mod puts;
+mod reaches;
 mod records;
 mod starts;
 mod strange;
