@@ -16,6 +16,7 @@ mod bounded;
 mod branch;
 mod cancel;
 mod commit;
+mod copy;
 mod deliver;
 mod foreign;
 mod git;

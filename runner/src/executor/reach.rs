@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use makima_core::input::Outcome;
 use makima_core::policy::{Grounds, Place};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, openat, statat};
 
 use super::Hands;
 use super::foreign::{self, SMALL};
@@ -67,6 +68,18 @@ impl Held {
 
     pub(super) fn handle(&self) -> &Arc<OwnedFd> {
         &self.handle
+    }
+
+    /// A folder inside, which no link leads to; made where it is missing and wanted.
+    pub(super) fn enter(&self, name: &OsStr, make: bool) -> io::Result<Self> {
+        if make {
+            match mkdirat(&self.handle, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        let handle = openat(&self.handle, name, FOLDER, Mode::empty())?;
+        Ok(Self { path: self.path.join(name), handle: Arc::new(handle) })
     }
 
     /// The folder itself, as a path for a process that is about to be started: wherever it has gone meanwhile. Where the
@@ -173,17 +186,20 @@ impl Reach {
         }
     }
 
-    /// Whether something is at a path that may be touched, and the path. Blocks.
-    pub(super) fn look(&self, name: &str) -> (Option<PathBuf>, Result<bool, String>) {
-        let place = Place::read(name, self.user.as_deref()).map_err(|why| why.to_string());
-        let place = match place {
+    /// Whether something is at a path that may be touched. What lies outside is not there, and why it is not is the
+    /// same whether it is or not. Blocks.
+    pub(super) fn look(&self, name: &str) -> Outcome {
+        let as_named = |refused| Outcome::Looked { path: name.to_owned(), exists: false, refused: Some(refused) };
+        let place = match Place::read(name, self.user.as_deref()) {
             Ok(place) => place,
-            Err(why) => return (None, Err(why)),
+            Err(why) => return as_named(why.to_string()),
         };
         match self.follow(Path::new(place.as_str()), name) {
-            Ok(found) => (Some(found.path()), Ok(found.is_there())),
-            // Which of both it is outside, nobody is told.
-            Err(Denied::Absent(_) | Denied::Refused(_)) => (None, Err(outside(Path::new(place.as_str())))),
+            Ok(found) => {
+                let path = found.path().display().to_string();
+                Outcome::Looked { path, exists: found.is_there(), refused: None }
+            }
+            Err(Denied::Absent(_) | Denied::Refused(_)) => as_named(outside(Path::new(place.as_str()))),
         }
     }
 

@@ -15,11 +15,12 @@ use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
 use super::deliver::Delivered;
 use super::output::Log;
+use super::reach::Reach;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
+use super::{Hands, blocking, commit, copy, deliver, group, key, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -114,7 +115,20 @@ impl Task {
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
-            Work::Check(_) | Work::Clone { .. } | Work::Look { .. } => {
+            Work::Clone { to, branch } => {
+                let copied = copy::copy(hands, self.id, &to, &branch, &cancel).await;
+                answer.give(outcome(copied, |to| Outcome::Cloned { to }));
+            }
+            Work::Look { path } => {
+                let hands = Arc::clone(hands);
+                let looked = blocking(move || Reach::of(&hands).look(&path));
+                tokio::select! {
+                    looked = looked => answer.give(looked.unwrap_or_else(Outcome::Failed)),
+                    // It lies where nobody answers, perhaps.
+                    () = cancel.set() => answer.give(Outcome::Failed(CANCELLED.to_owned())),
+                }
+            }
+            Work::Check(_) => {
                 answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
             }
             Work::Conclude { end } => {

@@ -4,6 +4,7 @@
 mod attach;
 mod bound;
 mod commits;
+mod copies;
 mod froms;
 mod holds;
 mod hostile;
