@@ -35,6 +35,7 @@ mod merge;
 mod other;
 mod output;
 mod pipes;
+mod pr;
 mod prepare;
 mod proc;
 mod reach;

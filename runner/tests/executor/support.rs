@@ -43,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) git: PathBuf,
     pub(crate) launcher: PathBuf,
     pub(crate) more: Vec<(String, String)>,
+    pub(crate) forges: Vec<(String, makima_core::forge::Kind)>,
 }
 
 impl Default for Options {
@@ -55,6 +56,7 @@ impl Default for Options {
             git: PathBuf::from("git"),
             launcher,
             more: Vec::new(),
+            forges: Vec::new(),
         }
     }
 }
@@ -98,6 +100,7 @@ impl World {
             environment,
             allowed_roots: vec![folder.path().to_owned()],
             agent_env: options.agent_env,
+            forges: options.forges,
             secrets: secrets.clone(),
             git: options.git,
             launcher: options.launcher,
