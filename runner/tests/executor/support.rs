@@ -95,6 +95,7 @@ impl World {
             ("PATH".to_owned(), std::env::var("PATH").unwrap()),
             ("HOME".to_owned(), folder.path().join("user").display().to_string()),
         ];
+        environment.retain(|(name, _)| options.more.iter().all(|(given, _)| given != name));
         environment.extend(options.more);
         let settings = Settings {
             environment,
