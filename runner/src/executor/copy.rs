@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use makima_core::id::TaskId;
+use makima_core::input::Outcome;
 use makima_core::policy::BranchName;
 use rustix::fs::{AtFlags, Mode, mkdirat, renameat, statat};
 use rustix::io::Errno;
@@ -19,14 +20,18 @@ use super::other::{Other, State, tidy};
 use super::reach::{Denied, Held, Reach, names};
 use super::record::{Folder, Standing, forgiving};
 use super::trouble::Trouble;
-use super::{Hands, blocking};
+use super::{Hands, blocking, outcome};
 
 /// Says in a repository's own folder whose copy it is.
 const MARK: &str = "makima-clone";
 
-/// Copies the files and the history of `task` to the folder of this name. Returns where that is. Done twice it is as
-/// if done once.
-pub(super) async fn copy(
+/// Copies the files and the history of `task` to the folder of this name. Done twice it is as if done once.
+pub(super) async fn copy(hands: &Arc<Hands>, task: TaskId, to: &str, branch: &BranchName, cancel: &Cancel) -> Outcome {
+    outcome(make(hands, task, to, branch, cancel).await, |to| Outcome::Cloned { to })
+}
+
+/// Returns where it is.
+async fn make(
     hands: &Arc<Hands>,
     task: TaskId,
     to: &str,

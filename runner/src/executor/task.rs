@@ -115,19 +115,8 @@ impl Task {
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
-            Work::Clone { to, branch } => {
-                let copied = copy::copy(hands, self.id, &to, &branch, &cancel).await;
-                answer.give(outcome(copied, |to| Outcome::Cloned { to }));
-            }
-            Work::Look { path } => {
-                let hands = Arc::clone(hands);
-                let looked = blocking(move || Reach::of(&hands).look(&path));
-                tokio::select! {
-                    looked = looked => answer.give(looked.unwrap_or_else(Outcome::Failed)),
-                    // It lies where nobody answers, perhaps.
-                    () = cancel.set() => answer.give(Outcome::Failed(CANCELLED.to_owned())),
-                }
-            }
+            Work::Clone { to, branch } => answer.give(copy::copy(hands, self.id, &to, &branch, &cancel).await),
+            Work::Look { path } => look(hands, answer, path).await,
             Work::Check(_) => {
                 answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
             }
@@ -408,6 +397,16 @@ impl Task {
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
+    }
+}
+
+/// Looks whether something is at a path.
+async fn look(hands: &Arc<Hands>, answer: Answer, path: String) {
+    let (cancel, hands) = (Arc::clone(&answer.cancel), Arc::clone(hands));
+    tokio::select! {
+        looked = blocking(move || Reach::of(&hands).look(&path)) => answer.give(looked.unwrap_or_else(Outcome::Failed)),
+        // It may lie where nobody answers.
+        () = cancel.set() => answer.give(Outcome::Failed(CANCELLED.to_owned())),
     }
 }
 

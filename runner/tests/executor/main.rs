@@ -5,6 +5,7 @@ mod attach;
 mod bound;
 mod commits;
 mod copies;
+mod failing;
 mod forge;
 mod froms;
 mod holds;

@@ -255,10 +255,13 @@ async fn a_link_that_is_swapped_in_leads_nowhere() {
             stop.store(true, Ordering::Release);
             swapper.join().unwrap();
             assert_eq!(inventory(room.path()), scene.before, "{deed:?} {victim}");
-            // Left in peace, it goes through, but for locks of a git that did not find them again.
-            for lock in ["index.lock", "refs/heads/main.lock", "packed-refs.lock"] {
-                let _ = std::fs::remove_file(root.join("room/upstream/.git").join(lock));
+            // Left in peace, it goes through, but for what a git has left that did not find its own locks again.
+            let peace = root.join("room/upstream");
+            for lock in ["index.lock", "refs/heads/main.lock", "packed-refs.lock", "HEAD.lock"] {
+                let _ = std::fs::remove_file(peace.join(".git").join(lock));
             }
+            git(&peace, &["reset", "-q", "--hard"]);
+            git(&peace, &["clean", "-qfd"]);
             let work = scene.work(deed, &target);
             let outcome = scene.world.run(scene.id, work).await;
             assert!(matches!(outcome, Outcome::Delivered { .. }), "{deed:?} {victim}: {outcome:?}, {done} before");
