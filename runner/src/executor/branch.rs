@@ -78,7 +78,7 @@ pub(super) async fn put(
         None => {}
     }
     // In the folder that is held, and nowhere else: git is not let look for it.
-    let call = Call::held(&common, "fetch").env("GIT_DIR", ".").limit(BRING);
+    let call = Call::held(&common, "fetch").env("GIT_DIR", ".").fenced(&[&common], &[&bare]).limit(BRING);
     let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
     let call = call.names([bare.as_os_str(), format!("{work}:{name}").as_ref()]);
     match hands.git.run(cancel, call).await {

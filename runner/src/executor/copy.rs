@@ -183,7 +183,9 @@ impl Job<'_> {
         self.standing.prepared.local.clone().or_else(|| Some(spec?.repository?.as_str().to_owned()))
     }
 
-    async fn git(&self, call: Call) -> Result<(), Trouble> {
+    /// Runs git in what is being made.
+    async fn git(&self, made: &Held, call: Call) -> Result<(), Trouble> {
+        let call = call.fenced(&[made], &[&self.standing.bare]);
         Ok(self.hands.git.run(self.cancel, call.limit(BRING)).await.map(drop)?)
     }
 
@@ -192,7 +194,7 @@ impl Job<'_> {
         let known = state.head.as_ref().or(state.files.as_ref());
         let format = if known.is_some_and(|oid| oid.len() == 64) { "sha256" } else { "sha1" };
         let init = Call::held(made, "init").args(["--quiet", "--template="]).arg(format!("--object-format={format}"));
-        self.git(init.arg(format!("--initial-branch={}", self.branch)).names(["."])).await?;
+        self.git(made, init.arg(format!("--initial-branch={}", self.branch)).names(["."])).await?;
         let bare: &PathBuf = &self.standing.bare;
         let call =
             Call::held(made, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow"]);
@@ -202,10 +204,10 @@ impl Job<'_> {
             OsStr::new("+refs/tags/*:refs/tags/*"),
         ]);
         let call = if known.is_some() { call.arg(format!("+refs/makima/from/{}:{FILES}", self.task)) } else { call };
-        self.git(call).await?;
+        self.git(made, call).await?;
         if let Some(head) = &state.head {
             let call = Call::held(made, "update-ref").args(["-m", "makima: clone"]);
-            self.git(call.names([format!("refs/heads/{}", self.branch).as_str(), head])).await?;
+            self.git(made, call.names([format!("refs/heads/{}", self.branch).as_str(), head])).await?;
         }
         Ok(())
     }
@@ -213,14 +215,14 @@ impl Job<'_> {
     /// Lays out the files as they are, and the index as the last commit has it.
     async fn lay_out(&self, made: &Held, state: &State) -> Result<(), Trouble> {
         let Some(files) = state.files.as_ref().or(state.head.as_ref()) else { return Ok(()) };
-        self.git(Call::held(made, "read-tree").args(["-u", "--reset"]).names([files])).await?;
+        self.git(made, Call::held(made, "read-tree").args(["-u", "--reset"]).names([files])).await?;
         if state.files.is_some() {
             let back = Call::held(made, "read-tree");
-            self.git(state.head.iter().fold(back, |back, head| back.names([head])).args(empty(state))).await?;
+            self.git(made, state.head.iter().fold(back, |back, head| back.names([head])).args(empty(state))).await?;
             let refresh = Call::held(made, "update-index").args(["-q", "--refresh"]).fine(&[0, 1]);
-            self.git(refresh).await?;
+            self.git(made, refresh).await?;
         }
-        self.git(Call::held(made, "update-ref").args(["-d"]).names([FILES])).await
+        self.git(made, Call::held(made, "update-ref").args(["-d"]).names([FILES])).await
     }
 }
 

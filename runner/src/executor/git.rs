@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::cancel::Cancel;
+use super::fence::Fence;
 use super::reach::Held;
 
 /// The longest that a local step may take.
@@ -172,6 +173,8 @@ pub(super) struct Call {
     dir: PathBuf,
     /// The folder itself, where it is one that was found and is held.
     held: Option<Held>,
+    /// Where it may write, if not everywhere.
+    fence: Option<Fence>,
     env: Vec<(OsString, OsString)>,
     settings: Vec<(String, String)>,
     input: Vec<u8>,
@@ -187,6 +190,7 @@ impl Call {
             args: Vec::new(),
             dir: dir.to_path_buf(),
             held: None,
+            fence: None,
             env: Vec::new(),
             settings: Vec::new(),
             input: Vec::new(),
@@ -207,6 +211,12 @@ impl Call {
     /// Runs in this folder, whatever it is run on.
     pub(super) fn inside(mut self, folder: &Held) -> Self {
         self.held = Some(folder.clone());
+        self
+    }
+
+    /// May write to these folders and to those of ours, and nowhere else. Not for what runs programs of the user's.
+    pub(super) fn fenced(mut self, folders: &[&Held], ours: &[&Path]) -> Self {
+        self.fence = Some(Fence::around(folders, ours));
         self
     }
 
@@ -293,7 +303,7 @@ impl Git {
             return Err(GitError::Cancelled);
         }
         let not_run = |reason| GitError::NotRun { program: self.program.clone(), reason };
-        let mut child = self.command(&call).and_then(|mut command| command.spawn()).map_err(not_run)?;
+        let mut child = self.spawn(&call).map_err(not_run)?;
         let Call { verb, input, limit, fine, .. } = call;
         let stdin = child.stdin.take();
         let feed = async move {
@@ -337,6 +347,14 @@ impl Git {
         match status.code() {
             Some(code) if fine.contains(&code) => Ok(Answer { out: out.bytes, code }),
             code => Err(GitError::Refused { verb, code, said }),
+        }
+    }
+
+    fn spawn(&self, call: &Call) -> io::Result<Child> {
+        let mut command = self.command(call)?;
+        match &call.fence {
+            Some(fence) => fence.spawn(&mut command),
+            None => command.spawn(),
         }
     }
 

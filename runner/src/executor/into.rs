@@ -113,6 +113,7 @@ impl Job<'_> {
             if let Some(folder) = checkout {
                 // Nothing is written yet: what git would refuse to write over, it refuses now.
                 let call = Call::held(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
+                let call = self.fence(call, Some(folder));
                 self.run(call.names([at, &result.tip])).await?;
                 let (branch, from, to) = (full.clone(), at.clone(), result.tip.clone());
                 let folder = folder.path().to_path_buf();
@@ -136,6 +137,12 @@ impl Job<'_> {
     /// The target, for people.
     fn shown(&self) -> std::path::Display<'_> {
         self.target.place.path().display()
+    }
+
+    /// One that writes to the target, or to this checkout of it, and runs nothing of the user's.
+    fn fence(&self, call: Call, checkout: Option<&Held>) -> Call {
+        let folders: Vec<&Held> = std::iter::once(&self.target.common).chain(checkout).collect();
+        call.fenced(&folders, &[&self.scratch, &self.target.bare])
     }
 
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {
@@ -233,10 +240,12 @@ impl Job<'_> {
         if shop.shallow().is_some() {
             shop.point(RESULT, self.commit)?;
             let call = Call::held(&self.target.common, "fetch").env("GIT_DIR", ".").limit(BRING);
+            let call = self.fence(call, None);
             let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
             return self.run(call.names([shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
         }
-        let call = Call::held(&self.target.common, "pack-objects")
+        let call = self
+            .fence(Call::held(&self.target.common, "pack-objects"), None)
             .args(["--revs", "--quiet", "--delta-base-offset"])
             .limit(BRING);
         let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
@@ -307,7 +316,7 @@ impl Job<'_> {
 
     /// What both together make.
     async fn tree(&self, shop: &Workshop, at: &str, into: &str, wishes: &Wishes) -> Result<String, Trouble> {
-        let call = self.writing(shop, wishes, "merge-tree");
+        let call = self.fence(self.writing(shop, wishes, "merge-tree"), None);
         let call = call.args(["--write-tree", "-z", "--name-only", "--no-messages"]).names([at, self.commit]);
         let answer = self.hands.git.run(self.cancel, call.fine(&[0, 1]).limit(BRING)).await?;
         let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
@@ -380,8 +389,9 @@ impl Job<'_> {
     /// Moves the branch, if it is still where it was.
     async fn advance(&self, full: &str, from: &str, to: &str, hooks: Option<&Path>) -> Result<bool, Trouble> {
         let mut call = self.here("update-ref").args(["-m", "makima: merge"]);
-        if let Some(hooks) = hooks {
-            call = call.setting("core.hooksPath", hooks.display().to_string());
+        match hooks {
+            Some(hooks) => call = call.setting("core.hooksPath", hooks.display().to_string()),
+            None => call = self.fence(call, None),
         }
         match self.hands.git.run(self.cancel, call.names([full, to, from])).await {
             Ok(_) => Ok(true),
@@ -414,12 +424,14 @@ impl Job<'_> {
             return Ok(self.folder.followed()?);
         }
         let call = Call::held(&folder, "read-tree").args(["-m", "-u"]).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING);
+        let call = self.fence(call, Some(&folder));
         // From here on nothing calls it off: half of it is worse than late.
         let never = Cancel::default();
         let moved = self.hands.git.run(&never, call.names([&from, &to])).await;
         let Err(why) = moved else { return Ok(self.folder.followed()?) };
         let back = Call::held(&folder, "update-ref").args(["-m", "makima: merge taken back"]);
-        let back = self.hands.git.run(&never, back.names([&branch, &from, &to])).await;
+        let back = self.fence(back, None).names([&branch, &from, &to]);
+        let back = self.hands.git.run(&never, back).await;
         let back = back.map_or_else(|why| format!("; nor could the branch be put back: {why}"), |_| String::new());
         self.folder.followed()?;
         Err(Trouble::Plain(format!("the files in {} could not follow: {why}{back}", folder.path().display())))

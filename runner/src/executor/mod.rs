@@ -18,6 +18,7 @@ mod cancel;
 mod commit;
 mod copy;
 mod deliver;
+mod fence;
 mod foreign;
 mod git;
 mod gone;

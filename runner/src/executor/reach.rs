@@ -61,6 +61,12 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Opens a folder by a path without links.
+    #[cfg(test)]
+    pub(super) fn open(path: PathBuf) -> Result<Self, String> {
+        hold(path).map_err(Denied::into_words)
+    }
+
     /// Where it was when it was found: for people, and for what is only read.
     pub(super) fn path(&self) -> &Path {
         &self.path

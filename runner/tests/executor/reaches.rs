@@ -257,9 +257,8 @@ async fn a_link_that_is_swapped_in_leads_nowhere() {
             assert_eq!(inventory(room.path()), scene.before, "{deed:?} {victim}");
             // Left in peace, it goes through, but for what a git has left that did not find its own locks again.
             let peace = root.join("room/upstream");
-            for lock in ["index.lock", "refs/heads/main.lock", "packed-refs.lock", "HEAD.lock"] {
-                let _ = std::fs::remove_file(peace.join(".git").join(lock));
-            }
+            let find = ["-name", "*.lock", "-delete"];
+            assert!(std::process::Command::new("find").arg(peace.join(".git")).args(find).status().unwrap().success());
             git(&peace, &["reset", "-q", "--hard"]);
             git(&peace, &["clean", "-qfd"]);
             let work = scene.work(deed, &target);
