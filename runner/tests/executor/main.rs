@@ -24,4 +24,5 @@ mod starts;
 mod strange;
 mod strangers;
 mod support;
+mod targets;
 mod trashes;
