@@ -162,4 +162,24 @@ mod tests {
         // What the user has written down is another matter.
         assert!(Grounds { allowed: Vec::from([b"/".to_vec()]), ..grounds }.cover(b"/etc"));
     }
+
+    proptest::proptest! {
+        /// Whatever is named, it is refused or an absolute path of plain parts, which is read again as itself.
+        #[test]
+        fn any_name_is_refused_or_plain(text in "[~/.a\\-\\n\\x00é ]{0,12}|\\PC{0,20}") {
+            if let Ok(place) = read(&text) {
+                proptest::prop_assert!(place.starts_with('/') && !place.contains("//") && !place.contains("/./"));
+                proptest::prop_assert!(place == "/" || !place.ends_with('/'));
+                proptest::prop_assert_eq!(read(&place), Ok(place));
+            }
+        }
+
+        /// A path lies in a folder if it has all of that folder's parts, and no other way.
+        #[test]
+        fn a_path_lies_in_what_has_its_first_parts(path in "(/[ab]{1,2}){1,4}", root in "(/[ab]{1,2}){1,3}") {
+            let parts = |text: &str| text.split('/').map(ToString::to_string).collect::<Vec<_>>();
+            let grounds = Grounds { allowed: Vec::from([root.clone().into_bytes()]), ..Grounds::default() };
+            proptest::prop_assert_eq!(grounds.cover(path.as_bytes()), parts(&path).starts_with(&parts(&root)));
+        }
+    }
 }
