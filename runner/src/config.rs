@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use fs_err as fs;
+use makima_core::forge::Kind;
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
 use serde::Deserialize;
@@ -53,6 +54,9 @@ pub struct ConfigFile {
     /// For how long what has ended is kept.
     #[serde(default)]
     pub keep: KeepFile,
+    /// Which kind of forge is at a host: where pull requests are opened, and who is shown the user's token for it.
+    #[serde(default)]
+    pub forge: BTreeMap<String, Kind>,
 }
 
 /// `[keep]`.

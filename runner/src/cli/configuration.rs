@@ -145,6 +145,10 @@ impl Settings<'_> {
         ] {
             self.settle(name, None, "", set.map(|days| json!(days)), days(usual));
         }
+        for (host, kind) in &file.forge {
+            let key = format!("forge.{host}");
+            self.push(&key, Source::File, Some(&key), json!(kind));
+        }
         let listen = file.metrics.listen.map(|address| json!(address.to_string()));
         self.settle("metrics.listen", None, "", listen, Value::Null);
         let remote = file.metrics.allow_remote.then_some(json!(true));

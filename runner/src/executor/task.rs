@@ -15,11 +15,12 @@ use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
 use super::deliver::Delivered;
 use super::output::Log;
+use super::reach::Reach;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
+use super::{Hands, blocking, commit, copy, deliver, group, key, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -114,7 +115,9 @@ impl Task {
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
-            Work::Check(_) | Work::Clone { .. } | Work::Look { .. } => {
+            Work::Clone { to, branch } => answer.give(copy::copy(hands, self.id, &to, &branch, &cancel).await),
+            Work::Look { path } => look(hands, answer, path).await,
+            Work::Check(_) => {
                 answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
             }
             Work::Conclude { end } => {
@@ -394,6 +397,16 @@ impl Task {
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
+    }
+}
+
+/// Looks whether something is at a path.
+async fn look(hands: &Arc<Hands>, answer: Answer, path: String) {
+    let (cancel, hands) = (Arc::clone(&answer.cancel), Arc::clone(hands));
+    tokio::select! {
+        looked = blocking(move || Reach::of(&hands).look(&path)) => answer.give(looked.unwrap_or_else(Outcome::Failed)),
+        // It may lie where nobody answers.
+        () = cancel.set() => answer.give(Outcome::Failed(CANCELLED.to_owned())),
     }
 }
 
