@@ -25,6 +25,7 @@ mod counters;
 mod daemon;
 mod digest;
 pub mod effect;
+pub mod forge;
 pub mod held;
 pub mod id;
 mod index;

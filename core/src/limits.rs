@@ -8,6 +8,9 @@ pub const TYPE_SHOWN: usize = 64;
 /// Characters of a name or URL that an error message shows; the rest is cut.
 pub const NAME_SHOWN: usize = 200;
 
+/// Bytes of a path; a longer one is refused.
+pub const PATH: usize = 4_096;
+
 /// Characters of a task's name that are kept; the rest is cut.
 pub const NAME: usize = 200;
 

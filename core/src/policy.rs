@@ -3,6 +3,8 @@
 //! Nothing that a server, a repository or an agent says becomes an option, a shell word or a transport
 //! helper. The part that needs a file system (links, what lies where) is the executor's.
 
+mod place;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -10,6 +12,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use place::{Grounds, Place};
 
 use crate::id::TaskId;
 use crate::limits;

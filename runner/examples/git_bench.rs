@@ -86,6 +86,7 @@ impl Bench {
                 ("HOME".to_owned(), user.display().to_string()),
             ],
             allowed_roots: vec![place.to_owned()],
+            forges: Vec::new(),
             agent_env: Vec::new(),
             secrets: Secrets::default(),
             git: PathBuf::from("git"),

@@ -1,6 +1,7 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
 pub mod check;
+mod repository;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,17 +10,16 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use fs_err as fs;
-use makima_core::policy::RepositoryUrl;
+use makima_core::forge::Kind;
 use makima_core::time::Millis;
-use makima_core::wants::Wants;
 use makima_core::{Compat, Keep};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use crate::executor::OwnWants;
+pub use self::repository::RepositoryFile;
 use crate::report::Failure;
-use crate::{consent, logging, roots};
+use crate::{logging, roots};
 
 /// What may stand in `config.toml`. Everything is optional; what is not known is an error.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -61,50 +61,9 @@ pub struct ConfigFile {
     /// What is wanted of repositories, whatever they say themselves.
     #[serde(default)]
     pub repository: Vec<RepositoryFile>,
-}
-
-/// `[[repository]]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RepositoryFile {
-    /// Which: by URL, or by path.
-    pub url: String,
-    /// Commands that are run in a new worktree before the agent.
+    /// Which kind of forge is at a host: where pull requests are opened, and who is shown the user's token for it.
     #[serde(default)]
-    pub setup: Vec<String>,
-    /// Commands that the work is checked by.
-    #[serde(default)]
-    pub checks: Vec<String>,
-    /// Variables for these and for the agent.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Whether submodules are brought as well.
-    #[serde(default)]
-    pub submodules: bool,
-    /// Folders that are all that is checked out.
-    #[serde(default)]
-    pub sparse: Vec<String>,
-}
-
-impl RepositoryFile {
-    /// What is wanted of which repository.
-    ///
-    /// # Errors
-    /// The URL is none, or something cannot be done: for people.
-    pub fn wants(&self) -> Result<OwnWants, String> {
-        let repository = match RepositoryUrl::read(&self.url).map_err(|refused| refused.to_string())? {
-            RepositoryUrl::Remote(url) => url,
-            RepositoryUrl::Local(path) => {
-                let path = roots::expand(Path::new(&path), user_folder().as_deref()).unwrap_or_else(|| path.into());
-                // One that is not there is compared as it is written.
-                fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()
-            }
-        };
-        let Self { setup, checks, env, submodules, sparse, .. } = self.clone();
-        let wants = Wants { setup, checks, env, submodules, sparse };
-        wants.check()?;
-        Ok(OwnWants { repository: consent::key(&repository), wants })
-    }
+    pub forge: BTreeMap<String, Kind>,
 }
 
 /// `[keep]`.

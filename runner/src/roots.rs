@@ -1,5 +1,5 @@
-//! Folders that people name. Where things may be written to on a server's word: the user's own folder or what the configuration names
-//! instead, and the repositories that the user has given to `makima run`.
+//! Folders that people name; among them the repositories that the user has given to `makima run`, which may be written to
+//! on a server's word from then on.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -27,7 +27,7 @@ fn file(home: &Path) -> PathBuf {
 /// Where it cannot be written down.
 pub fn allow(home: &Path, root: &Path) -> io::Result<()> {
     let root = root.canonicalize()?;
-    if read(home).contains(&root) {
+    if allowed(home).contains(&root) {
         return Ok(());
     }
     let mut line = root.into_os_string().into_encoded_bytes();
@@ -41,20 +41,11 @@ pub fn allow(home: &Path, root: &Path) -> io::Result<()> {
     options.open(file(home))?.write_all(&line)
 }
 
-fn read(home: &Path) -> Vec<PathBuf> {
+/// What the user has allowed by that.
+#[must_use]
+pub fn allowed(home: &Path) -> Vec<PathBuf> {
     use std::os::unix::ffi::OsStringExt as _;
     let bytes = fs::read(file(home)).unwrap_or_default();
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| PathBuf::from(std::ffi::OsString::from_vec(line.to_vec()))).collect()
-}
-
-/// Whether something may be written at `target` on a server's word: it lies in one of these folders, in the one
-/// that this process works in, in the home's own for finished work, or in one that the user has allowed.
-/// `target` is absolute and has no links.
-#[must_use]
-pub fn allows(home: &Path, roots: &[PathBuf], target: &Path) -> bool {
-    // A daemon that stands in `/` stands nowhere.
-    let working = std::env::current_dir().ok().filter(|path| path.parent().is_some());
-    let roots = roots.iter().cloned().chain(working).filter_map(|root| root.canonicalize().ok());
-    roots.chain(read(home)).chain([home.join("home")]).any(|root| target.starts_with(root))
 }

@@ -1,6 +1,7 @@
 //! Putting a task's branch into a repository of the user's.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
@@ -8,13 +9,16 @@ use makima_core::policy::BranchName;
 use super::bare::OURS;
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
+use super::reach::{Denied, Held, Reach};
 use super::record::Folder;
-use super::{Hands, blocking, refs, source};
-use crate::roots;
+use super::{Hands, blocking, refs};
 
 /// A repository of the user's, and the work that goes there.
 pub(super) struct Target {
-    pub(super) place: PathBuf,
+    /// The folder that was named.
+    pub(super) place: Held,
+    /// The folder of the repository itself.
+    pub(super) common: Held,
     /// The shared repository that holds the work.
     pub(super) bare: PathBuf,
     /// The name of the work in it.
@@ -22,19 +26,26 @@ pub(super) struct Target {
 }
 
 /// Finds where work goes to. `commit` is where it has to stand.
-pub(super) async fn target(hands: &Hands, task: TaskId, target: &str, commit: &str) -> Result<Target, String> {
-    let place = {
-        let (target, user) = (target.to_owned(), hands.settings.variable("HOME").map(str::to_owned));
-        // It may lie where nobody answers.
-        blocking(move || source::repository_at(&target, user.as_deref())).await??
-    };
+pub(super) async fn target(hands: &Arc<Hands>, task: TaskId, target: &str, commit: &str) -> Result<Target, String> {
     let bare = bare_of(hands, task)?;
-    allow(hands, &place, &bare)?;
+    let found = {
+        let (hands, target) = (Arc::clone(hands), target.to_owned());
+        // It may lie where nobody answers.
+        blocking(move || {
+            let reach = Reach::of(&hands);
+            let place = reach.open(&target)?;
+            let common = reach.open_repository(&place)?;
+            Ok((place, common))
+        })
+        .await?
+    };
+    let (place, common) =
+        found.map_err(|why: Denied| format!("{}; the work is kept in {}", why.into_words(), bare.display()))?;
     let work = format!("{OURS}{task}");
     if refs::find(&bare, &work).await.as_deref() != Some(commit) {
         return Err(format!("{work} in {} is not at {commit}", bare.display()));
     }
-    Ok(Target { place, bare, work })
+    Ok(Target { place, common, bare, work })
 }
 
 /// The shared repository of a task.
@@ -43,43 +54,32 @@ pub(super) fn bare_of(hands: &Hands, task: TaskId) -> Result<PathBuf, String> {
     Ok(standing.ok_or("its worktree was never made")?.bare)
 }
 
-/// Refuses a folder that may not be written to.
-pub(super) fn allow(hands: &Hands, place: &Path, bare: &Path) -> Result<(), String> {
-    if roots::allows(hands.home.root(), &hands.settings.allowed_roots, place) {
-        return Ok(());
-    }
-    Err(format!(
-        "{} lies in no folder that may be written to on a server's word; name one that it lies in under \
-         `allowed_roots` in config.toml; the work is kept in {}",
-        place.display(),
-        bare.display()
-    ))
-}
-
 /// Puts the branch into a repository. Nothing that is open there is touched: one reference is new.
 pub(super) async fn put(
-    hands: &Hands,
+    hands: &Arc<Hands>,
     task: TaskId,
     wanted: &str,
     branch: &BranchName,
     commit: &str,
     cancel: &Cancel,
 ) -> Result<String, String> {
-    let Target { place, bare, work } = target(hands, task, wanted, commit).await?;
+    let Target { place, common, bare, work } = target(hands, task, wanted, commit).await?;
     let name = format!("refs/heads/{branch}");
-    let done = format!("branch `{branch}` is in {}", place.display());
+    let shown = place.path().display();
+    let done = format!("branch `{branch}` is in {shown}");
     match find(hands, &place, &name, cancel).await.map_err(|why| why.to_string())? {
         Some(there) if there == commit => return Ok(done),
         Some(there) => {
             return Err(format!(
-                "{} has a branch `{branch}` already, at another commit ({there}); it is left as it is, the work is kept in {}",
-                place.display(),
+                "{shown} has a branch `{branch}` already, at another commit ({there}); it is left as it is, the work is kept in {}",
                 bare.display()
             ));
         }
         None => {}
     }
-    let call = Call::at(&place, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
+    // In the folder that is held, and nowhere else: git is not let look for it.
+    let call = Call::held(&common, "fetch").env("GIT_DIR", ".").fenced(&[&common], &[&bare]).limit(BRING);
+    let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
     let call = call.names([bare.as_os_str(), format!("{work}:{name}").as_ref()]);
     match hands.git.run(cancel, call).await {
         Ok(_) => Ok(done),
@@ -87,19 +87,19 @@ pub(super) async fn put(
     }
 }
 
-async fn find(hands: &Hands, place: &Path, name: &str, cancel: &Cancel) -> Result<Option<String>, GitError> {
-    let call = Call::at(place, "rev-parse").args(["--verify", "--quiet"]).fine(&[0, 1]);
+async fn find(hands: &Hands, place: &Held, name: &str, cancel: &Cancel) -> Result<Option<String>, GitError> {
+    let call = Call::held(place, "rev-parse").args(["--verify", "--quiet"]).fine(&[0, 1]);
     Ok(hands.git.run(cancel, call.names([name])).await?.line())
 }
 
 /// Why the branch could not be put there. The one thing that people cannot guess from what git says is a
 /// branch whose name is a folder of ours.
-async fn in_the_way(hands: &Hands, place: &Path, bare: &Path, why: GitError, cancel: &Cancel) -> String {
+async fn in_the_way(hands: &Hands, place: &Held, bare: &Path, why: GitError, cancel: &Cancel) -> String {
     match find(hands, place, "refs/heads/makima", cancel).await {
         Ok(Some(_)) => format!(
             "the repository {} has a branch named `makima`; git cannot hold `makima/…` beside it; rename that branch, \
              the work is kept in {}",
-            place.display(),
+            place.path().display(),
             bare.display()
         ),
         Ok(None) | Err(_) => format!("{why}; the work is kept in {}", bare.display()),

@@ -1,11 +1,16 @@
 //! Handing a task's work over.
 
+use std::sync::Arc;
+
 use makima_core::effect::{Deed, Delivery};
 use makima_core::id::TaskId;
 
 use super::bare::OURS;
 use super::cancel::Cancel;
-use super::{Hands, branch, into, refs};
+use super::git::Call;
+use super::other::Other;
+use super::trouble::Trouble;
+use super::{Hands, branch, into, pr, refs};
 
 /// How it went.
 #[derive(Debug)]
@@ -18,26 +23,42 @@ pub(super) struct Delivered {
 
 /// Hands the work of `task` over.
 pub(super) async fn deliver(
-    hands: &Hands,
+    hands: &Arc<Hands>,
     task: TaskId,
     wanted: &Delivery,
     cancel: &Cancel,
 ) -> Result<Delivered, String> {
-    match (wanted.deed, &wanted.target, &wanted.commit) {
-        (Deed::Branch, Some(target), Some(commit)) => {
-            let message = branch::put(hands, task, target, &wanted.branch, commit, cancel).await?;
-            Ok(Delivered { message, url: None })
+    let commit = match &wanted.commit {
+        Some(commit) => commit.clone(),
+        None => tip(hands, task, cancel).await?,
+    };
+    let plain = |message| Delivered { message, url: None };
+    match (wanted.deed, &wanted.target) {
+        (Deed::Branch, Some(target)) => {
+            branch::put(hands, task, target, &wanted.branch, &commit, cancel).await.map(plain)
         }
-        (Deed::Merge, Some(target), commit) => {
-            let commit = match commit {
-                Some(commit) => commit.clone(),
-                None => refs::find(&branch::bare_of(hands, task)?, &format!("{OURS}{task}"))
-                    .await
-                    .ok_or("the task has no work that could be merged")?,
-            };
-            let message = into::merge(hands, task, target, wanted, &commit, cancel).await?;
-            Ok(Delivered { message, url: None })
-        }
-        _ => Err("this version of makima cannot do that yet".to_owned()),
+        (Deed::Merge, Some(target)) => into::merge(hands, task, target, wanted, &commit, cancel).await.map(plain),
+        (Deed::Pr, _) => pr::open(hands, task, wanted, &commit, cancel).await,
+        // The core asks for neither.
+        (Deed::Branch | Deed::Merge, None) => Err(wanted.refusal().unwrap_or("no repository was named").to_owned()),
     }
+}
+
+/// Where the work of a task stands by now: in the shared repository, else in its worktree, from where it is brought.
+async fn tip(hands: &Arc<Hands>, task: TaskId, cancel: &Cancel) -> Result<String, String> {
+    let name = format!("{OURS}{task}");
+    let bare = hands.bare(branch::bare_of(hands, task)?);
+    if let Some(tip) = refs::find(&bare.path, &name).await {
+        return Ok(tip);
+    }
+    let none = || "the task has no work that could be handed over".to_owned();
+    let other = Other { hands, cancel, task, new: task };
+    let standing = other.standing().await.map_err(Trouble::into_words)?.ok_or_else(none)?;
+    let head = other.head(&bare).await.map_err(Trouble::into_words)?.ok_or_else(none)?;
+    if Some(&head) == standing.prepared.base.as_ref() {
+        return Err(none());
+    }
+    let call = Call::on(&bare.path, "update-ref").names([name.as_str(), &head, ""]);
+    hands.git.run(cancel, call).await.map_err(|why| why.to_string())?;
+    Ok(head)
 }

@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::cancel::Cancel;
+use super::fence::Fence;
+use super::reach::Held;
 
 /// The longest that a local step may take.
 pub(super) const LOCAL: Duration = Duration::from_secs(120);
@@ -169,6 +171,10 @@ pub(super) struct Call {
     verb: String,
     args: Vec<OsString>,
     dir: PathBuf,
+    /// The folder itself, where it is one that was found and is held.
+    held: Option<Held>,
+    /// Where it may write, if not everywhere.
+    fence: Option<Fence>,
     env: Vec<(OsString, OsString)>,
     settings: Vec<(String, String)>,
     input: Vec<u8>,
@@ -183,6 +189,8 @@ impl Call {
             verb: verb.to_owned(),
             args: Vec::new(),
             dir: dir.to_path_buf(),
+            held: None,
+            fence: None,
             env: Vec::new(),
             settings: Vec::new(),
             input: Vec::new(),
@@ -193,6 +201,23 @@ impl Call {
             call = call.env("GIT_CEILING_DIRECTORIES", above);
         }
         call
+    }
+
+    /// The same in a folder that was found and is held, wherever its path leads by now.
+    pub(super) fn held(folder: &Held, verb: &str) -> Self {
+        Self::at(folder.path(), verb).inside(folder)
+    }
+
+    /// Runs in this folder, whatever it is run on.
+    pub(super) fn inside(mut self, folder: &Held) -> Self {
+        self.held = Some(folder.clone());
+        self
+    }
+
+    /// May write to these folders and to those of ours, and nowhere else. Not for what runs programs of the user's.
+    pub(super) fn fenced(mut self, folders: &[&Held], ours: &[&Path]) -> Self {
+        self.fence = Some(Fence::around(folders, ours));
+        self
     }
 
     /// The same, on a repository of the daemon's own.
@@ -277,8 +302,8 @@ impl Git {
         if cancel.is_set() {
             return Err(GitError::Cancelled);
         }
-        let mut child =
-            self.command(&call).spawn().map_err(|reason| GitError::NotRun { program: self.program.clone(), reason })?;
+        let not_run = |reason| GitError::NotRun { program: self.program.clone(), reason };
+        let mut child = self.spawn(&call).map_err(not_run)?;
         let Call { verb, input, limit, fine, .. } = call;
         let stdin = child.stdin.take();
         let feed = async move {
@@ -325,9 +350,18 @@ impl Git {
         }
     }
 
-    fn command(&self, call: &Call) -> Command {
+    fn spawn(&self, call: &Call) -> io::Result<Child> {
+        let mut command = self.command(call)?;
+        match &call.fence {
+            Some(fence) => fence.spawn(&mut command),
+            None => command.spawn(),
+        }
+    }
+
+    fn command(&self, call: &Call) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
-        command.arg(&call.verb).args(&call.args).current_dir(&call.dir);
+        let door = call.held.as_ref().map(Held::door).transpose()?;
+        command.arg(&call.verb).args(&call.args).current_dir(door.as_ref().unwrap_or(&call.dir));
         command.env_clear().envs(self.env.iter().cloned()).envs(call.env.iter().cloned());
         let settings = SETTINGS.iter().copied().chain(call.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         let mut count = 0_usize;
@@ -338,7 +372,7 @@ impl Git {
         command.env("GIT_CONFIG_COUNT", count.to_string());
         command.stdin(if call.input.is_empty() { Stdio::null() } else { Stdio::piped() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        command
+        Ok(command)
     }
 }
 

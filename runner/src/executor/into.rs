@@ -8,15 +8,17 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 use makima_core::effect::Delivery;
 use makima_core::id::TaskId;
 use makima_core::policy::shorten;
 
-use super::branch::{Target, allow, target};
+use super::branch::{Target, target};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
+use super::reach::{Held, Reach};
 use super::record::{Folder, Following};
 use super::scene::{Scene, unfinished};
 use super::trouble::Trouble;
@@ -32,7 +34,7 @@ const NAMED: usize = 10;
 
 /// Merges `commit` into a branch of `place`. Done twice it is as if done once.
 pub(super) async fn merge(
-    hands: &Hands,
+    hands: &Arc<Hands>,
     task: TaskId,
     place: &str,
     wanted: &Delivery,
@@ -49,7 +51,7 @@ pub(super) async fn merge(
 }
 
 struct Job<'a> {
-    hands: &'a Hands,
+    hands: &'a Arc<Hands>,
     cancel: &'a Cancel,
     wanted: &'a Delivery,
     commit: &'a str,
@@ -67,15 +69,7 @@ struct Standing {
     /// The work goes on from it.
     is_behind: bool,
     /// The folder that it is checked out in.
-    checkout: Option<PathBuf>,
-}
-
-/// Where it is done.
-struct Site {
-    /// The folder of the target itself, which its worktrees share.
-    common: PathBuf,
-    /// The repository of ours.
-    shop: Workshop,
+    checkout: Option<Held>,
 }
 
 /// What the target's configuration says about it.
@@ -97,45 +91,58 @@ impl Job<'_> {
         let into = self.into().await?;
         let full = format!("refs/heads/{into}");
         self.follow().await?;
-        let site = self.open(self.common().await?).await?;
-        let (first, wishes) = tokio::try_join!(self.stand(&full, &site), self.wishes(&site))?;
+        let shop = self.open().await?;
+        let (first, wishes) = tokio::try_join!(self.stand(&full, &shop), self.wishes())?;
         let mut next = Some(first);
         for _ in 0..TRIES {
             let standing = match next.take() {
                 Some(standing) => standing,
-                None => self.stand(&full, &site).await?,
+                None => self.stand(&full, &shop).await?,
             };
             let Some(standing) = standing else {
-                return Err(Trouble::Plain(format!("{} has no branch `{into}`", self.target.place.display())));
+                return Err(Trouble::Plain(format!("{} has no branch `{into}`", self.shown())));
             };
             if standing.has_all {
-                return Ok(format!("`{into}` in {} has all of it already", self.target.place.display()));
+                return Ok(format!("`{into}` in {} has all of it already", self.shown()));
             }
             let (at, checkout) = (&standing.at, &standing.checkout);
             if let Some(folder) = checkout {
                 self.refuse_dirty(folder, &into).await?;
             }
-            let result = self.result(&site, &standing, &into, &wishes).await?;
+            let result = self.result(&shop, &standing, &into, &wishes).await?;
             if let Some(folder) = checkout {
                 // Nothing is written yet: what git would refuse to write over, it refuses now.
-                let call = Call::at(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
+                let call = Call::held(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
+                let call = self.fence(call, Some(folder));
                 self.run(call.names([at, &result.tip])).await?;
                 let (branch, from, to) = (full.clone(), at.clone(), result.tip.clone());
-                self.folder.follows(&Following { folder: folder.clone(), branch, from, to })?;
+                let folder = folder.path().to_path_buf();
+                self.folder.follows(&Following { folder, branch, from, to })?;
             }
             if !self.advance(&full, at, &result.tip, wishes.hooks.as_deref()).await? {
                 continue;
             }
             self.follow().await?;
             let how = if result.is_forward { "fast-forwarded to it" } else { "merged as" };
-            let (branch, place) = (&self.wanted.branch, self.target.place.display());
+            let (branch, place) = (&self.wanted.branch, self.shown());
             return Ok(format!("`{branch}` is in `{into}` of {place}: {how} {}", result.tip));
         }
-        Err(Trouble::Plain(format!("`{into}` in {} moved each time that it was tried", self.target.place.display())))
+        Err(Trouble::Plain(format!("`{into}` in {} moved each time that it was tried", self.shown())))
     }
 
     fn here(&self, verb: &str) -> Call {
-        Call::at(&self.target.place, verb)
+        Call::held(&self.target.place, verb)
+    }
+
+    /// The target, for people.
+    fn shown(&self) -> std::path::Display<'_> {
+        self.target.place.path().display()
+    }
+
+    /// One that writes to the target, or to this checkout of it, and runs nothing of the user's.
+    fn fence(&self, call: Call, checkout: Option<&Held>) -> Call {
+        let folders: Vec<&Held> = std::iter::once(&self.target.common).chain(checkout).collect();
+        call.fenced(&folders, &[&self.scratch, &self.target.bare])
     }
 
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {
@@ -150,16 +157,13 @@ impl Job<'_> {
         let call = self.here("symbolic-ref").args(["--quiet", "HEAD"]).fine(&[0, 1]);
         let said = self.hands.git.run(self.cancel, call).await?.line().unwrap_or_default();
         said.strip_prefix("refs/heads/").map(str::to_owned).ok_or_else(|| {
-            Trouble::Plain(format!(
-                "{} has no branch checked out; name the one to merge into",
-                self.target.place.display()
-            ))
+            Trouble::Plain(format!("{} has no branch checked out; name the one to merge into", self.shown()))
         })
     }
 
     /// Where a branch of `place` is. It is taken by its very name, whatever that looks like.
-    async fn at(&self, place: &Path, full: &str) -> Result<Option<String>, Trouble> {
-        let call = Call::at(place, "for-each-ref").arg("--format=%(objectname) %(refname)").names([full]);
+    async fn at(&self, place: &Held, full: &str) -> Result<Option<String>, Trouble> {
+        let call = Call::held(place, "for-each-ref").arg("--format=%(objectname) %(refname)").names([full]);
         let said = self.run(call).await?;
         let said = String::from_utf8_lossy(&said);
         let found = said.trim_end().split_once(' ').filter(|(_, name)| *name == full);
@@ -167,10 +171,10 @@ impl Job<'_> {
     }
 
     /// How a branch of the target stands to the work.
-    async fn stand(&self, full: &str, site: &Site) -> Result<Option<Standing>, Trouble> {
+    async fn stand(&self, full: &str, shop: &Workshop) -> Result<Option<Standing>, Trouble> {
         let format = format!("%(refname)%00%(objectname)%00%(worktreepath)%00%(ahead-behind:{})", self.commit);
         let mut call = self.here("for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
-        if let Some(shallow) = site.shop.shallow() {
+        if let Some(shallow) = shop.shallow() {
             call = call.env("GIT_SHALLOW_FILE", shallow);
         }
         let said = self.run(call.arg(format!("--format={format}")).names([full])).await?;
@@ -183,43 +187,46 @@ impl Job<'_> {
         let at = String::from_utf8_lossy(at).into_owned();
         let counts = String::from_utf8_lossy(counts);
         let Some((ahead, behind)) = counts.trim().split_once(' ').filter(|_| refs::is_oid(&at)) else {
-            return Err(Trouble::Plain(format!("{full} in {} is no commit", self.target.place.display())));
+            return Err(Trouble::Plain(format!("{full} in {} is no commit", self.shown())));
         };
         let checkout = self.checkout(Path::new(OsStr::from_bytes(folder))).await?;
         Ok(Some(Standing { at, has_all: behind == "0", is_behind: ahead == "0", checkout }))
     }
 
     /// The folder, if files are checked out there.
-    async fn checkout(&self, folder: &Path) -> Result<Option<PathBuf>, Trouble> {
+    async fn checkout(&self, folder: &Path) -> Result<Option<Held>, Trouble> {
         if !folder.is_absolute() || !folder.is_dir() {
             return Ok(None);
         }
+        let held = self.hold(folder).await?;
         // A bare repository has a branch, and no files of it.
-        let inside = self.run(Call::at(folder, "rev-parse").arg("--is-inside-work-tree")).await?;
-        if !inside.starts_with(b"true") {
-            return Ok(None);
-        }
-        allow(self.hands, folder, &self.target.bare)?;
-        Ok(Some(folder.to_path_buf()))
+        let inside = self.run(Call::held(&held, "rev-parse").arg("--is-inside-work-tree")).await?;
+        Ok(inside.starts_with(b"true").then_some(held))
     }
 
-    async fn path(&self, what: &str, folder: &Path) -> Result<PathBuf, Trouble> {
-        let said = self.run(Call::at(folder, "rev-parse").args(["--path-format=absolute", what])).await?;
+    /// Opens a folder that the target names.
+    async fn hold(&self, folder: &Path) -> Result<Held, Trouble> {
+        let (hands, folder) = (Arc::clone(self.hands), folder.to_path_buf());
+        let held = blocking(move || Reach::of(&hands).open_at(&folder)).await?;
+        held.map_err(|why| Trouble::Plain(why.into_words()))
+    }
+
+    async fn path(&self, what: &str, folder: &Held) -> Result<PathBuf, Trouble> {
+        let said = self.run(Call::held(folder, "rev-parse").args(["--path-format=absolute", what])).await?;
         Ok(PathBuf::from(OsStr::from_bytes(said.strip_suffix(b"\n").unwrap_or(&said))))
     }
 
-    /// The folder of the repository itself, which its worktrees share.
-    async fn common(&self) -> Result<PathBuf, Trouble> {
-        let ordinary = self.target.place.join(".git");
-        if ordinary.is_dir() { Ok(ordinary) } else { self.path("--git-common-dir", &self.target.place).await }
-    }
-
-    async fn open(&self, common: PathBuf) -> Result<Site, Trouble> {
-        let (scratch, place, bare) = (self.scratch.clone(), self.target.place.clone(), self.target.bare.clone());
-        let scene = Scene { git: Some(common.clone()), shallow: refs::shallow(&common), ..Scene::default() };
+    async fn open(&self) -> Result<Workshop, Trouble> {
+        let (scratch, bare) = (self.scratch.clone(), self.target.bare.clone());
+        let common = self.target.common.path().to_path_buf();
         let long = self.commit.len() == 64;
-        let open = move || Workshop::open(scratch, &place, &bare, &scene, Trust::Objects, long);
-        Ok(Site { common, shop: blocking(open).await??.0 })
+        let open = move || {
+            let scene = Scene { shallow: refs::shallow(&common), git: Some(common), ..Scene::default() };
+            // It has no files: all that is done with it is done on objects.
+            let none = scratch.clone();
+            Workshop::open(scratch, &none, &bare, &scene, Trust::Objects, long)
+        };
+        Ok(blocking(open).await??.0)
     }
 
     /// The objects that the target may not have, as git takes a list of folders.
@@ -229,21 +236,26 @@ impl Job<'_> {
 
     /// Brings what the target does not have of the work. Where all of history is there, that is one pack; else git
     /// finds out what has to be told of where it ends.
-    async fn bring(&self, site: &Site, at: &str) -> Result<(), Trouble> {
-        if site.shop.shallow().is_some() {
-            site.shop.point(RESULT, self.commit)?;
-            let call = self.here("fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-            return self.run(call.names([site.shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
+    async fn bring(&self, shop: &Workshop, at: &str) -> Result<(), Trouble> {
+        if shop.shallow().is_some() {
+            shop.point(RESULT, self.commit)?;
+            let call = Call::held(&self.target.common, "fetch").env("GIT_DIR", ".").limit(BRING);
+            let call = self.fence(call, None);
+            let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
+            return self.run(call.names([shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
         }
-        let call = self.here("pack-objects").args(["--revs", "--quiet", "--delta-base-offset"]).limit(BRING);
+        let call = self
+            .fence(Call::held(&self.target.common, "pack-objects"), None)
+            .args(["--revs", "--quiet", "--delta-base-offset"])
+            .limit(BRING);
         let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
-        let call = call.arg(site.common.join("objects/pack/pack")).input(format!("{}\n^{at}\n", self.commit));
+        let call = call.env("GIT_DIR", ".").arg("objects/pack/pack").input(format!("{}\n^{at}\n", self.commit));
         self.run(call).await.map(drop)
     }
 
     /// A call of git in our repository that writes objects of the target's.
-    fn writing(&self, site: &Site, wishes: &Wishes, verb: &str) -> Call {
-        let call = site.shop.call(verb).env("GIT_OBJECT_DIRECTORY", site.common.join("objects"));
+    fn writing(&self, shop: &Workshop, wishes: &Wishes, verb: &str) -> Call {
+        let call = shop.call(verb).inside(&self.target.common).env("GIT_OBJECT_DIRECTORY", "objects");
         let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
         match &wishes.shared {
             Some(shared) => call.setting("core.sharedRepository", shared),
@@ -251,12 +263,12 @@ impl Job<'_> {
         }
     }
 
-    async fn refuse_dirty(&self, folder: &Path, into: &str) -> Result<(), Trouble> {
+    async fn refuse_dirty(&self, folder: &Held, into: &str) -> Result<(), Trouble> {
         let git = self.path("--git-dir", folder).await?;
         if let Some(what) = unfinished(&git) {
-            return Err(Trouble::Plain(format!("{} has an {what}; it is left as it is", folder.display())));
+            return Err(Trouble::Plain(format!("{} has an {what}; it is left as it is", folder.path().display())));
         }
-        let call = Call::at(folder, "status").args(["--porcelain", "-z", "--untracked-files=no", "--no-renames"]);
+        let call = Call::held(folder, "status").args(["--porcelain", "-z", "--untracked-files=no", "--no-renames"]);
         let said = self.run(call.arg("--ignore-submodules=dirty").limit(BRING)).await?;
         let files: Vec<&[u8]> = said.split(|byte| *byte == 0).filter_map(|line| line.get(3..)).collect();
         if files.is_empty() {
@@ -265,40 +277,46 @@ impl Job<'_> {
         let files = named(&files);
         Err(Trouble::Plain(format!(
             "`{into}` is checked out in {} with changes that are in no commit, which are left as they are: {files}",
-            folder.display()
+            folder.path().display()
         )))
     }
 
     /// What the branch is to become. A merge commit only where the branch has gone on by itself.
-    async fn result(&self, site: &Site, standing: &Standing, into: &str, wishes: &Wishes) -> Result<Becomes, Trouble> {
+    async fn result(
+        &self,
+        shop: &Workshop,
+        standing: &Standing,
+        into: &str,
+        wishes: &Wishes,
+    ) -> Result<Becomes, Trouble> {
         if standing.is_behind {
-            self.bring(site, &standing.at).await?;
+            self.bring(shop, &standing.at).await?;
             return Ok(Becomes { tip: self.commit.to_owned(), is_forward: true });
         }
-        let (tree, brought) = tokio::join!(self.tree(site, &standing.at, into, wishes), self.bring(site, &standing.at));
+        let (tree, brought) = tokio::join!(self.tree(shop, &standing.at, into, wishes), self.bring(shop, &standing.at));
         let tree = tree?;
         brought?;
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
         let trailers = trailers.collect::<String>();
         let mut text = format!("Merge branch '{}' into {into}\n\n{trailers}", self.wanted.branch);
         if let Some(hooks) = &wishes.hooks {
-            self.run(self.writing(site, wishes, "read-tree").names([&tree])).await?;
-            let file = site.shop.git.join("MERGE_MSG");
+            self.run(self.writing(shop, wishes, "read-tree").names([&tree])).await?;
+            let file = shop.git.join("MERGE_MSG");
             fs::write(&file, &text)?;
-            let cwd = standing.checkout.as_deref().unwrap_or(&self.target.place);
-            self.hook(&site.shop, hooks, cwd, "pre-merge-commit", None).await?;
-            self.hook(&site.shop, hooks, cwd, "commit-msg", Some(&file)).await?;
+            let cwd = standing.checkout.as_ref().unwrap_or(&self.target.place);
+            self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
+            self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
             text = fs::read_to_string(&file)?;
         }
-        let call = self.writing(site, wishes, "commit-tree");
+        let call = self.writing(shop, wishes, "commit-tree");
         let parents = [standing.at.as_str(), self.commit];
         let tip = sign::make(self.hands, self.cancel, call, &tree, &parents, text).await?;
         Ok(Becomes { tip, is_forward: false })
     }
 
     /// What both together make.
-    async fn tree(&self, site: &Site, at: &str, into: &str, wishes: &Wishes) -> Result<String, Trouble> {
-        let call = self.writing(site, wishes, "merge-tree");
+    async fn tree(&self, shop: &Workshop, at: &str, into: &str, wishes: &Wishes) -> Result<String, Trouble> {
+        let call = self.fence(self.writing(shop, wishes, "merge-tree"), None);
         let call = call.args(["--write-tree", "-z", "--name-only", "--no-messages"]).names([at, self.commit]);
         let answer = self.hands.git.run(self.cancel, call.fine(&[0, 1]).limit(BRING)).await?;
         let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
@@ -309,7 +327,7 @@ impl Job<'_> {
         let files: Vec<&[u8]> = fields.collect();
         Err(Trouble::Plain(format!(
             "merging into `{into}` of {} would conflict, and nothing was done: {}",
-            self.target.place.display(),
+            self.shown(),
             named(&files)
         )))
     }
@@ -319,27 +337,23 @@ impl Job<'_> {
         &self,
         shop: &Workshop,
         hooks: &Path,
-        cwd: &Path,
+        cwd: &Held,
         name: &str,
         file: Option<&Path>,
     ) -> Result<(), Trouble> {
-        let call = Call::at(cwd, "hook").args(["run", "--ignore-missing", name, "--"]).args(file);
+        let call = Call::held(cwd, "hook").args(["run", "--ignore-missing", name, "--"]).args(file);
         let call = call.env("GIT_INDEX_FILE", shop.index()).env("GIT_EDITOR", ":");
         self.run(call.setting("core.hooksPath", hooks.display().to_string())).await.map(drop).map_err(|why| {
-            Trouble::Plain(format!(
-                "the hook `{name}` of {} refused it: {}",
-                self.target.place.display(),
-                why.into_words()
-            ))
+            Trouble::Plain(format!("the hook `{name}` of {} refused it: {}", self.shown(), why.into_words()))
         })
     }
 
     /// What the target's configuration says.
-    async fn wishes(&self, site: &Site) -> Result<Wishes, Trouble> {
+    async fn wishes(&self) -> Result<Wishes, Trouble> {
         let call = self.here("config").args(["--show-scope", "-z", "--get-regexp"]);
         let said = self.run(call.arg(r"^(core\.(hookspath|sharedrepository)|hook\..*)$").fine(&[0, 1])).await?;
         let mut fields = said.split(|byte| *byte == 0);
-        let (mut shared, mut configured, mut hooks) = (None, false, site.common.join("hooks"));
+        let (mut shared, mut configured, mut hooks) = (None, false, self.target.common.path().join("hooks"));
         while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
             let (name, value) = entry.split_at(entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len()));
             match name {
@@ -366,7 +380,7 @@ impl Job<'_> {
         let mut hooks = PathBuf::new();
         while let (Some(scope), Some(path)) = (fields.next(), fields.next()) {
             if scope != b"command" {
-                hooks = self.target.place.join(OsStr::from_bytes(path));
+                hooks = self.target.place.path().join(OsStr::from_bytes(path));
             }
         }
         Ok(hooks)
@@ -375,8 +389,9 @@ impl Job<'_> {
     /// Moves the branch, if it is still where it was.
     async fn advance(&self, full: &str, from: &str, to: &str, hooks: Option<&Path>) -> Result<bool, Trouble> {
         let mut call = self.here("update-ref").args(["-m", "makima: merge"]);
-        if let Some(hooks) = hooks {
-            call = call.setting("core.hooksPath", hooks.display().to_string());
+        match hooks {
+            Some(hooks) => call = call.setting("core.hooksPath", hooks.display().to_string()),
+            None => call = self.fence(call, None),
         }
         match self.hands.git.run(self.cancel, call.names([full, to, from])).await {
             Ok(_) => Ok(true),
@@ -401,20 +416,25 @@ impl Job<'_> {
     async fn follow(&self) -> Result<(), Trouble> {
         let following = self.folder.following().map_err(|why| why.to_string())?;
         let Some(Following { folder, branch, from, to }) = following else { return Ok(()) };
-        let is_there = folder.is_dir() && self.at(&folder, &branch).await?.as_deref() == Some(to.as_str());
-        if !is_there {
+        let folder = match blocking(move || folder.is_dir().then_some(folder)).await? {
+            Some(folder) => self.hold(&folder).await?,
+            None => return Ok(self.folder.followed()?),
+        };
+        if self.at(&folder, &branch).await?.as_deref() != Some(to.as_str()) {
             return Ok(self.folder.followed()?);
         }
-        let call = Call::at(&folder, "read-tree").args(["-m", "-u"]).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING);
+        let call = Call::held(&folder, "read-tree").args(["-m", "-u"]).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING);
+        let call = self.fence(call, Some(&folder));
         // From here on nothing calls it off: half of it is worse than late.
         let never = Cancel::default();
         let moved = self.hands.git.run(&never, call.names([&from, &to])).await;
         let Err(why) = moved else { return Ok(self.folder.followed()?) };
-        let back = Call::at(&folder, "update-ref").args(["-m", "makima: merge taken back"]);
-        let back = self.hands.git.run(&never, back.names([&branch, &from, &to])).await;
+        let back = Call::held(&folder, "update-ref").args(["-m", "makima: merge taken back"]);
+        let back = self.fence(back, None).names([&branch, &from, &to]);
+        let back = self.hands.git.run(&never, back).await;
         let back = back.map_or_else(|why| format!("; nor could the branch be put back: {why}"), |_| String::new());
         self.folder.followed()?;
-        Err(Trouble::Plain(format!("the files in {} could not follow: {why}{back}", folder.display())))
+        Err(Trouble::Plain(format!("the files in {} could not follow: {why}{back}", folder.path().display())))
     }
 }
 

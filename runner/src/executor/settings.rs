@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use makima_core::wants::Wants;
 
+use makima_core::forge::Kind;
+
 use super::mask::Secrets;
 use super::tree::Way;
 
@@ -23,6 +25,8 @@ pub struct Settings {
     pub agent_env: Vec<(String, String)>,
     /// Folders that may be written to on a server's word. What lies elsewhere may not.
     pub allowed_roots: Vec<PathBuf>,
+    /// Which kind of forge is at a host, where its name does not say it.
+    pub forges: Vec<(String, Kind)>,
     /// What must not be shown.
     pub secrets: Secrets,
     /// The git program.
@@ -63,6 +67,7 @@ impl Settings {
             environment: environment.collect(),
             agent_env: Vec::new(),
             allowed_roots: Vec::new(),
+            forges: Vec::new(),
             secrets: Secrets::default(),
             git: PathBuf::from("git"),
             launcher: own_program()?,

@@ -69,12 +69,10 @@ impl Source {
 
     /// A call that may have to log in.
     pub(super) fn with_login(&self, call: Call) -> Call {
-        let Some(login) = &self.login else { return call };
-        // The empty one makes git forget the user's own helpers: none of them is to store this password.
-        call.setting("credential.helper", "")
-            .setting(format!("credential.{}.helper", login.origin), HELPER)
-            .env("MAKIMA_LOGIN", &login.user)
-            .env("MAKIMA_PASSWORD", &login.password)
+        match &self.login {
+            Some(login) => login.alone(call),
+            None => call,
+        }
     }
 
     /// Asks for its branches and tags.
@@ -142,8 +140,30 @@ async fn local_tips(path: &Path, git: &Git, cancel: &Cancel) -> Result<Tips, Git
 }
 
 impl Login {
+    /// For a server: `https://host[:port]`.
+    pub(super) fn new(origin: &str, user: &str, password: &str) -> Self {
+        Self { origin: origin.to_owned(), user: user.to_owned(), password: password.to_owned() }
+    }
+
+    pub(super) fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A call that logs in by this and by nothing else.
+    pub(super) fn alone(&self, call: Call) -> Call {
+        // The empty one makes git forget the user's own helpers: none of them is to store this password.
+        self.beside(call.setting("credential.helper", ""))
+    }
+
+    /// A call that may log in by this, where the user's own helpers know nothing.
+    pub(super) fn beside(&self, call: Call) -> Call {
+        call.setting(format!("credential.{}.helper", self.origin), HELPER)
+            .env("MAKIMA_LOGIN", &self.user)
+            .env("MAKIMA_PASSWORD", &self.password)
+    }
+
     /// Reads the part of an https URL that stood before the `@`. Anything else has no use for a password.
-    fn read(address: &str, credentials: &str) -> Option<Self> {
+    pub(super) fn read(address: &str, credentials: &str) -> Option<Self> {
         let (scheme, rest) = address.split_once("://")?;
         if !scheme.eq_ignore_ascii_case("https") {
             return None;

@@ -15,11 +15,12 @@ use super::answer::{Answer, CANCELLED};
 use super::cancel::Cancel;
 use super::deliver::Delivered;
 use super::output::Log;
+use super::reach::Reach;
 use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, check, commit, deliver, group, key, log, merge, outcome, prepare, supervisor};
+use super::{Hands, blocking, check, commit, copy, deliver, group, key, log, merge, outcome, prepare, supervisor};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -118,9 +119,8 @@ impl Task {
                 let checked = check::check(hands, self.id, *wanted, &cancel).await;
                 answer.give(outcome(checked, |failed| Outcome::Checked { failed }));
             }
-            Work::Clone { .. } | Work::Look { .. } => {
-                answer.give(Outcome::Failed("this version of makima cannot do that yet".to_owned()));
-            }
+            Work::Clone { to, branch } => answer.give(copy::copy(hands, self.id, &to, &branch, &cancel).await),
+            Work::Look { path } => look(hands, answer, path).await,
             Work::Conclude { end } => {
                 let written = self.conclude(hands.settings.way, folder, end);
                 answer.done_or_cancelled(written, "it cannot be written down how the task ended").await;
@@ -402,6 +402,16 @@ impl Task {
         let opened = blocking(settle).await?.map_err(|failure| format!("its output cannot be read: {failure}"))?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
+    }
+}
+
+/// Looks whether something is at a path.
+async fn look(hands: &Arc<Hands>, answer: Answer, path: String) {
+    let (cancel, hands) = (Arc::clone(&answer.cancel), Arc::clone(hands));
+    tokio::select! {
+        looked = blocking(move || Reach::of(&hands).look(&path)) => answer.give(looked.unwrap_or_else(Outcome::Failed)),
+        // It may lie where nobody answers.
+        () = cancel.set() => answer.give(Outcome::Failed(CANCELLED.to_owned())),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -78,7 +79,7 @@ impl Workshop {
                 index = copy_index(git, &place)?;
             }
         }
-        let lenders: Vec<String> = lenders.iter().map(|path| format!("{}\n", path.display())).collect();
+        let lenders: Vec<Vec<u8>> = lenders.iter().map(|path| [path.as_os_str().as_bytes(), b"\n"].concat()).collect();
         fs::write(place.join("objects/info/alternates"), lenders.concat())?;
         // Of another length, git would refuse the whole list.
         shallow.retain(|oid| (oid.len() == 64) == long);

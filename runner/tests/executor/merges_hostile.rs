@@ -103,6 +103,7 @@ async fn life() {
             ("HOME".to_owned(), place.join("user").display().to_string()),
         ],
         allowed_roots: vec![place.to_owned()],
+        forges: Vec::new(),
         agent_env: Vec::new(),
         secrets: Secrets::default(),
         git: "git".into(),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use makima_core::effect::{Delivery, Work};
 use makima_core::id::TaskId;
 use makima_core::input::Outcome;
 
@@ -66,7 +67,7 @@ async fn what_is_no_target_is_refused() {
     let mut world = World::new();
     let (id, repository, commit) = worked(&mut world).await;
     let why = world.refused(id, putting(id, Path::new("/nowhere"), &commit)).await;
-    assert_eq!(why, "`/nowhere` does not exist");
+    assert!(why.starts_with("`/nowhere` does not exist; the work is kept in "), "{why}");
     let other = "0123456789012345678901234567890123456789";
     let why = world.refused(id, putting(id, &repository, other)).await;
     assert!(why.contains("is not at"), "{why}");
@@ -115,4 +116,39 @@ async fn nothing_is_put_outside_the_allowed_roots() {
     makima_runner::roots::allow(&world.path("makima"), &outside).unwrap();
     world.run(id, putting(id, &outside, &commit)).await;
     assert_eq!(git(&outside, &["rev-parse", branch(id).as_str()]), commit);
+}
+
+/// Protects work of which only the task is known: of one that failed, or whose end could not be brought home.
+#[tokio::test]
+async fn work_is_found_where_it_stands() {
+    let mut world = World::new();
+    let (id, repository, commit) = worked(&mut world).await;
+    let unnamed = |id, target: &Path| match putting(id, target, "") {
+        Work::Deliver(delivery) => Work::Deliver(Box::new(Delivery { commit: None, ..*delivery })),
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..2 {
+        let outcome = world.run(id, unnamed(id, &repository)).await;
+        assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+        assert_eq!(git(&repository, &["rev-parse", branch(id).as_str()]), commit);
+    }
+    // What an agent committed, and nobody has brought into the shared repository since.
+    let id = task();
+    world.prepare(id, Some(&repository)).await;
+    let why = world.refused(id, unnamed(id, &repository)).await;
+    assert_eq!(why, "the task has no work that could be handed over");
+    world.act(id, "echo b > b; git add b; git commit -qm b").await;
+    let outcome = world.run(id, unnamed(id, &repository)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let head = git(&world.home.worktree(id), &["rev-parse", "HEAD"]);
+    assert_eq!(git(&repository, &["rev-parse", branch(id).as_str()]), head);
+    assert_eq!(git(&world.bare(), &["rev-parse", &format!("refs/makima/{id}")]), head);
+    // Where the worktree is gone, the shared repository has it still; and where that has nothing, nobody has.
+    std::fs::remove_dir_all(world.home.worktree(id)).unwrap();
+    git(&repository, &["branch", "-q", "-D", branch(id).as_str()]);
+    let outcome = world.run(id, unnamed(id, &repository)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let id = task();
+    let why = world.refused(id, unnamed(id, &repository)).await;
+    assert_eq!(why, "its worktree was never made");
 }

@@ -45,6 +45,7 @@ pub(crate) struct Options {
     pub(crate) git: PathBuf,
     pub(crate) launcher: PathBuf,
     pub(crate) more: Vec<(String, String)>,
+    pub(crate) forges: Vec<(String, makima_core::forge::Kind)>,
 }
 
 impl Default for Options {
@@ -59,6 +60,7 @@ impl Default for Options {
             git: PathBuf::from("git"),
             launcher,
             more: Vec::new(),
+            forges: Vec::new(),
         }
     }
 }
@@ -97,11 +99,13 @@ impl World {
             ("PATH".to_owned(), std::env::var("PATH").unwrap()),
             ("HOME".to_owned(), folder.path().join("user").display().to_string()),
         ];
+        environment.retain(|(name, _)| options.more.iter().all(|(given, _)| given != name));
         environment.extend(options.more);
         let settings = Settings {
             environment,
             allowed_roots: vec![folder.path().to_owned()],
             agent_env: options.agent_env,
+            forges: options.forges,
             secrets: secrets.clone(),
             git: options.git,
             launcher: options.launcher,
