@@ -256,7 +256,7 @@ impl Job<'_> {
         wants::narrow(&staging, &wants).await?;
         if let Some(base) = &base {
             // Three things in one process: the index, the files, and no reference moved.
-            let call = Call::at(&staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
+            let call = checkout(&staging);
             self.hands.git.run(self.cancel, call.names([base])).await?;
         }
         if let Some(files) = &from.files {
@@ -286,7 +286,7 @@ impl Job<'_> {
 impl Job<'_> {
     /// Puts files into the worktree that are in no commit of its branch.
     async fn lay_over(&self, staging: &Path, base: Option<&str>, files: &str) -> Result<(), Trouble> {
-        let over = Call::at(staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
+        let over = checkout(staging);
         self.hands.git.run(self.cancel, over.names([files])).await?;
         // The index is the commit's again, so that git shows what is in none.
         let back = Call::at(staging, "read-tree").limit(BRING);
@@ -358,6 +358,14 @@ impl Base {
     fn of(commit: Option<String>) -> Self {
         Self { commit, ..Self::default() }
     }
+}
+
+/// A call that makes the files of a commit. What is kept elsewhere for its size stays a pointer, also where the user has
+/// the program that would bring it: that takes as long as it likes, and may ask for a password.
+fn checkout(staging: &Path) -> Call {
+    let call = Call::at(staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
+    let call = call.setting("filter.lfs.smudge", "").setting("filter.lfs.process", "");
+    call.setting("filter.lfs.required", "false")
 }
 
 fn not_here(task: TaskId) -> String {

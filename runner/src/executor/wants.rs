@@ -123,6 +123,7 @@ pub(super) async fn submodules(
         return Ok(());
     }
     let call = Call::at(staging, "submodule").args(["--quiet", "update", "--init", "--recursive"]).limit(BRING);
+    let call = call.env("GIT_LFS_SKIP_SMUDGE", "1");
     // Where they come from is said by the commit, which may have changed since the user agreed: nobody elsewhere is to
     // name what lies on this machine.
     let call = if source.local.is_some() { call } else { call.env("GIT_ALLOW_PROTOCOL", "https:ssh") };
