@@ -7,7 +7,7 @@
 mod branches;
 mod lives;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Arg, Child, Commit, Deed, Delivery, Launch, Merge, Prepare, Source, Start, Work};
 use makima_core::id::{EffectId, TaskId};
@@ -104,6 +104,8 @@ pub fn kinds() -> BTreeSet<&'static str> {
 pub struct Scene<'a> {
     subject: &'a mut dyn Subject,
     tasks: u128,
+    /// The commits that tasks started from.
+    bases: BTreeMap<TaskId, String>,
     asked: BTreeSet<&'static str>,
 }
 
@@ -112,7 +114,7 @@ pub struct Scene<'a> {
 /// # Panics
 /// The contract is broken.
 pub fn keep(subject: &mut dyn Subject, contract: Contract) -> BTreeSet<&'static str> {
-    let mut scene = Scene { subject, tasks: 0, asked: BTreeSet::new() };
+    let mut scene = Scene { subject, tasks: 0, bases: BTreeMap::new(), asked: BTreeSet::new() };
     contract.1(&mut scene);
     scene.asked
 }
@@ -132,7 +134,11 @@ impl Scene<'_> {
     /// What is said to something.
     fn says(&mut self, task: TaskId, work: Work) -> String {
         let id = self.ask(task, work);
-        said(&self.subject.answer(id))
+        let outcome = self.subject.answer(id);
+        if let Outcome::Prepared(prepared) = &outcome {
+            self.bases.extend(prepared.base.clone().map(|base| (task, base)));
+        }
+        said(&outcome)
     }
 
     /// A task that was taken on.
@@ -162,7 +168,7 @@ impl Scene<'_> {
     /// A task whose work is committed.
     fn committed(&mut self, agent: Agent, at_odds: bool) -> TaskId {
         let task = self.worked(agent, at_odds);
-        let commit = commit(task);
+        let commit = self.commit(task);
         self.says(task, commit);
         task
     }
@@ -193,6 +199,11 @@ impl Scene<'_> {
             plan: "do it".to_owned(),
             copy: None,
         }))
+    }
+
+    fn commit(&self, task: TaskId) -> Work {
+        let (base, text) = (self.bases.get(&task).cloned(), CommitText::of("work", task, None));
+        Work::Commit(Box::new(Commit { branch: branch(task), base, text }))
     }
 
     fn deliver(&self, task: TaskId, deed: Deed) -> Work {
@@ -238,10 +249,6 @@ fn accept(task: TaskId) -> Work {
         into: None,
     };
     Work::Accept { spec: Box::new(spec) }
-}
-
-fn commit(task: TaskId) -> Work {
-    Work::Commit(Box::new(Commit { branch: branch(task), base: None, text: CommitText::of("work", task, None) }))
 }
 
 fn conclude() -> Work {
