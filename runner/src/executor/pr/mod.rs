@@ -75,8 +75,9 @@ impl Remote {
             Some((url, found)) => (url, Some(found)),
             None => (url, credentials),
         };
-        for secret in credentials.iter().flat_map(|found| found.split(':')) {
-            hands.settings.secrets.add(secret);
+        if let Some(found) = &credentials {
+            // A name alone is a token, too.
+            hands.settings.secrets.add(found.split_once(':').map_or(found.as_str(), |(_, password)| password));
         }
         let project = Project::read(&url);
         if !is_to_this_machine(&url) {
