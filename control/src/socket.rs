@@ -252,7 +252,7 @@ async fn take(
             Ok(())
         }
         Some(Ok(Message::Ping(_))) => {
-            let ticket = app.engine.heard(id).map_err(|_| End::Unstored)?;
+            let ticket = app.engine.pinged(id).map_err(|_| End::Unstored)?;
             if timeout(STORE, ticket.kept()).await == Ok(true) { Ok(()) } else { Err(End::Unstored) }
         }
         Some(Ok(Message::Pong(_))) => Ok(()),

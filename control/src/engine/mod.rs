@@ -214,6 +214,16 @@ impl Engine {
         if answer.ends_the_session() { Err(Unavailable) } else { Ok(()) }
     }
 
+    /// A daemon pings, in version 1. The ticket is for everything that it has said before.
+    pub(crate) fn pinged(&self, session: SessionId) -> Result<Ticket, Unavailable> {
+        let mut inner = self.lock();
+        if !inner.sessions.contains_key(&session) {
+            return Err(Unavailable);
+        }
+        let (answer, ticket) = self.step(&mut inner, Input::Pinged { session })?;
+        if answer.ends_the_session() { Err(Unavailable) } else { Ok(ticket) }
+    }
+
     /// What a daemon says in version 2.
     pub(crate) fn hear_said(&self, session: SessionId, said: Said) -> Result<(), Unheard> {
         let mut inner = self.lock();

@@ -9,9 +9,10 @@ use tokio::sync::{Notify, mpsc};
 use super::queue::Release;
 use crate::hub::Tell;
 
-/// Commands that may wait for a session. A daemon is sent at most two per task that it has, so one whose
-/// commands pile up beyond this does not read; it is let go and told again when it comes back.
-pub(super) const COMMANDS: usize = 4 * 1024;
+/// Commands that may wait for a session. A daemon is sent at most three per task that it has (there are a thousand), some
+/// hundred words and a thousand questions at once, so one whose commands pile up beyond this does not read; it is let go
+/// and told again when it comes back.
+pub(super) const COMMANDS: usize = 8 * 1024;
 
 /// Bytes of frames in one answer; one that is larger goes by itself.
 const ANSWER: usize = 1024 * 1024;

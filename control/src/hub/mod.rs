@@ -27,7 +27,7 @@ pub use numbers::{Numbers, Order, Ordered, Said, What};
 use questions::{Kind, Line};
 pub use questions::{QUESTIONS, QuestionId, Reply};
 pub use restore::{DaemonState, Snapshot, TaskState};
-pub use steer::Words;
+pub use steer::{AHEAD, Words};
 use task::{Life, Task};
 
 /// Tasks that one daemon is given at once, those it runs and those it queues; more wait here. A daemon
@@ -75,6 +75,11 @@ pub enum Input {
         session: SessionId,
         /// What.
         message: DaemonMessage,
+    },
+    /// A daemon pings, in version 1: it takes what it said before for delivered once it is answered.
+    Pinged {
+        /// Over which connection.
+        session: SessionId,
     },
     /// A daemon says something in version 2.
     Said {
@@ -159,8 +164,10 @@ struct Session {
     way: Way,
     /// Version 2: the daemon has said how it stands.
     ready: bool,
-    /// Its heartbeat was heard: what it had to say from before it has said.
+    /// It has pinged: what it had to say from before it has said.
     live: bool,
+    /// Version 1: how much was told since the last one that is told once.
+    told: usize,
 }
 
 /// How a daemon stands, for people.
@@ -209,15 +216,16 @@ impl Hub {
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Effect>) -> Answer {
         match input {
             Input::Connected { session, fresh, machine, hostname, max_tasks, wire, way } => {
-                let session = Session { id: session, since: now, wire, way, ready: false, live: false };
+                let session = Session { id: session, since: now, wire, way, ready: false, live: false, told: 0 };
                 self.connected(now, session, fresh, machine, hostname, max_tasks, out)
             }
             Input::Gone { session } => self.gone(now, session, out),
             Input::Message { session, message } => self.message(now, session, message, out),
+            Input::Pinged { session } => self.pinged(now, session, out),
             Input::Said { session, said } => self.said(now, session, *said, out),
             Input::Create { spawn, after } => self.create(now, spawn, after, out),
             Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),
-            Input::Hold { task, paused } => self.hold(task, paused, out),
+            Input::Hold { task, paused } => self.hold(now, task, paused, out),
             Input::Tell { task, command } => self.tell(task, command, out),
             Input::Ask { task, question, command } => self.ask(now, task, question, command, out),
         }

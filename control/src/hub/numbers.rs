@@ -176,6 +176,7 @@ impl Hub {
                 self.told_in_vain(now, order.task, &command, out);
             }
         }
+        self.lost_questions(id, out);
     }
 
     /// A frame came.
@@ -194,10 +195,12 @@ impl Hub {
         }
         if let Some(ack) = said.ack {
             self.acked(id, ack, out);
+            self.tell_all(id, out);
         }
         let answer = self.numbered(now, id, session, said.seq, said.body, said.meta, out);
         if let Some(n) = said.ping {
             out.push(Effect::Tell { session, tell: Tell::Pong(n) });
+            self.pinged(now, session, out);
         }
         answer
     }

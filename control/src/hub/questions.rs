@@ -2,7 +2,7 @@
 //!
 //! The wire has no number that would tell which answer belongs to which command. So of each task and each kind of answer
 //! one command is under way at a time; the others wait for it. A daemon that has come says first what it did not get
-//! delivered before, then a heartbeat: nothing is asked before that.
+//! delivered before, and behind that it pings, to learn when that has arrived: nothing is asked before.
 //!
 //! Where an answer may come late or never, because a link broke in version 1 or this server was started anew, its
 //! kind is in doubt. A daemon does a task's commands in order, so a harmless one, `mergeStatus`, clears that up: once
@@ -21,8 +21,14 @@ use super::{Answer, Effect, Hub, SessionId, What};
 /// Questions about one task that may be open at once.
 pub const QUESTIONS: usize = 64;
 
+/// Questions that may be open at once about all tasks.
+const ALL_QUESTIONS: usize = 1_000;
+
 /// A daemon is not waited for any longer than this: all that it does at a command takes less.
 const GIVE_UP: Millis = Millis::seconds(30 * 60);
+
+/// A daemon that has not pinged for so long does not do it after what it says.
+const UNPINGED: Millis = Millis::seconds(15);
 
 /// As many old answers to `mergeStatus` are reckoned with; more would take as many links that broke at the right moment.
 const OLD: u32 = 31;
@@ -155,14 +161,19 @@ impl Hub {
         if self.daemons.get(&holder).is_none_or(|daemon| daemon.session.is_none()) {
             return Answer::Away(holder);
         }
-        let of_task = self.questions.iter().filter(|((task, _), _)| *task == id);
-        if of_task.fold(0_usize, |sum, (_, line)| sum.saturating_add(line.open.len())) >= QUESTIONS {
+        if self.open_questions(Some(id)) >= QUESTIONS || self.open_questions(None) >= ALL_QUESTIONS {
             return Answer::Full;
         }
         let line = self.line((id, kind));
         line.open.push_back(Question { id: Some(question), command, asked: None });
         self.ask_next(now, (id, kind), out);
         Answer::Done
+    }
+
+    /// How many wait, about one task or all.
+    fn open_questions(&self, of: Option<Uuid>) -> usize {
+        let lines = self.questions.iter().filter(|((task, _), _)| of.is_none_or(|of| of == *task));
+        lines.fold(0, |sum, (_, line)| sum.saturating_add(line.open.len()))
     }
 
     /// Of a task that was there before this server an answer may come to what was asked then.
@@ -217,7 +228,7 @@ impl Hub {
         let held = self.tasks.get(&id).is_some_and(|task| task.life.daemon() == Some(daemon));
         let line = self.questions.get_mut(&(id, kind)).filter(|_| held);
         let Some(Line { open, doubt, .. }) = line else { return self.unasked() };
-        // Something of before, which may be said again: what comes after the heartbeat is said once.
+        // Something of before, of which it is not known what it answers.
         if doubt.is_some() {
             return self.unasked();
         }
@@ -257,7 +268,7 @@ impl Hub {
     }
 
     /// The first question of a line was asked, and nobody knows whether it was heard.
-    pub(super) fn lost_question(&mut self, key: (Uuid, Kind), out: &mut Vec<Effect>) {
+    fn lost_question(&mut self, key: (Uuid, Kind), out: &mut Vec<Effect>) {
         let Some(line) = self.questions.get_mut(&key) else { return };
         let Some(asked) = line.open.front().and_then(|first| first.asked) else { return };
         line.lost(key.1, asked, self.asked);
@@ -266,6 +277,19 @@ impl Hub {
         } else if let Some(Question { id: Some(question), .. }) = line.open.pop_front() {
             out.push(Effect::Answered { question, reply: Reply::Unknown });
         }
+    }
+
+    /// A daemon may have lost what it was asked, all of it.
+    pub(super) fn lost_questions(&mut self, daemon: Uuid, out: &mut Vec<Effect>) {
+        for key in self.keys_of(daemon) {
+            self.lost_question(key, out);
+        }
+    }
+
+    /// What is asked about a daemon's tasks.
+    fn keys_of(&self, daemon: Uuid) -> Vec<(Uuid, Kind)> {
+        let of_daemon = |id: &Uuid| self.tasks.get(id).and_then(|task| task.life.daemon()) == Some(daemon);
+        self.questions.keys().filter(|(id, _)| of_daemon(id)).copied().collect()
     }
 
     /// A connection is over. In version 1 what was asked over it may have been heard or not; in version 2 the numbers
@@ -281,24 +305,33 @@ impl Hub {
         }
     }
 
-    /// A daemon's heartbeat: whatever it had to say from before it has said. What it does not answer for too long it
-    /// will not answer any more.
+    /// A daemon pings: whatever it had to say from before it has said.
+    pub(super) fn pinged(&mut self, now: Millis, session: SessionId, out: &mut Vec<Effect>) -> Answer {
+        let Some(daemon) = self.sessions.get(&session).copied() else { return Answer::Over };
+        if let Some(session) = self.daemons.get_mut(&daemon).and_then(|daemon| daemon.session.as_mut())
+            && !std::mem::replace(&mut session.live, true)
+        {
+            for key in self.keys_of(daemon) {
+                self.ask_next(now, key, out);
+            }
+        }
+        Answer::Done
+    }
+
+    /// A daemon's heartbeat. What it does not answer for too long it will not answer any more.
     pub(super) fn beat(&mut self, now: Millis, daemon: Uuid, out: &mut Vec<Effect>) {
         let Some(session) = self.daemons.get_mut(&daemon).and_then(|daemon| daemon.session.as_mut()) else { return };
-        session.live = true;
-        let settled = now.since(session.since) > GIVE_UP;
-        if self.questions.is_empty() {
-            return;
-        }
-        let tasks = &self.tasks;
-        let of_daemon = |id: &Uuid| tasks.get(id).and_then(|task| task.life.daemon()) == Some(daemon);
-        let keys: Vec<_> = self.questions.keys().filter(|(id, _)| of_daemon(id)).copied().collect();
-        for key in keys {
+        let lasted = now.since(session.since);
+        session.told = 0;
+        // One that never pings has said by now what it had to.
+        session.live |= lasted > UNPINGED;
+        self.tell_all(daemon, out);
+        for key in self.keys_of(daemon) {
             let asked = self.questions.get(&key).and_then(|line| line.open.front()?.asked);
             if asked.is_some_and(|asked| now.since(asked.since) > GIVE_UP) {
                 self.give_up(key, out);
             }
-            if let Some(line) = self.questions.get_mut(&key).filter(|_| asked.is_none() && settled) {
+            if let Some(line) = self.questions.get_mut(&key).filter(|_| asked.is_none() && lasted > GIVE_UP) {
                 line.old = 0;
             }
             self.ask_next(now, key, out);

@@ -13,7 +13,11 @@ use uuid::Uuid;
 
 use super::questions::Kind;
 use super::task::{Life, Task};
-use super::{Answer, Effect, Event, Hub, Record, Session, What, send};
+use super::{Answer, Daemon, Effect, Event, Hub, Record, Session, What, send};
+
+/// Words that a daemon is told at once: in version 2 more when it has acknowledged some, in version 1 with its heartbeat. A
+/// session that is given more than it takes is let go, and what was on its way would be lost.
+pub const AHEAD: usize = 256;
 
 /// Something to tell a task's daemon once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +77,7 @@ pub(super) fn hold(task: Uuid, paused: bool) -> DaemonCommand {
 
 impl Hub {
     /// A task is to stand still, or to go on.
-    pub(super) fn hold(&mut self, id: Uuid, paused: bool, out: &mut Vec<Effect>) -> Answer {
+    pub(super) fn hold(&mut self, now: Millis, id: Uuid, paused: bool, out: &mut Vec<Effect>) -> Answer {
         let Some(task) = self.tasks.get_mut(&id) else { return Answer::NoSuchTask };
         let holder = match &task.life {
             Life::Ended { .. } => return Answer::Ended,
@@ -84,7 +88,13 @@ impl Hub {
         task.hold = (paused || holder.is_some()).then_some(paused);
         task.ordered.forget_hold();
         out.push(Effect::Record(Record::Hold { task: id, paused: task.hold }));
-        let Some(holder) = holder else { return Answer::Done };
+        let Some(holder) = holder else {
+            // No daemon says so, as none has it yet.
+            let summary =
+                if paused { "it will stand still as soon as it would run" } else { "it will not stand still" };
+            out.push(task.event(id, now, Event::Progress { summary: summary.to_owned() }));
+            return Answer::Done;
+        };
         match self.daemons.get(&holder).and_then(|daemon| daemon.session) {
             Some(Session { id: session, wire: Wire::One, .. }) => out.push(send(session, hold(id, paused))),
             Some(Session { wire: Wire::Two, .. }) => self.order_missing(holder, id, out),
@@ -114,9 +124,10 @@ impl Hub {
     pub(super) fn tell_waiting(&mut self, id: Uuid, out: &mut Vec<Effect>) {
         while let Some(task) = self.tasks.get_mut(&id) {
             let Life::Assigned { daemon: holder, .. } = task.life else { return };
-            let session = self.daemons.get(&holder).and_then(|daemon| daemon.session);
-            let Some(session) = session.filter(|session| session.wire == Wire::One || session.ready) else { return };
+            let Some(session) = self.daemons.get_mut(&holder).and_then(Daemon::takes_words) else { return };
             let Some(words) = task.words.pop() else { return };
+            session.told = session.told.saturating_add(1);
+            let session = *session;
             out.push(Effect::Record(Record::Told { n: words.n }));
             match session.wire {
                 Wire::One => out.push(Effect::Send { session: session.id, command: words.command }),
@@ -125,15 +136,36 @@ impl Hub {
         }
     }
 
-    /// Something was told under a number that is void now, and nobody knows whether it was heard.
-    pub(super) fn told_in_vain(&mut self, now: Millis, id: Uuid, command: &DaemonCommand, out: &mut Vec<Effect>) {
-        if let Some(kind) = Kind::of(command) {
-            return self.lost_question((id, kind), out);
+    /// Tells a daemon what waits for it, of all of its tasks.
+    pub(super) fn tell_all(&mut self, daemon: Uuid, out: &mut Vec<Effect>) {
+        let Some(daemon) = self.daemons.get(&daemon) else { return };
+        let waits = |id: &&Uuid| self.tasks.get(*id).is_some_and(|task| !task.words.queue.is_empty());
+        let tasks: Vec<Uuid> = daemon.tasks.values().filter(waits).copied().collect();
+        for id in tasks {
+            self.tell_waiting(id, out);
         }
-        if let Some(task) = self.tasks.get_mut(&id).filter(|task| matches!(task.life, Life::Assigned { .. })) {
+    }
+
+    /// Something was told under a number that is void now, and nobody knows whether it was heard. (Of questions that is
+    /// known elsewhere.)
+    pub(super) fn told_in_vain(&mut self, now: Millis, id: Uuid, command: &DaemonCommand, out: &mut Vec<Effect>) {
+        let live = |task: &&mut Task| matches!(task.life, Life::Assigned { .. }) && Kind::of(command).is_none();
+        if let Some(task) = self.tasks.get_mut(&id).filter(live) {
             let summary = "the daemon's numbers began anew: a message may not have reached the agent".to_owned();
             out.push(task.event(id, now, Event::Progress { summary }));
         }
+    }
+}
+
+impl Daemon {
+    /// Its session, if it is there and is to be told any more just now.
+    fn takes_words(&mut self) -> Option<&mut Session> {
+        let session = self.session.as_mut()?;
+        let takes = match session.wire {
+            Wire::One => session.told < AHEAD,
+            Wire::Two => session.ready && self.numbers.orders.len() < AHEAD,
+        };
+        takes.then_some(session)
     }
 }
 

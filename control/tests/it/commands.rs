@@ -228,6 +228,13 @@ async fn every_question_has_its_command() {
         assert_eq!(answer.status(), 504, "{path}");
         assert_eq!(daemon.kind().await, kind);
     }
+}
+
+/// Protects the handing over of work that was done long ago: its fields, and its answer.
+#[tokio::test]
+async fn work_is_handed_over_again() {
+    let (world, mut daemon, id) = world_with_a_task().await;
+    daemon.beat().await;
     let completion = format!("/api/v1/tasks/{id}/completion");
     assert_eq!(refused(&world, &completion, json!({"action": "pr"})).await, (409, "task_not_ended".to_owned()));
     daemon.say(complete(id, None)).await;
@@ -296,7 +303,7 @@ async fn a_harmless_question_is_asked_again() {
                     .into(),
             )
             .await;
-        daemon.say(Heartbeat { active_tasks: Vec::new() }.into()).await;
+        daemon.raw(tokio_tungstenite::tungstenite::Message::Ping(Vec::new().into())).await;
         // Once more than it was asked before: that one may be answered yet.
         assert_eq!((daemon.kind().await, daemon.kind().await), ("mergeStatus", "mergeStatus"));
         daemon.say(standing(id)).await;

@@ -28,6 +28,24 @@ async fn nothing_is_answered_without_the_token() {
     assert_eq!(request.send().await.unwrap().status(), 200, "the scheme has no case");
 }
 
+/// Protects what changes something, too: whatever can be said to a task or asked of it.
+#[tokio::test]
+async fn nothing_is_done_without_the_token() {
+    let world = World::new().await;
+    let id = world.create("x").await;
+    let source = include_str!("../../src/http/mod.rs");
+    let paths = source.split(".route(\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(path, _)| path);
+    let paths: Vec<String> = paths.map(|path| path.replace("{id}", &id.to_string())).collect();
+    assert!(paths.len() > 18, "{paths:?}");
+    for path in paths.iter().filter(|path| !path.contains("/mesh/")) {
+        for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::DELETE] {
+            let request = world.http.request(method.clone(), world.url(path)).body("{}");
+            assert_eq!(soon(path, request.send()).await.unwrap().status(), 401, "{method} {path}");
+        }
+    }
+    assert_eq!(world.task(id).await["status"], "pending");
+}
+
 /// Protects from web pages whose own name leads to this machine.
 #[tokio::test]
 async fn a_foreign_host_is_refused() {

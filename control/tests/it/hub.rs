@@ -1,10 +1,12 @@
 //! The hub by hand: one rule a test.
 
-use makima_control::hub::{Answer, Effect, Event, Hub, Input, PER_DAEMON, Record, SessionId};
+use makima_control::hub::{AHEAD, Answer, Effect, Event, Hub, Input, PER_DAEMON, Record, SessionId};
 use makima_core::effect::Way;
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
-use makima_core::protocol::{CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, SpawnTask, Wire};
+use makima_core::protocol::{
+    CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, SendMessage, SpawnTask, Wire,
+};
 use makima_core::time::Millis;
 use uuid::Uuid;
 
@@ -271,6 +273,32 @@ fn a_second_interruption_is_sent_as_a_forced_one_and_again_at_once() {
     bench.connect(2, "a", 4);
     assert_eq!(bench.put(Input::Interrupt { task: task(1), graceful: true }).interruptions(), [false]);
     assert_eq!(bench.connect(3, "a", 4).interruptions(), [false]);
+}
+
+/// Protects a session from being flooded by what has waited: one that takes no more is let go, and with it what was told.
+#[test]
+fn what_has_waited_is_told_bit_by_bit() {
+    let mut bench = Bench::new();
+    bench.create(spawn(1));
+    let mut taken = 0;
+    loop {
+        let message = SendMessage { task_id: task(1), message: taken.to_string() };
+        bench.put(Input::Tell { task: task(1), command: Box::new(message.into()) });
+        if bench.answer == Answer::Full {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!(taken, 1_000);
+    let messages = |bench: &Bench| bench.sent().iter().filter(|(_, kind)| *kind == "sendMessage").count();
+    let mut told = messages(bench.connect(1, "a", 4));
+    assert_eq!(told, AHEAD);
+    while told < taken {
+        let more = messages(bench.beat(1, 30));
+        assert!(more > 0 && more <= AHEAD, "{more}");
+        told += more;
+    }
+    assert_eq!((told, messages(bench.beat(1, 30))), (taken, 0));
 }
 
 /// Protects tasks from daemons that do not have them, and counts what they say.

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use makima_control::hub::{Answer, Effect, Hub, Input, SessionId};
+use makima_control::hub::{Answer, Effect, Hub, Input, QuestionId, Reply, SessionId};
 use makima_core::effect::Way;
-use makima_core::protocol::{DaemonMessage, SendMessage, Wire};
+use makima_core::protocol::{DaemonMessage, MergeStart, SendMessage, Wire};
 use makima_core::time::Millis;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -34,6 +34,7 @@ enum Act {
     Interrupt(u128, bool),
     Hold(u128, bool),
     Tell(u128),
+    Ask(u128),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -53,6 +54,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..13_u128, any::<bool>()).prop_map(|(task, graceful)| Act::Interrupt(task, graceful)),
         3 => (0..13_u128, any::<bool>()).prop_map(|(task, paused)| Act::Hold(task, paused)),
         5 => (0..13_u128).prop_map(Act::Tell),
+        5 => (0..13_u128).prop_map(Act::Ask),
     ]
 }
 
@@ -71,14 +73,27 @@ struct Run {
     told: Vec<(Uuid, String)>,
     /// Tasks that a daemon has lost, with what it was told of them.
     wiped: BTreeSet<Uuid>,
+    questions: BTreeMap<QuestionId, (Uuid, String)>,
 }
 
 impl Run {
     fn new() -> Self {
         let daemons = [1, 2].map(|epoch| Daemon { epoch, ..Daemon::default() });
         let (hub, ledger) = (Hub::default(), Ledger::default());
-        let (due, wiped, told) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        Self { hub, ledger, pending: Vec::new(), daemons, sessions: 0, now: 1_000, steps: 0, due, told, wiped }
+        let (due, wiped, told, questions) = (BTreeSet::new(), BTreeSet::new(), Vec::new(), BTreeMap::new());
+        Self {
+            hub,
+            ledger,
+            pending: Vec::new(),
+            daemons,
+            sessions: 0,
+            now: 1_000,
+            steps: 0,
+            due,
+            told,
+            wiped,
+            questions,
+        }
     }
 
     fn step(&mut self, input: Input) -> Answer {
@@ -99,7 +114,7 @@ impl Run {
                 Effect::Send { command, .. } => assert_eq!(command.kind(), "authenticated"),
                 // The daemon has given that one up.
                 Effect::Close { .. } => {}
-                Effect::Answered { .. } => panic!("nobody asked"),
+                Effect::Answered { question, reply } => self.answered(question, reply),
             }
         }
     }
@@ -209,6 +224,7 @@ impl Run {
             Act::Commit => self.commit(),
             Act::ServerDies => {
                 self.pending.clear();
+                self.questions.clear();
                 self.hub = Hub::restore(self.ledger.snapshot());
                 self.hub.check().unwrap();
                 self.daemons.iter_mut().for_each(|daemon| daemon.link = None);
@@ -238,6 +254,24 @@ impl Run {
             Act::Interrupt(n, graceful) => drop(self.step(Input::Interrupt { task: task(n), graceful })),
             Act::Hold(n, paused) => drop(self.step(Input::Hold { task: task(n), paused })),
             Act::Tell(n) => self.tell(task(n)),
+            Act::Ask(n) => self.ask(task(n)),
+        }
+    }
+
+    fn ask(&mut self, id: Uuid) {
+        self.steps += 1;
+        let (question, branch) = (QuestionId(self.steps), format!("b{}", self.steps));
+        let command = Box::new(MergeStart { task_id: id, source_branch: branch.clone() }.into());
+        if self.step(Input::Ask { task: id, question, command }) == Answer::Done {
+            self.questions.insert(question, (id, branch));
+        }
+    }
+
+    fn answered(&mut self, question: QuestionId, reply: Reply) {
+        let (_, branch) = self.questions.remove(&question).expect("one that is open");
+        if let Reply::Heard(message) = reply {
+            let DaemonMessage::MergeResult(body) = *message else { panic!("{message:?}") };
+            assert_eq!(body.message, branch, "another's answer");
         }
     }
 
@@ -276,7 +310,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Protects the promises of version 2, whatever is cut, lost, killed or said again: no command and no message twice and
-    /// none lost, the last wish told last, every message applied once, no hole in the output and nothing twice.
+    /// none lost, the last wish told last, a question answered by its own answer, every message applied once, no hole in the output and nothing twice.
     #[test]
     fn any_sequence_of_faults_keeps_the_promises(acts in vec(act(), 0..200)) {
         let mut run = Run::new();
@@ -290,7 +324,10 @@ proptest! {
         for step in run.due.difference(&steps) {
             prop_assert!(false, "{} was lost", step);
         }
+        prop_assert!(run.questions.is_empty(), "{:?} wait for ever", run.questions);
         for daemon in &run.daemons {
+            let times = daemon.merged.iter().collect::<BTreeSet<_>>().len();
+            prop_assert_eq!(times, daemon.merged.len(), "merged twice");
             prop_assert!(daemon.outbox.is_empty());
         }
         let all: BTreeMap<Uuid, &Job> = run.daemons.iter().flat_map(|daemon| &daemon.jobs).map(|(id, job)| (*id, job)).collect();

@@ -93,15 +93,21 @@ impl Daemon {
     }
 }
 
+/// What is on the link.
+enum Up {
+    Message(DaemonMessage),
+    Ping,
+}
+
 struct Run {
     hub: Hub,
     daemon: Daemon,
     session: u64,
     open: bool,
-    /// The heartbeat of this session was sent once all of before was.
+    /// All of before was sent in this session, and a ping behind it.
     begun: bool,
     down: VecDeque<DaemonCommand>,
-    up: VecDeque<DaemonMessage>,
+    up: VecDeque<Up>,
     questions: BTreeMap<QuestionId, (DaemonCommand, u64)>,
     answered: BTreeSet<QuestionId>,
     forgotten: BTreeSet<QuestionId>,
@@ -212,13 +218,21 @@ impl Run {
         }
     }
 
-    /// Everything that waits goes on the link, and once all of before has, a heartbeat.
+    fn beat(&mut self) {
+        self.up.push_back(Up::Message(Heartbeat { active_tasks: Vec::new() }.into()));
+    }
+
+    /// Everything that waits goes on the link; at first a heartbeat before it, and behind it a ping.
     fn send(&mut self) {
+        let begins = !std::mem::replace(&mut self.begun, true);
+        if begins {
+            self.beat();
+        }
         let waiting = self.daemon.outbox.iter().skip(self.daemon.sent);
-        self.up.extend(waiting.cloned());
+        self.up.extend(waiting.cloned().map(Up::Message));
         self.daemon.sent = self.daemon.outbox.len();
-        if !std::mem::replace(&mut self.begun, true) {
-            self.up.push_back(Heartbeat { active_tasks: Vec::new() }.into());
+        if begins {
+            self.up.push_back(Up::Ping);
         }
     }
 
@@ -228,8 +242,12 @@ impl Run {
         }
         self.send();
         for n in 0..most {
-            let Some(message) = self.up.pop_front() else { return n > 0 };
-            self.step(Input::Message { session: SessionId(self.session), message });
+            let Some(up) = self.up.pop_front() else { return n > 0 };
+            let session = SessionId(self.session);
+            self.step(match up {
+                Up::Message(message) => Input::Message { session, message },
+                Up::Ping => Input::Pinged { session },
+            });
         }
         true
     }
@@ -253,7 +271,7 @@ impl Run {
                 self.daemon.sent = 0;
             }
             Act::Delivered => {}
-            Act::Beat if self.open && self.begun => self.up.push_back(Heartbeat { active_tasks: Vec::new() }.into()),
+            Act::Beat if self.open && self.begun => self.beat(),
             Act::Beat => {}
             Act::Cut => self.cut(),
             Act::Connect => self.connect(),
@@ -304,7 +322,7 @@ fn restarted() -> Hub {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Protects whoever asks from the answer to another question, from one that was given before theirs, from a merge or
     /// a copy that is done twice, and from waiting for ever once the daemon is there.

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use makima_control::hub::{DaemonState, Event, Numbers, Ordered, Record, Said, SessionId, Snapshot, TaskState, Tell};
-use makima_core::protocol::{DaemonCommand, DaemonMessage, Hello, Meta, Place};
+use makima_core::protocol::{
+    DaemonCommand, DaemonMessage, Heartbeat, Hello, MergeResult, MergeStatusResponse, Meta, Place, SpawnTask,
+};
 use uuid::Uuid;
 
 use crate::common::output;
@@ -38,6 +40,8 @@ pub(crate) struct Daemon {
     pub(crate) applied: u64,
     pub(crate) jobs: BTreeMap<Uuid, Job>,
     pub(crate) link: Option<Link>,
+    /// Branches that it was asked to merge.
+    pub(crate) merged: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -127,6 +131,11 @@ impl Daemon {
                     assert!(!job.heard.contains(&body.message), "a message came twice");
                     job.heard.push(body.message);
                 }
+            } else if let DaemonCommand::MergeStart(body) = command {
+                self.merged.push(body.source_branch.clone());
+                self.number(merged(body.task_id, body.source_branch));
+            } else if let DaemonCommand::MergeStatus(body) = command {
+                self.number(standing(body.task_id));
             } else if let DaemonCommand::PauseTask(body) = command {
                 self.jobs.get_mut(&body.task_id).into_iter().for_each(|job| job.holds = true);
             } else if let DaemonCommand::ResumeTask(body) = command {
@@ -151,9 +160,11 @@ impl Daemon {
         let ours = Hello { epoch: self.epoch, of: self.of, applied: self.applied, tasks };
         self.link.as_mut().unwrap().live = true;
         self.say(Said { hello: Some(ours), ..Said::default() });
+        self.say(Said { body: Some(Heartbeat { active_tasks: Vec::new() }.into()), ..Said::default() });
         for (seq, message) in self.outbox.clone() {
             self.say(Said { seq: Some(seq), body: Some(message), ..Said::default() });
         }
+        self.say(Said { ping: Some(1), ..Said::default() });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             let job = self.jobs.get_mut(&id).unwrap();
             let place = hello.tasks.iter().find(|place| place.task == id);
@@ -185,29 +196,7 @@ impl Ledger {
                 self.daemons.insert(id, DaemonState { id, machine, hostname, max_tasks, seen, numbers });
             }
             Record::Task { seq, name, spawn, .. } => {
-                let (id, status) = (spawn.task_id, "pending".to_owned());
-                let (events, bytes, log_at, line_begun, ordered) = (0, 0, Some(0), false, Ordered::default());
-                let (daemon, interrupt, branch_known, spawn) = (None, None, false, Some(spawn));
-                let (hold, words, after) = (None, Vec::new(), Vec::new());
-                let task = TaskState {
-                    id,
-                    seq,
-                    name,
-                    status,
-                    daemon,
-                    interrupt,
-                    branch_known,
-                    events,
-                    bytes,
-                    log_at,
-                    line_begun,
-                    ordered,
-                    hold,
-                    words,
-                    after,
-                    spawn,
-                };
-                self.tasks.insert(id, task);
+                self.tasks.insert(spawn.task_id, made(seq, name, spawn));
             }
             Record::Assigned { task, daemon } => self.tasks.get_mut(&task).unwrap().daemon = Some(daemon),
             Record::Interrupt { task, forced } => self.tasks.get_mut(&task).unwrap().interrupt = Some(forced),
@@ -246,24 +235,26 @@ impl Ledger {
                 (numbers.theirs, numbers.applied) = (epoch, n);
             }
             Record::Placed { task, at } => self.tasks.get_mut(&task).unwrap().log_at = at,
-            Record::Event { task, n, event, .. } => {
-                assert!(!self.ended.contains(&task));
-                let kept = self.tasks.get_mut(&task).unwrap();
-                assert_eq!(kept.events + 1, n);
-                kept.events = n;
-                if let Event::Progress { summary } = event {
-                    if summary.contains("message") {
-                        self.doubtful.insert(task);
-                        return;
-                    }
-                    assert!(!self.steps.contains(&summary), "{summary} twice");
-                    self.steps.push(summary);
-                } else if let Event::End(_) = event {
-                    kept.spawn = None;
-                    kept.words.clear();
-                    self.ended.insert(task);
-                }
+            Record::Event { task, n, event, .. } => self.happened(task, n, event),
+        }
+    }
+
+    fn happened(&mut self, task: Uuid, n: u64, event: Event) {
+        assert!(!self.ended.contains(&task));
+        let kept = self.tasks.get_mut(&task).unwrap();
+        assert_eq!(kept.events + 1, n);
+        kept.events = n;
+        if let Event::Progress { summary } = event {
+            if summary.contains("message") {
+                self.doubtful.insert(task);
+                return;
             }
+            assert!(!self.steps.contains(&summary), "{summary} twice");
+            self.steps.push(summary);
+        } else if let Event::End(_) = event {
+            kept.spawn = None;
+            kept.words.clear();
+            self.ended.insert(task);
         }
     }
 
@@ -278,5 +269,35 @@ impl Ledger {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot { daemons: self.daemons.values().cloned().collect(), tasks: self.tasks.values().cloned().collect() }
+    }
+}
+
+fn merged(task_id: Uuid, branch: String) -> DaemonMessage {
+    MergeResult { task_id, success: true, message: branch, commit_sha: None, conflicts: None }.into()
+}
+
+fn standing(task_id: Uuid) -> DaemonMessage {
+    MergeStatusResponse { task_id, in_progress: false, source_branch: None, conflicted_files: Vec::new() }.into()
+}
+
+/// A task of which nothing has come yet.
+fn made(seq: u64, name: String, spawn: Box<SpawnTask>) -> TaskState {
+    TaskState {
+        id: spawn.task_id,
+        seq,
+        name,
+        status: "pending".to_owned(),
+        daemon: None,
+        interrupt: None,
+        branch_known: false,
+        events: 0,
+        bytes: 0,
+        log_at: Some(0),
+        line_begun: false,
+        ordered: Ordered::default(),
+        hold: None,
+        words: Vec::new(),
+        after: Vec::new(),
+        spawn: Some(spawn),
     }
 }

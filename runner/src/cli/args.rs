@@ -106,6 +106,7 @@ Examples:
   makima run --agent shell 'cargo fmt'
   makima run --agent shell --repo ~/src/app --name 'Tidy up' --plan-file tidy.sh
   echo 'date > built' | makima run --agent shell --on-complete none -
+  makima run --agent shell --tasks tonight.toml
 
 The agent works in a worktree of its own, from the commit that you stand on; your files are not touched.
 Ctrl-C interrupts the task and commits what it has done; a second one kills it.
@@ -113,7 +114,7 @@ The agent's output goes to stdout, everything else to stderr.
 Exit codes: 0 done, 1 started and failed, 2 nothing was started, 130 interrupted.")]
 pub(super) struct RunArgs {
     /// What the agent is to do; `-` reads it from stdin
-    #[arg(value_name = "PLAN", required_unless_present = "plan_file", conflicts_with = "plan_file")]
+    #[arg(value_name = "PLAN", required_unless_present_any = ["plan_file", "tasks"], conflicts_with_all = ["plan_file", "tasks"])]
     pub(super) plan: Vec<String>,
     /// The repository, by path or URL [default: the one you stand in]
     #[arg(long, value_name = "PATH|URL")]
@@ -131,8 +132,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "ACTION")]
     pub(super) on_complete: Option<OnComplete>,
     /// Read the plan from a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "tasks")]
     pub(super) plan_file: Option<PathBuf>,
+    /// Run all tasks of a file, each when those that it comes after have ended well
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["name", "base", "raw"], long_help = TASKS)]
+    pub(super) tasks: Option<PathBuf>,
     /// Print what happens as lines of JSON on stdout
     #[arg(long)]
     pub(super) json: bool,
@@ -143,6 +147,25 @@ pub(super) struct RunArgs {
     #[arg(long, env = "MAKIMA_PORTABLE", value_parser = clap::builder::FalseyValueParser::new())]
     pub(super) portable: bool,
 }
+
+const TASKS: &str = "\
+Run all tasks of a file, each when those that it comes after have ended well
+
+  repo = \"~/src/app\"          # the default is --repo, else where you stand
+  on_complete = \"branch\"      # the default is that of --on-complete
+
+  [[task]]
+  name = \"parser\"
+  plan = \"write the parser that docs/grammar.md describes\"
+
+  [[task]]
+  name = \"tests\"
+  plan_file = \"tests.md\"      # beside this file
+  base = \"main\"               # the default is the commit that you stand on
+  after = [\"parser\"]
+
+A task may have a `repo` and an `on_complete` of its own. Paths are meant from the file's folder. The whole file is
+checked before anything starts.";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -193,7 +193,7 @@ fn bar(name: &str) -> ProgressBar {
 /// An event as a line of JSON. The fields keep their order.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
-enum Line<'a> {
+pub(super) enum Line<'a> {
     Output { text: &'a str },
     Status { status: &'a str },
     Progress { summary: &'a str },

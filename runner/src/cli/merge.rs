@@ -73,7 +73,16 @@ pub(super) async fn branches(rest: &Rest, args: &AskArgs) -> Result<(), Failure>
 
 pub(super) async fn merge(rest: &Rest, command: MergeCommand) -> Result<(), Failure> {
     match command {
-        MergeCommand::Start { ask, branch } => moved(rest, &ask, "merge", json!({ "branch": branch })).await,
+        MergeCommand::Start { ask, branch } => {
+            moved(rest, &ask, "merge", json!({ "branch": branch })).await?;
+            if !ask.manner.json {
+                print::note(&format!(
+                    "commit it, if there is something to commit: makima task merge commit {}",
+                    ask.id.0
+                ));
+            }
+            Ok(())
+        }
         MergeCommand::Status(ask) => status(rest, &ask).await,
         MergeCommand::Resolve { ask, file, side } => {
             let strategy = match side {

@@ -9,6 +9,7 @@ use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
 
 use super::args::{OnComplete, RunArgs};
+use super::batch;
 use super::follow::{Manner, View};
 use super::host::Host;
 use super::print;
@@ -19,6 +20,9 @@ use crate::report::{FAILED, Failure, INTERRUPTED};
 use crate::rest::Task;
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    if let Some(path) = &args.tasks {
+        return batch::run(&args, path).await;
+    }
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;

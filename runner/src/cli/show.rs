@@ -28,6 +28,7 @@ pub(super) fn details(task: &Task) {
     if let Some(branch) = &task.branch {
         fact("branch", branch);
     }
+    task.after.iter().for_each(|need| fact("after", &need.to_string()));
     fact("created", &task.created_at);
     if let Some(ended) = &task.ended_at {
         fact("ended", ended);

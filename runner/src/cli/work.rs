@@ -23,23 +23,23 @@ use crate::rest::{Rest, RestError, Task};
 use crate::roots;
 
 /// Times in a row that a server which went away is looked for again.
-const RECOVERIES: u32 = 20;
+pub(super) const RECOVERIES: u32 = 20;
 
 /// Before the first of those; doubled for each up to the last.
-const PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Between two looks at whether there still is a daemon.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// Between two attempts to have the task interrupted.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
 /// For the server to tell of the end, once our daemon has ended.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Looks in a row that found none before its place is taken: one that was killed may be started again.
-const ALONE: u32 = 5;
+pub(super) const ALONE: u32 = 5;
 
 /// Follows one task to its end, whoever does the work.
 pub(super) struct Work<'a> {
@@ -279,38 +279,43 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Others may have given their plans to this process: it stays until the last of them is served. Where the
-    /// server is gone, nobody can.
-    pub(super) async fn leave(&mut self, mut owner: Owner) {
-        let (mut told, mut asked) = (false, 0);
-        while !self.lost && !owner.is_free().await {
-            if owner.busy() == (0, 0) {
-                continue;
-            }
-            let tasks = owner.unended();
-            if !told && tasks > 0 {
-                told = true;
-                let (others, are) = (counted(tasks as u64, "other task"), if tasks == 1 { "is" } else { "are" });
-                print::note(&format!("{others} {are} still under way here; waiting"));
-            }
-            tokio::select! {
-                changed = owner.changed() => if !changed { break },
-                _ = self.signals.next() => {
-                    asked += 1;
-                    if asked == 1 {
-                        print::note("Ctrl-C again interrupts the other tasks too");
-                    } else {
-                        owner.stop(if asked == 2 { Stop::Graceful } else { Stop::Forced });
-                    }
-                }
-            }
-        }
-        owner.end(&mut self.signals).await;
+    /// See [`leave`].
+    pub(super) async fn leave(&mut self, owner: Owner) {
+        leave(owner, &mut self.signals, self.lost).await;
     }
 }
 
+/// Others may have given their plans to this process: it stays until the last of them is served. Where the
+/// server is lost, nobody can be.
+pub(super) async fn leave(mut owner: Owner, signals: &mut Signals, lost: bool) {
+    let (mut told, mut asked) = (false, 0);
+    while !lost && !owner.is_free().await {
+        if owner.busy() == (0, 0) {
+            continue;
+        }
+        let tasks = owner.unended();
+        if !told && tasks > 0 {
+            told = true;
+            let (others, are) = (counted(tasks as u64, "other task"), if tasks == 1 { "is" } else { "are" });
+            print::note(&format!("{others} {are} still under way here; waiting"));
+        }
+        tokio::select! {
+            changed = owner.changed() => if !changed { break },
+            _ = signals.next() => {
+                asked += 1;
+                if asked == 1 {
+                    print::note("Ctrl-C again interrupts the other tasks too");
+                } else {
+                    owner.stop(if asked == 2 { Stop::Graceful } else { Stop::Forced });
+                }
+            }
+        }
+    }
+    owner.end(signals).await;
+}
+
 /// Waits until our own daemon has ended. Nobody else's is waited for.
-async fn ended(host: &mut Host) {
+pub(super) async fn ended(host: &mut Host) {
     match host {
         Host::Owner(owner) => owner.ended().await,
         Host::Guest(_) => std::future::pending().await,

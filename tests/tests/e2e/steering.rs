@@ -1,10 +1,13 @@
 //! `makima task pause|resume|send|retry|branches|merge`: what people say to tasks and ask of them, end to end.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Done, Fleet, Place, SOON, until};
+use crate::support::{Done, Fleet, Manner, Place, SOON, until};
 
 fn call(place: &Place, words: &[&str]) -> Done {
     place.makima(words).done()
@@ -103,20 +106,33 @@ fn family(fleet: &Fleet, place: &Place, plans: &[&str]) -> Vec<String> {
 #[test]
 fn branches_of_subtasks_are_merged_from_the_command_line() {
     let place = Place::new();
-    let fleet = Fleet::start(&place);
-    let ids = family(&fleet, &place, &["echo a > readme", "echo b > readme", "echo c > c"]);
+    merge_by_hand(&place, Fleet::start(&place));
+}
+
+/// The same by a link that speaks version 1 of the wire, and by long-poll.
+#[test]
+fn branches_of_subtasks_are_merged_whatever_the_link() {
+    for manner in [Manner::Strips, Manner::Page(403)] {
+        let place = Place::new();
+        let (fleet, _middle) = Fleet::behind(&place, manner);
+        merge_by_hand(&place, fleet);
+    }
+}
+
+fn merge_by_hand(place: &Place, fleet: Fleet) {
+    let ids = family(&fleet, place, &["echo a > readme", "echo b > readme", "echo c > c"]);
     let parent = ids[0].as_str();
-    let list = call(&place, &["task", "branches", "--json", parent]).code(0).json();
+    let list = call(place, &["task", "branches", "--json", parent]).code(0).json();
     let branch = |id: &String| {
         let found = list["branches"].as_array().expect("a list").iter().find(|one| one["taskId"] == json!(id));
         found.expect("its branch")["name"].as_str().expect("a name").to_owned()
     };
     let [a, b, c] = [&ids[1], &ids[2], &ids[3]].map(branch);
-    let people = call(&place, &["task", "branches", parent]).code(0).out();
+    let people = call(place, &["task", "branches", parent]).code(0).out();
     assert!(people.starts_with("MERGED") && [&a, &b, &c].iter().all(|name| people.contains(*name)), "{people}");
 
-    let merge = |words: &[&str]| call(&place, &[&["task", "merge"], words].concat());
-    assert!(merge(&["start", parent, &a]).code(0).out().contains("commit"));
+    let merge = |words: &[&str]| call(place, &[&["task", "merge"], words].concat());
+    assert!(merge(&["start", parent, &a]).code(0).out().contains("mergeCommit"), "it says what comes next");
     assert!(merge(&["status", parent]).code(0).out().contains("can be committed"));
     drop(merge(&["commit", parent, "-m", "Take the first"]).code(0));
     let conflict = merge(&["start", parent, &b]).code(1);
@@ -133,12 +149,14 @@ fn branches_of_subtasks_are_merged_from_the_command_line() {
     assert_eq!((&committed["success"], committed["commitSha"].is_string()), (&json!(true), true), "{committed}");
     assert!(merge(&["check", parent]).code(0).out().contains("2 merged, 1 skipped"));
     drop(merge(&["start", parent, "no-such-branch"]).code(1));
-    drop(call(&place, &["task", "retry", parent, "branch"]).code(1).noted(&["has not ended"]));
+    drop(call(place, &["task", "retry", parent, "branch"]).code(1).noted(&["has not ended"]));
 
-    drop(call(&place, &["task", "send", parent, "go on"]).code(0));
+    drop(call(place, &["task", "send", parent, "go on"]).code(0));
     assert_eq!(fleet.ended(parent)["status"], "done");
-    let done = call(&place, &["task", "retry", parent, "branch"]).code(0);
-    assert!(done.out().contains("makima/"), "{}", done.out());
+    let done = call(place, &["task", "retry", parent, "merge", "--branch", "main"]).code(0);
+    assert!(done.out().contains("main"), "{}", done.out());
+    let again = call(place, &["task", "retry", "--json", parent, "merge"]).code(0).json();
+    assert_eq!(again["success"], true, "twice is harmless: {again}");
     fleet.end();
 }
 
@@ -166,4 +184,89 @@ fn a_task_begins_after_others() {
     let error = third["error"].as_str().expect("a reason");
     assert!(third["status"] == "failed" && error.starts_with("needs `") && error.ends_with("which failed"), "{error}");
     fleet.end();
+}
+
+/// How often the link is cut.
+const CUTS: usize = 3;
+
+/// Messages and questions while the link is cut again and again. How many messages there were, and which the
+/// agent heard.
+fn heard_through_cuts(manner: Manner) -> (u32, Vec<u32>) {
+    let place = Place::new();
+    let repo = place.repo();
+    let (fleet, middle) = Fleet::behind(&place, manner);
+    // By a file: in version 1 output may come twice.
+    let heard = place.path("heard");
+    let plan = format!(
+        "echo begun; while read line; do echo \"$line\" >> {}; test \"$line\" = end && exit 0; done",
+        heard.display()
+    );
+    let id = fleet.spawn(json!({ "plan": plan, "isOrchestrator": true, "repoUrl": repo.path() }));
+    fleet.writes(&id, "begun");
+    let over = AtomicBool::new(false);
+    let connected = || {
+        let (_, daemons) = fleet.get("/api/v1/daemons");
+        serde_json::from_str::<Value>(&daemons).expect("JSON")[0]["connected"] == true
+    };
+    let (messages, said, unknown) = thread::scope(|threads| {
+        threads.spawn(|| {
+            for _ in 0..CUTS {
+                thread::sleep(Duration::from_millis(70));
+                middle.cut();
+                thread::sleep(Duration::from_millis(100));
+                // A new session comes within seconds, and later each time.
+                let due = Instant::now() + SOON;
+                while !connected() && Instant::now() < due {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+            thread::sleep(Duration::from_millis(70));
+            over.store(true, Ordering::Relaxed);
+        });
+        let (mut messages, mut said, mut unknown) = (0_u32, 0_u32, 0_u32);
+        while !over.load(Ordering::Relaxed) {
+            let path = format!("/api/v1/tasks/{id}/messages");
+            let (status, body) = fleet.post(&path, &json!({ "message": messages.to_string() }));
+            assert_eq!(status, 202, "{body}");
+            let branch = format!("no-such-branch-{messages}");
+            let (status, body) = fleet.post(&format!("/api/v1/tasks/{id}/merge"), &json!({ "branch": branch }));
+            match status {
+                // Its own answer, and no other's.
+                200 => {
+                    assert!(body.contains(&format!("`{branch}`")), "the answer to {branch}: {body}");
+                    said += 1;
+                }
+                502 | 503 => {
+                    unknown += 1;
+                    thread::sleep(Duration::from_millis(50));
+                }
+                _ => panic!("{status}: {body}"),
+            }
+            messages += 1;
+        }
+        (messages, said, unknown)
+    });
+    assert_eq!(said + unknown, messages, "each question has its own answer, or none");
+    assert!(said > 0, "none was answered, {unknown} were not");
+    until("the last message is heard", SOON, || {
+        // By version 1 it may be lost with a link that has just died.
+        let (status, _) = fleet.post(&format!("/api/v1/tasks/{id}/messages"), &json!({ "message": "end" }));
+        assert!(status == 202 || status == 409, "{status}");
+        (!fleet.task(&id)["endedAt"].is_null()).then_some(())
+    });
+    fleet.end();
+    let heard = fs::read_to_string(heard).expect("the agent heard something");
+    (messages, heard.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// Protects an agent from hearing anything twice or in another order, and people from an answer that is not theirs, where the
+/// link is cut again and again. In version 2 nothing is lost either.
+#[test]
+fn messages_and_questions_survive_a_link_that_is_cut_again_and_again() {
+    let (messages, all) = heard_through_cuts(Manner::Open);
+    assert_eq!(all, (0..messages).collect::<Vec<_>>(), "each once, in order");
+    let (messages, some) = heard_through_cuts(Manner::Strips);
+    assert!(some.is_sorted_by(|one, next| one < next), "none twice, in order: {some:?}");
+    // What is lost is what was on the link when it was cut.
+    assert!(some.len() + 8 * CUTS >= messages as usize, "{} of {messages}", some.len());
 }
