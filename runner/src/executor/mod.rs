@@ -82,7 +82,7 @@ pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 #[cfg(feature = "server")]
 pub(crate) use settings::OUTPUT_MAX;
-pub use settings::Settings;
+pub use settings::{Forge, Settings};
 pub use trash::{Entry, Trash};
 pub use tree::Way;
 pub(crate) use tree::agent_of;
