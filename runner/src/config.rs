@@ -1,6 +1,7 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
 pub mod check;
+mod forge;
 mod repository;
 
 use std::collections::BTreeMap;
@@ -10,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use fs_err as fs;
-use makima_core::forge::Kind;
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-pub use self::repository::RepositoryFile;
+pub use forge::ForgeFile;
+pub use repository::RepositoryFile;
+
+use crate::executor::Forge;
 use crate::report::Failure;
 use crate::{logging, roots};
 
@@ -63,7 +66,7 @@ pub struct ConfigFile {
     pub repository: Vec<RepositoryFile>,
     /// Which kind of forge is at a host: where pull requests are opened, and who is shown the user's token for it.
     #[serde(default)]
-    pub forge: BTreeMap<String, Kind>,
+    pub forge: BTreeMap<String, ForgeFile>,
 }
 
 /// `[keep]`.
@@ -288,6 +291,19 @@ impl ConfigFile {
         let Some(roots) = &self.allowed_roots else { return user.into_iter().collect() };
         let expanded = roots.iter().map(|root| roots::expand(root, user.as_deref()).unwrap_or_else(|| root.clone()));
         expanded.collect()
+    }
+
+    /// The forges that it names.
+    #[must_use]
+    pub fn forges(&self) -> Vec<Forge> {
+        let user = user_folder();
+        let expand = |path: &PathBuf| roots::expand(path, user.as_deref()).unwrap_or_else(|| path.clone());
+        let forge = |(host, file): (&String, &ForgeFile)| Forge {
+            host: host.clone(),
+            kind: file.kind,
+            token_file: file.token_file.as_ref().map(expand),
+        };
+        self.forge.iter().map(forge).collect()
     }
 
     /// The agent's own variables.

@@ -81,7 +81,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let Options { home, server, key, max_tasks, once, file } = options;
     let mut settings = settings(&file)?;
     settings.allowed_roots = file.allowed_roots();
-    settings.forges = file.forge.iter().map(|(host, kind)| (host.clone(), *kind)).collect();
+    settings.forges = file.forges();
     let secrets = settings.secrets.clone();
     logging::mask(&secrets);
     secrets.set(SecretId::DaemonKey, key);

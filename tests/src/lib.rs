@@ -4,6 +4,7 @@
 //! the machine with its processes, git and disk. Everything that can happen is an [`world::Act`]; a run is a
 //! list of them, and the same list gives the same run.
 
+pub mod contracts;
 pub mod shrink;
 pub mod swarm;
 pub mod world;

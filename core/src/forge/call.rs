@@ -156,6 +156,8 @@ impl Opening {
             },
             // Somebody was faster, or our own call before was heard and its answer lost.
             (Step::Make, 409 | 422) if body.to_lowercase().contains("already exists") => self.go_to(Step::FindAgain),
+            // One that is asked too often says so in either way.
+            (_, 403) if patience.is_some() => self.troubled("answered 403", patience),
             (_, 429 | 500..=599) => self.troubled(&format!("answered {status}"), patience),
             (_, status) => Next::Refused(self.refusal(status, body)),
         }

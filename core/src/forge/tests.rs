@@ -139,6 +139,8 @@ fn trouble_of_the_forges_is_borne_a_few_times() {
     assert_eq!(opening.failed("connection reset"), Next::Later(2, make.clone()));
     assert_eq!(opening.answered(429, Some(7), ""), Next::Later(7, make));
     assert_eq!(opening.answered(502, None, "<html>"), Next::Refused("forge.example.org answered 502".to_string()));
+    let (mut opening, make) = making(Kind::GitHub);
+    assert_eq!(opening.answered(403, Some(2), ""), Next::Later(2, make));
     let (mut opening, _) = making(Kind::GitHub);
     assert!(matches!(opening.answered(429, Some(3600), ""), Next::Refused(_)), "it has no hour");
 }

@@ -154,9 +154,9 @@ impl Settings<'_> {
             let key = format!("repository {}", without_secrets(&own.url));
             self.push(&key, Source::File, Some("repository"), told);
         }
-        for (host, kind) in &file.forge {
-            let key = format!("forge.{host}");
-            self.push(&key, Source::File, Some(&key), json!(kind));
+        for forge in file.forges() {
+            let key = format!("forge.{}", forge.host);
+            self.push(&key, Source::File, Some(&key), json!(forge.kind));
         }
         let listen = file.metrics.listen.map(|address| json!(address.to_string()));
         self.settle("metrics.listen", None, "", listen, Value::Null);

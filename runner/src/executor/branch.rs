@@ -19,6 +19,8 @@ pub(super) struct Target {
     pub(super) place: Held,
     /// The folder of the repository itself.
     pub(super) common: Held,
+    /// Folders that are a part of it, and lie elsewhere.
+    pub(super) parts: Vec<Held>,
     /// The shared repository that holds the work.
     pub(super) bare: PathBuf,
     /// The name of the work in it.
@@ -34,18 +36,18 @@ pub(super) async fn target(hands: &Arc<Hands>, task: TaskId, target: &str, commi
         blocking(move || {
             let reach = Reach::of(&hands);
             let place = reach.open(&target)?;
-            let common = reach.open_repository(&place)?;
-            Ok((place, common))
+            let (common, parts) = reach.open_repository(&place)?;
+            Ok((place, common, parts))
         })
         .await?
     };
-    let (place, common) =
+    let (place, common, parts) =
         found.map_err(|why: Denied| format!("{}; the work is kept in {}", why.into_words(), bare.display()))?;
     let work = format!("{OURS}{task}");
     if refs::find(&bare, &work).await.as_deref() != Some(commit) {
         return Err(format!("{work} in {} is not at {commit}", bare.display()));
     }
-    Ok(Target { place, common, bare, work })
+    Ok(Target { place, common, parts, bare, work })
 }
 
 /// The shared repository of a task.
@@ -63,7 +65,7 @@ pub(super) async fn put(
     commit: &str,
     cancel: &Cancel,
 ) -> Result<String, String> {
-    let Target { place, common, bare, work } = target(hands, task, wanted, commit).await?;
+    let Target { place, common, parts, bare, work } = target(hands, task, wanted, commit).await?;
     let name = format!("refs/heads/{branch}");
     let shown = place.path().display();
     let done = format!("branch `{branch}` is in {shown}");
@@ -78,7 +80,10 @@ pub(super) async fn put(
         None => {}
     }
     // In the folder that is held, and nowhere else: git is not let look for it.
-    let call = Call::held(&common, "fetch").env("GIT_DIR", ".").fenced(&[&common], &[&bare]).limit(BRING);
+    let call = Call::held(&common, "fetch")
+        .env("GIT_DIR", ".")
+        .fenced(std::iter::once(&common).chain(&parts), &[&bare])
+        .limit(BRING);
     let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
     let call = call.names([bare.as_os_str(), format!("{work}:{name}").as_ref()]);
     match hands.git.run(cancel, call).await {

@@ -185,7 +185,7 @@ impl Job<'_> {
 
     /// Runs git in what is being made.
     async fn git(&self, made: &Held, call: Call) -> Result<(), Trouble> {
-        let call = call.fenced(&[made], &[&self.standing.bare]);
+        let call = call.fenced([made], &[&self.standing.bare]);
         Ok(self.hands.git.run(self.cancel, call.limit(BRING)).await.map(drop)?)
     }
 

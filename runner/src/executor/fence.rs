@@ -17,8 +17,8 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    pub(super) fn around(folders: &[&Held], ours: &[&Path]) -> Self {
-        let folders = folders.iter().copied().cloned().collect();
+    pub(super) fn around<'a>(folders: impl IntoIterator<Item = &'a Held>, ours: &[&Path]) -> Self {
+        let folders = folders.into_iter().cloned().collect();
         Self { folders, ours: ours.iter().map(|path| path.to_path_buf()).collect() }
     }
 
@@ -80,7 +80,7 @@ mod tests {
         // The path is led out behind our back; the folder stays where it is.
         std::fs::rename(root.join("in"), root.join("moved")).unwrap();
         std::os::unix::fs::symlink(root.join("out"), root.join("in")).unwrap();
-        let fence = Fence::around(&[&held], &[&root.join("ours"), &root.join("absent")]);
+        let fence = Fence::around([&held], &[&root.join("ours"), &root.join("absent")]);
         let script = "cd $0; for to in /dev/null ours/x moved/x in/x y; do true > $to; done; cat out/z; rm -f out/z; mkdir out/d";
         std::fs::write(root.join("out/z"), "readable").unwrap();
         let mut command = Command::new("sh");

@@ -215,7 +215,7 @@ impl Call {
     }
 
     /// May write to these folders and to those of ours, and nowhere else. Not for what runs programs of the user's.
-    pub(super) fn fenced(mut self, folders: &[&Held], ours: &[&Path]) -> Self {
+    pub(super) fn fenced<'a>(mut self, folders: impl IntoIterator<Item = &'a Held>, ours: &[&Path]) -> Self {
         self.fence = Some(Fence::around(folders, ours));
         self
     }

@@ -141,8 +141,8 @@ impl Job<'_> {
 
     /// One that writes to the target, or to this checkout of it, and runs nothing of the user's.
     fn fence(&self, call: Call, checkout: Option<&Held>) -> Call {
-        let folders: Vec<&Held> = std::iter::once(&self.target.common).chain(checkout).collect();
-        call.fenced(&folders, &[&self.scratch, &self.target.bare])
+        let folders = std::iter::once(&self.target.common).chain(&self.target.parts).chain(checkout);
+        call.fenced(folders, &[&self.scratch, &self.target.bare])
     }
 
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {

@@ -84,9 +84,9 @@ pub(crate) use proc::identity;
 pub(crate) use proc::tells as proc_tells;
 pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
+pub use settings::{Forge, OwnWants, Settings};
 #[cfg(feature = "server")]
 pub(crate) use settings::{OUTPUT_MAX, SET_UP_MAX};
-pub use settings::{OwnWants, Settings};
 pub use trash::{Entry, Trash};
 pub use tree::Way;
 pub(crate) use tree::agent_of;

@@ -23,6 +23,7 @@ const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::C
 /// What git writes to in a repository's own folder. A link among these could lead anywhere.
 const WRITTEN: &[&str] = &[
     "HEAD",
+    "lfs",
     "objects",
     "objects/pack",
     "packed-refs",
@@ -234,17 +235,21 @@ impl Reach {
     }
 
     /// Opens the folder of the repository itself, which its worktrees share, and sees that what git writes to lies in
-    /// it, or where may be written to. Blocks.
-    pub(super) fn open_repository(&self, place: &Held) -> Result<Held, Denied> {
+    /// it, or where may be written to: these other folders come behind it. Blocks.
+    pub(super) fn open_repository(&self, place: &Held) -> Result<(Held, Vec<Held>), Denied> {
         let common = self.repository_of(place)?;
+        let mut parts = Vec::new();
         for name in WRITTEN {
             let data = statat(&common.handle, *name, AtFlags::SYMLINK_NOFOLLOW);
             if data.is_ok_and(|data| FileType::from_raw_mode(data.st_mode) == FileType::Symlink) {
                 let path = common.path.join(name);
-                self.follow(&path, &path.display().to_string())?;
+                let found = self.follow(&path, &path.display().to_string())?;
+                // A file is written by putting another in its place.
+                let folder = if found.there.is_dir() { Some(found.there.as_path()) } else { found.there.parent() };
+                parts.push(self.open_at(folder.unwrap_or(Path::new("/")))?);
             }
         }
-        Ok(common)
+        Ok((common, parts))
     }
 
     fn repository_of(&self, place: &Held) -> Result<Held, Denied> {

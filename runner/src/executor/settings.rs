@@ -25,8 +25,8 @@ pub struct Settings {
     pub agent_env: Vec<(String, String)>,
     /// Folders that may be written to on a server's word. What lies elsewhere may not.
     pub allowed_roots: Vec<PathBuf>,
-    /// Which kind of forge is at a host, where its name does not say it.
-    pub forges: Vec<(String, Kind)>,
+    /// What the user has said of forges.
+    pub forges: Vec<Forge>,
     /// What must not be shown.
     pub secrets: Secrets,
     /// The git program.
@@ -52,6 +52,17 @@ pub struct OwnWants {
     pub repository: String,
     /// What is wanted of it.
     pub wants: Wants,
+}
+
+/// A forge that the user has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forge {
+    /// Where it is, with a port where its pages have one.
+    pub host: String,
+    /// What it is like.
+    pub kind: Kind,
+    /// A file with a token for it.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Settings {

@@ -4,6 +4,7 @@
 mod attach;
 mod bound;
 mod commits;
+mod contracts;
 mod copies;
 mod failing;
 mod forge;

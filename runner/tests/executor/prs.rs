@@ -42,7 +42,9 @@ impl Scene {
         std::fs::create_dir(&bin).unwrap();
         let path = std::env::var("PATH").unwrap();
         more.push(("PATH".to_owned(), format!("{}:{path}", bin.display())));
-        let forges = kind.map(|kind| (forge.host.clone(), kind)).into_iter().collect();
+        let token_file = Some(user.join("token")).filter(|_| more.iter().any(|(name, _)| name == "TOKEN_FILE"));
+        let named = |kind| makima_runner::executor::Forge { host: forge.host.clone(), kind, token_file };
+        let forges = kind.map(named).into_iter().collect();
         let mut world = World::on(folder, Options { more, forges, ..Options::default() });
         let upstream = world.repository("upstream");
         let remote = root.join("o/r.git");
@@ -183,6 +185,26 @@ async fn the_users_credential_helper_is_asked_last() {
     let (message, url) = scene.open().await.expect("it is opened");
     assert!(url.is_some(), "{message}");
     // Known by now, and masked from now on.
+    assert_eq!(scene.world.secrets.masked(TOKEN), "***");
+}
+
+/// A token of the configuration goes before those of the environment, and one that cannot be read is said before anything
+/// is pushed.
+#[tokio::test]
+async fn a_forge_may_have_a_token_of_its_own() {
+    let mut scene =
+        Scene::new(Some(Kind::GitLab), &[("TOKEN_FILE", "1"), ("GITLAB_TOKEN", "another-hosts-token")]).await;
+    scene.forge.needs(TOKEN);
+    let file = scene.world.path("user/token");
+    let why = scene.open().await.expect_err("it is not there");
+    assert!(why.contains("the token for 127.0.0.1") && why.contains("user/token"), "{why}");
+    std::fs::write(&file, "two\nlines\n").unwrap();
+    let why = scene.open().await.expect_err("it is none");
+    assert!(why.contains("holds no token"), "{why}");
+    assert!(scene.forge.asked().is_empty());
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let (message, url) = scene.open().await.expect("it is opened");
+    assert!(url.is_some(), "{message}");
     assert_eq!(scene.world.secrets.masked(TOKEN), "***");
 }
 

@@ -185,6 +185,31 @@ async fn a_repository_that_reaches_out_is_refused() {
     scene.refused(&at("part-logs")).await;
 }
 
+/// Protects users whose repository has parts elsewhere, on another disk say: where those may be written to, it works.
+#[tokio::test]
+async fn a_repository_whose_parts_lie_elsewhere_inside_is_as_good_as_any() {
+    let mut scene = Scene::new().await;
+    let (root, git_dir) = (scene.world.folder.path().to_owned(), scene.inside.join(".git"));
+    git(&scene.inside, &["pack-refs", "--all"]);
+    for part in ["objects", "refs", "logs", "packed-refs"] {
+        let to = root.join(format!("elsewhere-{part}"));
+        std::fs::create_dir(&to).unwrap();
+        std::fs::rename(git_dir.join(part), to.join(part)).unwrap();
+        symlink(to.join(part), git_dir.join(part)).unwrap();
+    }
+    let target = scene.inside.display().to_string();
+    for deed in [Deed::Branch, Deed::Merge] {
+        let work = scene.work(deed, &target);
+        let outcome = scene.world.run(scene.id, work).await;
+        assert!(matches!(outcome, Outcome::Delivered { .. }), "{deed:?}: {outcome:?}");
+    }
+    assert_eq!(
+        git(&scene.inside, &["rev-parse", "main", branch(scene.id).as_str()]),
+        format!("{0}\n{0}", scene.commit)
+    );
+    assert_eq!(git(&scene.inside, &["status", "--porcelain"]), "");
+}
+
 /// A folder's name need be no text; nothing that is said of it breaks.
 #[tokio::test]
 async fn a_link_to_a_name_that_is_no_text_is_followed() {

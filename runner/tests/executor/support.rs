@@ -45,7 +45,7 @@ pub(crate) struct Options {
     pub(crate) git: PathBuf,
     pub(crate) launcher: PathBuf,
     pub(crate) more: Vec<(String, String)>,
-    pub(crate) forges: Vec<(String, makima_core::forge::Kind)>,
+    pub(crate) forges: Vec<makima_runner::executor::Forge>,
 }
 
 impl Default for Options {

@@ -132,6 +132,9 @@ impl Machine {
         let folder = self.tasks.entry(task).or_default();
         match work {
             Work::Accept { spec } => {
+                if folder.forgotten {
+                    *folder = Folder::default();
+                }
                 // Records of a task of that name that was never taken on.
                 (folder.end, folder.closed) = (None, false);
                 folder.spec = Some(*spec);

@@ -112,5 +112,9 @@ fn a_pull_request_is_opened_once() {
     assert!(told.contains("--base=main") && !told.contains(&token), "{told}");
     let pushed = Repo::at(forge.join("o/r.git"));
     assert!(pushed.branches().iter().any(|name| name.ends_with(&id)), "{:?}", pushed.branches());
+    // Journal, logs, records, the repositories and what the user has: none has the token.
+    let found = std::process::Command::new("grep").args(["-rlF", &token]).arg(place.root()).output().expect("grep");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    assert!(!fleet.daemon.err().contains(&token) && !fleet.serve.err().contains(&token));
     fleet.end();
 }

@@ -38,6 +38,7 @@ fn every_example_of_the_document_works() {
     assert!(answers.iter().any(|answer| answer["commitSha"].is_string()), "{out}");
     assert!(has("conflicts", &serde_json::json!(["readme"])), "{out}");
     assert!(has("canComplete", &true.into()), "{out}");
+    assert!(has("exists", &true.into()), "{out}");
     assert!(out.contains("event: end") && out.contains("waits for one"), "{out}");
     assert_eq!(repo.show("main", "readme"), "one", "it was handed over");
     let ended = answers.iter().filter_map(|answer| answer["id"].as_str()).next_back().expect("the task").to_owned();

@@ -270,3 +270,26 @@ fn messages_and_questions_survive_a_link_that_is_cut_again_and_again() {
     // What is lost is what was on the link when it was cut.
     assert!(some.len() + 8 * CUTS >= messages as usize, "{} of {messages}", some.len());
 }
+
+/// Protects work that was done long ago: it is copied and handed over from the command line, and where it cannot be that is said.
+#[test]
+fn work_is_copied_and_handed_over_again() {
+    let place = Place::new();
+    let repo = place.repo();
+    let fleet = Fleet::start(&place);
+    let id = fleet.spawn(json!({ "plan": "echo x > x", "repoUrl": repo.path() }));
+    assert_eq!(fleet.ended(&id)["status"], "done");
+    assert!(repo.branches().is_empty());
+    let done = call(&place, &["task", "retry", &id[..24], "branch"]).code(0);
+    assert!(done.out().contains(&repo.branch()), "{}", done.out());
+    assert_eq!(repo.show(&repo.branch(), "x"), "x");
+    let copy = repo.path().parent().expect("a folder").join("copy");
+    let to = copy.to_str().expect("a plain path");
+    drop(call(&place, &["task", "clone", &id, to]).code(0));
+    assert_eq!(fs::read_to_string(copy.join("x")).expect("it is there"), "x\n");
+    let full = repo.path().to_str().expect("a plain path");
+    drop(call(&place, &["task", "clone", &id, full]).code(1).noted(&[full]));
+    let told = call(&place, &["task", "clone", "--json", &id, "/proc/nowhere"]).code(1).json();
+    assert_eq!(told["success"], false, "{told}");
+    fleet.end();
+}

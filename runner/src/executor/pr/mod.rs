@@ -52,6 +52,8 @@ struct Remote {
     project: Option<Project>,
     kind: Option<Kind>,
     forges: Forges,
+    /// The one that the configuration has for it.
+    token: Option<String>,
 }
 
 struct Job<'a> {
@@ -75,8 +77,9 @@ impl Remote {
             Some((url, found)) => (url, Some(found)),
             None => (url, credentials),
         };
-        for secret in credentials.iter().flat_map(|found| found.split(':')) {
-            hands.settings.secrets.add(secret);
+        if let Some(found) = &credentials {
+            // A name alone is a token, too.
+            hands.settings.secrets.add(found.split_once(':').map_or(found.as_str(), |(_, password)| password));
         }
         let project = Project::read(&url);
         if !is_to_this_machine(&url) {
@@ -90,12 +93,16 @@ impl Remote {
         let login = credentials.and_then(|found| Login::read(&url, &found));
         let variable = |name: &str| hands.settings.variable(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let forges = Forges {
-            named: hands.settings.forges.clone(),
+            named: hands.settings.forges.iter().map(|forge| (forge.host.clone(), forge.kind)).collect(),
             github: variable("GH_HOST"),
             gitlab: variable("GITLAB_HOST"),
         };
         let kind = project.as_ref().and_then(|project| forges.kind(&project.host));
-        Ok(Self { url, login, project, kind, forges })
+        let token = match &project {
+            Some(project) => token::of_file(hands, &project.host).await?,
+            None => None,
+        };
+        Ok(Self { url, login, project, kind, forges, token })
     }
 
     /// A call that may have to go there.

@@ -78,7 +78,7 @@ impl Job<'_> {
 
     fn logged_in(&self, call: Call) -> Call {
         let call = self.remote.reach(call);
-        match (&self.remote.login, token::of_environment(self)) {
+        match (&self.remote.login, token::known(self)) {
             (None, Some(login)) => login.beside(call),
             (Some(_), _) | (None, None) => call,
         }

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use makima_core::forge::{Kind, Project};
 
+use super::super::foreign::{self, SMALL};
 use super::super::git::Call;
 use super::super::source::Login;
+use super::super::{Hands, blocking};
 use super::Job;
 
 /// The longest that the user's own helpers are asked.
 const ASK: Duration = Duration::from_secs(20);
 
-/// The token that the environment has for the remote, as git logs in by it.
-pub(super) fn of_environment(job: &Job<'_>) -> Option<Login> {
+/// The token that the configuration or the environment has for the remote, as git logs in by it.
+pub(super) fn known(job: &Job<'_>) -> Option<Login> {
     let (project, kind) = (job.remote.project.as_ref()?, job.remote.kind?);
     let token = variable(job, kind, project)?;
     let user = match kind {
@@ -23,7 +25,7 @@ pub(super) fn of_environment(job: &Job<'_>) -> Option<Login> {
     Some(Login::new(&project.origin, user, &token))
 }
 
-/// A token for a forge: the environment's, what stood in the URL, what the user's credential helpers know.
+/// A token for a forge: the configuration's, the environment's, what stood in the URL, what the user's credential helpers know.
 pub(super) async fn find(job: &Job<'_>, kind: Kind, project: &Project) -> Option<String> {
     if let Some(token) = variable(job, kind, project) {
         return Some(token);
@@ -41,7 +43,26 @@ pub(super) async fn find(job: &Job<'_>, kind: Kind, project: &Project) -> Option
     Some(token).filter(|token| is_plain(token))
 }
 
+/// The token that the configuration has for a host.
+pub(super) async fn of_file(hands: &Hands, host: &str) -> Result<Option<String>, String> {
+    let named = hands.settings.forges.iter().find(|forge| forge.host.eq_ignore_ascii_case(host));
+    let Some(file) = named.and_then(|forge| forge.token_file.clone()) else { return Ok(None) };
+    let (shown, read) = (file.display().to_string(), blocking(move || foreign::text(&file, SMALL)).await?);
+    let text = read.map_err(|failure| format!("the token for {host} in {shown} cannot be read: {failure}"))?;
+    let token = text.trim().to_owned();
+    hands.settings.secrets.add(&token);
+    if is_plain(&token) {
+        Ok(Some(token))
+    } else {
+        Err(format!("{shown} holds no token for {host}: one line is wanted"))
+    }
+}
+
+/// The configuration's, else the environment's.
 fn variable(job: &Job<'_>, kind: Kind, project: &Project) -> Option<String> {
+    if let Some(token) = &job.remote.token {
+        return Some(token.clone());
+    }
     let names = job.remote.forges.variables(kind, &project.host);
     let token = names.iter().find_map(|name| job.hands.settings.variable(name).filter(|value| !value.is_empty()))?;
     job.hands.settings.secrets.add(token);
