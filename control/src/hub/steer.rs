@@ -85,7 +85,11 @@ impl Hub {
             Life::Assigned { daemon, .. } => Some(*daemon),
         };
         // Nobody was told that it should stand still, so nobody has to be told that it may go on.
-        task.hold = (paused || holder.is_some()).then_some(paused);
+        let wish = (paused || holder.is_some()).then_some(paused);
+        if holder.is_none() && task.hold == wish {
+            return Answer::Done;
+        }
+        task.hold = wish;
         task.ordered.forget_hold();
         out.push(Effect::Record(Record::Hold { task: id, paused: task.hold }));
         let Some(holder) = holder else {

@@ -68,6 +68,16 @@ impl Folder {
         self.end.is_none() || self.process.is_some()
     }
 
+    /// It is taken on.
+    pub(super) fn accept(&mut self, spec: Spec) {
+        if self.forgotten {
+            *self = Self::default();
+        }
+        // Records of a task of that name that was never taken on.
+        (self.end, self.closed) = (None, false);
+        self.spec = Some(spec);
+    }
+
     /// What is left of it goes to the trash.
     pub(super) fn discard(&mut self, forget: bool) -> Outcome {
         if self.cannot_go() {

@@ -131,14 +131,7 @@ impl Machine {
     fn carry_out(&mut self, id: EffectId, task: TaskId, work: Work, cancelled: bool, kind: TaskKind) -> Outcome {
         let folder = self.tasks.entry(task).or_default();
         match work {
-            Work::Accept { spec } => {
-                if folder.forgotten {
-                    *folder = Folder::default();
-                }
-                // Records of a task of that name that was never taken on.
-                (folder.end, folder.closed) = (None, false);
-                folder.spec = Some(*spec);
-            }
+            Work::Accept { spec } => folder.accept(*spec),
             Work::Prepare(prepare) => {
                 assert!(folder.spec.is_some(), "{task} is prepared before it is written down");
                 let here = prepare.repository.is_some();
