@@ -62,7 +62,7 @@ fn asked(s: &mut Scene<'_>) {
 fn by_force(s: &mut Scene<'_>) {
     let task = s.prepared(false);
     let started = s.start(task, Agent::Works);
-    assert_eq!(s.says(task, Work::Empty), "emptied by force");
+    assert_eq!(s.says(task, Work::Empty), "emptied");
     assert_eq!(s.subject.exit(started), ExitStatus::Signal(9));
 }
 
@@ -77,7 +77,7 @@ fn still(s: &mut Scene<'_>) {
     }
     assert_eq!(s.says(task, Work::Freeze), "done");
     // Who stands still can be ended.
-    assert_eq!(s.says(task, Work::Empty), "emptied by force");
+    assert_eq!(s.says(task, Work::Empty), "emptied");
     assert_eq!(s.subject.exit(started), ExitStatus::Signal(9));
     assert_eq!(s.says(task, Work::Thaw), "done");
 }
@@ -85,7 +85,8 @@ fn still(s: &mut Scene<'_>) {
 fn output(s: &mut Scene<'_>) {
     let task = s.prepared(false);
     let started = s.start(task, Agent::Works);
-    let id = s.ask(task, Work::Read { from: 1 << 40 });
+    let from = s.output_of(task);
+    let id = s.ask(task, Work::Read { from });
     // What waits for output that does not come is called off, and answered all the same.
     s.subject.cancel(id);
     assert_eq!(said(&s.subject.answer(id)), "no output");
