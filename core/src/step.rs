@@ -233,15 +233,16 @@ impl Step<'_> {
         if !self.daemon.core.link.is_live() {
             return;
         }
-        if self.daemon.core.link.take_heartbeat(self.now.mono) {
-            self.heartbeat();
-        }
         self.send_loose();
         let touched = mem::take(&mut self.touched);
         for id in &touched {
             self.send_reports(*id);
         }
         self.touched = touched;
+        // Behind what is told, so that a server that reconciles by it has all of that.
+        if self.daemon.core.link.take_heartbeat(self.now.mono) {
+            self.heartbeat();
+        }
         self.acknowledge();
         self.read_output();
         self.barrier();
@@ -275,7 +276,7 @@ impl Step<'_> {
         self.daemon.core.link.set_barrier(self.now.mono, self.out);
     }
 
-    pub(crate) fn heartbeat(&mut self) {
+    fn heartbeat(&mut self) {
         let active_tasks = self.daemon.index.not_closed.iter().map(|id| id.0).collect();
         self.daemon.core.link.send(Heartbeat { active_tasks }, self.out);
     }
@@ -303,7 +304,7 @@ impl Step<'_> {
         }
     }
 
-    /// The session is open: where things lie, a heartbeat, everything not yet delivered.
+    /// The session is open: where things lie, keys, everything not yet delivered; then the first heartbeat is due.
     fn opened(&mut self) {
         let wire = self.daemon.core.link.wire().unwrap_or_default();
         match wire {
@@ -319,7 +320,6 @@ impl Step<'_> {
                 task.tell_key(SecretId::ToolKey(*id));
             }
         }
-        self.heartbeat();
         self.touched.extend(&self.daemon.index.talking);
     }
 

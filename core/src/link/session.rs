@@ -76,7 +76,7 @@ impl Session {
 
     /// It was authenticated: from here on it counts.
     pub(super) fn opened(self, now: Millis) -> Self {
-        Self { since: now, heard: now, next_ping: now, heartbeat: now + limits::HEARTBEAT, ..self }
+        Self { since: now, heard: now, next_ping: now, heartbeat: now, ..self }
     }
 
     /// Frames up to `n` left the transport.
