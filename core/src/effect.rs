@@ -61,7 +61,7 @@ impl Effect {
     /// has to begin anew before it is carried out.
     #[must_use]
     pub const fn begins_the_journal_anew(&self) -> bool {
-        matches!(self, Self::Work { work: Work::Discard | Work::Forget, .. })
+        matches!(self, Self::Work { work: Work::Discard | Work::Spare | Work::Forget, .. })
     }
 
     /// Whether it may be carried out only once the step that asked for it, and all before, is written down for good:
@@ -82,6 +82,8 @@ impl Effect {
                 | Work::Discard
                 | Work::Forget
                 | Work::Expire { .. }
+                | Work::Spare
+                | Work::Purge
                 | Work::Deliver(_)
                 | Work::Clone { .. } => true,
                 Work::Merge(merge) => merge.changes(),
@@ -90,6 +92,7 @@ impl Effect {
                 | Work::Attach
                 | Work::MakeKey
                 | Work::Look { .. }
+                | Work::Weigh { .. }
                 | Work::Read { .. }
                 | Work::Conclude { .. }
                 | Work::Delivered { .. }
@@ -327,6 +330,18 @@ pub enum Work {
         /// Since 1970 in UTC.
         before: Millis,
     },
+    /// Say how much room worktrees, outputs and the trash take, and what of it belongs to these tasks. Of no task.
+    /// Answered by `Weighed`.
+    Weigh {
+        /// Which tasks.
+        tasks: Vec<TaskId>,
+    },
+    /// As [`Work::Discard`], but only where all in the worktree but what git ignores is in commits that the daemon's own
+    /// repository has too; else it fails. Marks it as what may leave the trash early.
+    Spare,
+    /// Take what [`Work::Spare`] has put into the trash out of it for good, under the same condition. Answered by `Done`,
+    /// also where nothing is there.
+    Purge,
 }
 
 /// A worktree to be made.

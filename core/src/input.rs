@@ -241,10 +241,22 @@ pub enum Outcome {
         /// Why it may not be.
         refused: Option<String>,
     },
+    /// How much room there is taken.
+    Weighed(Weighed),
     /// It could not be done.
     Failed(String),
     /// It could not be done for want of room, on a disk or for another open file. Another time it may be; else as [`Outcome::Failed`].
     NoRoom(String),
+}
+
+/// How much room is taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Weighed {
+    /// Bytes of all worktrees, outputs and the trash, as far as they could be looked at.
+    pub all: u64,
+    /// Bytes of those tasks that were asked about, in the trash where [`Work::Spare`](crate::effect::Work::Spare) has
+    /// put them there.
+    pub tasks: Vec<(TaskId, u64)>,
 }
 
 /// A worktree that stands.

@@ -42,6 +42,7 @@ pub mod record;
 pub mod report;
 mod retain;
 pub mod rng;
+mod room;
 mod second;
 pub mod snapshot;
 mod step;

@@ -69,6 +69,11 @@ pub enum Notice {
         /// Why not.
         why: String,
     },
+    /// What is kept takes more room than the user allows, and nothing more of it may go.
+    NoMoreRoom {
+        /// Bytes too many.
+        over: u64,
+    },
     /// A step of a task, as `taskProgress` has it.
     Task {
         /// Which task.
@@ -111,6 +116,7 @@ impl Notice {
             | Self::ServerError { .. }
             | Self::NoPongs
             | Self::NotGone { .. }
+            | Self::NoMoreRoom { .. }
             | Self::Misbehaved { .. } => Level::Warn,
             Self::Linked { .. } | Self::TurnsToPolling | Self::Slept { .. } | Self::Task { .. } => Level::Info,
         }
@@ -139,6 +145,12 @@ impl fmt::Display for Notice {
                 write!(f, "what is left of task {task} cannot be put aside: {why}")
             }
             Self::NotGone { task: None, why } => write!(f, "the trash cannot be taken out: {why}"),
+            Self::NoMoreRoom { over } => write!(
+                f,
+                "what is kept takes {} MiB more than `keep.disk_gib` allows, and nothing more may go by itself: \
+                 `makima worktree list` says why",
+                over.div_ceil(1 << 20)
+            ),
             Self::Misbehaved { who, what } => write!(
                 f,
                 "{}: {what}",

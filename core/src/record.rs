@@ -196,6 +196,9 @@ impl Work {
             Self::Discard => "discard",
             Self::Forget => "forget",
             Self::Expire { .. } => "expire",
+            Self::Weigh { .. } => "weigh",
+            Self::Spare => "spare",
+            Self::Purge => "purge",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! started: so nothing is looked at in a daemon's first hour, and nothing goes that was not due an hour before as well.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::id::{EffectId, TaskId};
 use crate::input::Outcome;
 use crate::limits;
 use crate::notice::Notice;
+use crate::room::{Candidate, Room};
 use crate::step::{NOBODY, Step};
 use crate::task::{Task, reason};
 use crate::time::Millis;
@@ -26,12 +28,15 @@ pub struct Keep {
     pub trash: Millis,
     /// What is known of a task, from when the server knows of the end.
     pub tasks: Millis,
+    /// Bytes that worktrees, outputs and the trash may take together before what was handed over goes earlier.
+    #[serde(default)]
+    pub disk: Option<u64>,
 }
 
 impl Default for Keep {
     fn default() -> Self {
         let days = |days: u64| Millis::seconds(days * 24 * 60 * 60);
-        Self { worktrees: days(14), trash: days(30), tasks: days(90) }
+        Self { worktrees: days(14), trash: days(30), tasks: days(90), disk: None }
     }
 }
 
@@ -68,6 +73,9 @@ pub(crate) struct Remains {
     due: Option<Part>,
     /// Whether its worktree and its output were put aside.
     bare: bool,
+    /// They are in the trash to make room, and may leave it early.
+    #[serde(default)]
+    spared: bool,
 }
 
 impl Remains {
@@ -83,6 +91,21 @@ impl Remains {
     pub(crate) const fn gone(&mut self) {
         self.bare = true;
     }
+
+    /// That is in the trash, and may leave it early.
+    pub(crate) const fn spared(&mut self) {
+        (self.bare, self.spared) = (true, true);
+    }
+
+    /// That is out of the trash.
+    pub(crate) const fn purged(&mut self) {
+        self.spared = false;
+    }
+
+    /// Whether it could make room without leaving the trash, and since when; none where it cannot make any.
+    pub(crate) fn room(&self) -> Option<(bool, Millis)> {
+        (!self.bare || self.spared).then_some((!self.bare, self.since?))
+    }
 }
 
 /// What is to go, and when is looked again.
@@ -92,6 +115,9 @@ pub(crate) struct Retention {
     next: Millis,
     /// What is to go after what is going.
     waiting: VecDeque<Going>,
+    /// Who makes room after them.
+    #[serde(default)]
+    pub(crate) room: Room,
     under_way: Option<UnderWay>,
 }
 
@@ -99,7 +125,12 @@ pub(crate) struct Retention {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Going {
     Task(TaskId, Part),
-    Trash { before: Millis },
+    Trash {
+        before: Millis,
+    },
+    /// Nothing yet: it is weighed.
+    Weigh,
+    Room(Candidate),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -145,11 +176,7 @@ impl Step<'_> {
 
     fn sweep(&mut self) {
         let (unix, keep) = (self.now.unix, self.daemon.config.keep);
-        let unended = |id: &TaskId| self.daemon.tasks.get(id).is_some_and(|task| !task.has_ended());
-        let closed = self.daemon.tasks.values().filter(|task| task.is_closed());
-        // A subtask may be merged as long as its orchestrator is at work.
-        let free = closed.filter(|task| task.is_at_rest() && !task.parent().is_some_and(|parent| unended(&parent)));
-        let free: VecDeque<TaskId> = free.map(Task::id).collect();
+        let free = self.free();
         self.touched.extend(&free);
         let mut going = VecDeque::new();
         for id in free {
@@ -157,9 +184,19 @@ impl Step<'_> {
             going.extend(part.map(|part| Going::Task(id, part)));
         }
         going.push_back(Going::Trash { before: Millis(unix.0.saturating_sub(keep.trash.0)) });
+        going.extend(keep.disk.map(|_| Going::Weigh));
         // What still waits from an hour ago is among them.
         self.daemon.core.retention.waiting = going;
         self.let_go();
+    }
+
+    /// Those that nobody needs any more.
+    pub(crate) fn free(&self) -> Vec<TaskId> {
+        let unended = |id: &TaskId| self.daemon.tasks.get(id).is_some_and(|task| !task.has_ended());
+        let closed = self.daemon.tasks.values().filter(|task| task.is_closed());
+        // A subtask may be merged as long as its orchestrator is at work.
+        let free = closed.filter(|task| task.is_at_rest() && !task.parent().is_some_and(|parent| unended(&parent)));
+        free.map(Task::id).collect()
     }
 
     /// One at a time: nobody waits for it.
@@ -168,12 +205,18 @@ impl Step<'_> {
         if core.retention.under_way.is_some() {
             return;
         }
-        let Some(going) = core.retention.waiting.pop_front() else { return };
+        let next = core.retention.waiting.pop_front();
+        let Some(going) = next.or_else(|| core.retention.room.next().map(Going::Room)) else {
+            return self.tell_of_room();
+        };
         let (task, work) = match going {
             Going::Task(id, Part::Worktree) => (id, Work::Discard),
             Going::Task(id, Part::All) => (id, Work::Forget),
             Going::Trash { before } => (NOBODY, Work::Expire { before }),
+            Going::Weigh => (NOBODY, self.weigh()),
+            Going::Room(candidate) => (candidate.task, candidate.work()),
         };
+        let core = &mut self.daemon.core;
         let id = core.ids.next(task);
         self.out.push(Effect::Work { id, task, work });
         let due = self.now.awake() + limits::DISCARD;
@@ -196,8 +239,16 @@ impl Step<'_> {
                 }
             }
             (Going::Trash { .. }, Outcome::Done) => {}
+            (Going::Weigh, Outcome::Weighed(weighed)) => self.weighed(weighed),
+            (Going::Room(candidate), Outcome::Done) => {
+                self.daemon.core.retention.room.made(candidate);
+                let gone = if candidate.in_trash { Remains::purged } else { Remains::spared };
+                self.on_task(candidate.task, |task, _| gone(task.remains()));
+            }
+            // It is not in commits that stay, say: others may be.
+            (Going::Room(_), _) => {}
             // It is tried again in an hour.
-            (Going::Task(..) | Going::Trash { .. }, other) => {
+            (Going::Task(..) | Going::Trash { .. } | Going::Weigh, other) => {
                 let task = if let Going::Task(id, _) = going { Some(id) } else { None };
                 self.out.push(Effect::Tell(Notice::NotGone { task, why: reason(other.clone()) }));
             }

@@ -79,6 +79,8 @@ pub struct KeepFile {
     pub trash_days: Option<NonZeroU32>,
     /// What is known of a task, in days from when the server knows of the end.
     pub task_days: Option<NonZeroU32>,
+    /// Gibibytes that worktrees, outputs and the trash may take before what was handed over goes earlier.
+    pub disk_gib: Option<NonZeroU32>,
 }
 
 impl KeepFile {
@@ -93,6 +95,7 @@ impl KeepFile {
             worktrees: span(self.worktree_days, usual.worktrees),
             trash: span(self.trash_days, usual.trash),
             tasks: span(self.task_days, usual.tasks),
+            disk: self.disk_gib.map(|gib| u64::from(gib.get()) << 30),
         }
     }
 }

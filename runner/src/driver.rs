@@ -224,6 +224,7 @@ impl Driver {
             | Notice::TurnsToPolling
             | Notice::Misbehaved { .. }
             | Notice::NotGone { .. }
+            | Notice::NoMoreRoom { .. }
             | Notice::Task { .. } => return,
         };
         self.state.send_if_modified(|state| std::mem::replace(&mut state.trouble, trouble.clone()) != trouble);

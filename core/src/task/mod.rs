@@ -312,6 +312,17 @@ impl Task {
         &mut self.remains
     }
 
+    /// Whether it could make room without leaving the trash, and since when; none where it cannot make any.
+    pub(crate) fn room(&self) -> Option<(bool, Millis)> {
+        self.remains.room()
+    }
+
+    /// Whether it ended well, and its work is where it was to go.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        let Phase::Ended(end) = &self.phase else { return false };
+        end.status == EndStatus::Done && end.completion.as_ref().is_none_or(|completion| completion.success)
+    }
+
     pub(crate) const fn parent(&self) -> Option<TaskId> {
         self.spec.parent
     }

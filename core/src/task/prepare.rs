@@ -326,6 +326,7 @@ pub(crate) fn reason(outcome: Outcome) -> String {
         | Outcome::Cloned { .. }
         | Outcome::Merging(_)
         | Outcome::Looked { .. }
+        | Outcome::Weighed(_)
         | Outcome::Delivered { .. } => "the executor gave an answer to another question".into(),
     }
 }

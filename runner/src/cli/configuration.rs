@@ -145,6 +145,7 @@ impl Settings<'_> {
         ] {
             self.settle(name, None, "", set.map(|days| json!(days)), days(usual));
         }
+        self.settle("keep.disk_gib", None, "", keep.disk_gib.map(|gib| json!(gib)), Value::Null);
         let minutes = json!(executor::SET_UP_MAX.as_secs() / 60);
         self.settle("setup_minutes", None, "", file.setup_minutes.map(|it| json!(it)), minutes);
         for own in &file.repository {

@@ -14,8 +14,8 @@ use super::args::WorktreeCommand;
 use super::print;
 use super::status::size;
 use crate::config;
-use crate::executor::{Settings, is_dirty};
-use crate::inspect::worktrees::{Size, Why, Worktree, size as size_of, worktrees};
+use crate::executor::{Settings, Size, is_dirty, size as size_of};
+use crate::inspect::worktrees::{Why, Worktree, worktrees};
 use crate::report::Failure;
 
 /// For all of them to be looked into. What has not been until then is listed without its size and state.

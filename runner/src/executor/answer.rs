@@ -75,6 +75,7 @@ impl Desk {
             | Outcome::Merging(_)
             | Outcome::Cloned { .. }
             | Outcome::Looked { .. }
+            | Outcome::Weighed(_)
             | Outcome::Started { .. }
             | Outcome::NotStarted
             | Outcome::Chunk(_)

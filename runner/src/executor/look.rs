@@ -1,6 +1,7 @@
 //! Whether a worktree has changes that are not committed, for people who ask. As everywhere, no git of ours opens the
 //! agent's repository: its files are looked at through one of our own, which is gone afterwards.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,9 +11,47 @@ use super::record::Folder;
 use super::scene::Scene;
 use super::settings::Settings;
 use super::workshop::{RESULT, Trust, Workshop};
+use super::{Hands, blocking, refs};
+
+/// Whether all that is in a worktree of `folder`'s task, but for what git ignores, is also in commits of the daemon's own
+/// repository: its files, and all that its references lead to.
+///
+/// # Errors
+/// It is not, or that cannot be told; and why.
+pub(super) async fn is_kept(hands: &Hands, folder: &Folder, worktree: &Path) -> Result<(), String> {
+    let standing = folder.standing().map_err(|why| why.to_string())?.ok_or("its worktree was not finished")?;
+    let branch = folder.spec().ok_or("nothing is known of its task")?.branch;
+    let dirty = is_dirty(&hands.settings, folder.path(), worktree, branch.as_str()).await?;
+    if dirty {
+        return Err("it has changes that are in no commit".to_owned());
+    }
+    let git = worktree.join(".git");
+    let inner = ["modules", "worktrees"].map(|name| git.join(name));
+    if let Some(inner) = inner.into_iter().find(|path| path.exists()) {
+        return Err(format!("{} has a history of its own", inner.display()));
+    }
+    let commits = blocking(move || {
+        let head = refs::at_head(&git);
+        refs::read(&git).map(|refs| refs.into_values().chain(head).collect::<BTreeSet<String>>())
+    });
+    let commits = commits.await?.map_err(|failure| failure.to_string())?;
+    if commits.len() > REFS {
+        return Err(format!("it has more than {REFS} references"));
+    }
+    let call = Call::on(&standing.bare, "rev-list").args(["--max-count=1"]).args(commits).args(["--not", "--all"]);
+    // An object that is not there is an error of git's.
+    match hands.git.run(&Cancel::default(), call.limit(LOOK)).await {
+        Ok(missing) if missing.out.is_empty() => Ok(()),
+        Ok(_) => Err("it has commits that are nowhere else".to_owned()),
+        Err(why) => Err(format!("it has commits that are nowhere else: {why}")),
+    }
+}
 
 /// For git to look through one worktree.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// So many references of an agent's are looked up.
+const REFS: usize = 10_000;
 
 /// Whether there are changes in `worktree` that its repository has not committed. `records` is its task's folder.
 ///

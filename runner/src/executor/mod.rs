@@ -46,6 +46,7 @@ mod reader;
 mod record;
 mod refs;
 mod report;
+mod room;
 mod scene;
 mod settings;
 mod shut;
@@ -84,6 +85,7 @@ pub(crate) use proc::identity;
 pub(crate) use proc::tells as proc_tells;
 pub(crate) use record::{Ending, Folder, Held, Identity};
 pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
+pub use room::{Size, size};
 pub use settings::{Forge, OwnWants, Settings};
 #[cfg(feature = "server")]
 pub(crate) use settings::{OUTPUT_MAX, SET_UP_MAX};
@@ -226,12 +228,14 @@ impl Executor {
             | Work::Deliver(_)
             | Work::Clone { .. }
             | Work::Discard
+            | Work::Spare
+            | Work::Purge
             | Work::Conclude { .. } => in_turn(hands, entry, answer, work),
             // These are about processes only, or about nothing of the task's.
             Work::Freeze | Work::Thaw | Work::Look { .. } => {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
             }
-            Work::Expire { .. } => {
+            Work::Expire { .. } | Work::Weigh { .. } => {
                 self.tasks.remove(&task);
                 tokio::spawn(async move { entry.perform(&hands, answer, work).await });
             }

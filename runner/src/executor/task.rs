@@ -20,7 +20,9 @@ use super::record::Folder;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
-use super::{Hands, blocking, check, commit, copy, deliver, group, key, log, merge, outcome, prepare, supervisor};
+use super::{
+    Hands, blocking, check, commit, copy, deliver, group, key, log, look, merge, outcome, prepare, room, supervisor,
+};
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
 
@@ -89,15 +91,7 @@ impl Task {
                 answer.give(outcome(made, Outcome::Prepared));
             }
             Work::Start(launch) => self.start(hands, answer, launch).await,
-            Work::Empty => {
-                let emptied = tokio::select! {
-                    biased;
-                    emptied = self.empty(hands) => emptied,
-                    () = cancel.set() => Err(CANCELLED.to_owned()),
-                };
-                let told = |(killed, log_end)| Outcome::Emptied { killed, log_end };
-                answer.give(outcome(emptied, told));
-            }
+            Work::Empty => answer.give(self.emptied(hands, &cancel).await),
             Work::Commit(wanted) => {
                 let made = commit::commit(hands, self.id, &wanted, &cancel).await;
                 answer.give(outcome(made, Outcome::Committed));
@@ -127,6 +121,9 @@ impl Task {
             }
             Work::Discard => self.let_go(hands, answer, |trash, id| trash.discard(id)).await,
             Work::Forget => self.let_go(hands, answer, |trash, id| trash.forget(id)).await,
+            Work::Spare => self.spare(hands, answer, &folder).await,
+            Work::Purge => answer.give(outcome(room::purge(hands, self.id, &folder).await, |()| Outcome::Done)),
+            Work::Weigh { tasks } => answer.give(outcome(room::weigh(hands, tasks, cancel).await, Outcome::Weighed)),
             Work::Expire { before } => {
                 self.let_go(hands, answer, move |trash, _| trash.expire(before.0, &cancel).map(drop)).await;
             }
@@ -315,6 +312,25 @@ impl Task {
         let (trash, id) = (Trash::of(hands.home.root()), self.id);
         let gone = blocking(move || how(&trash, id)).await.flatten();
         answer.give(outcome(gone, |()| Outcome::Done));
+    }
+
+    async fn emptied(&self, hands: &Arc<Hands>, cancel: &Cancel) -> Outcome {
+        let emptied = tokio::select! {
+            biased;
+            emptied = self.empty(hands) => emptied,
+            () = cancel.set() => Err(CANCELLED.to_owned()),
+        };
+        outcome(emptied, |(killed, log_end)| Outcome::Emptied { killed, log_end })
+    }
+
+    /// Lets go of what holds nothing that is nowhere else. A worktree that is gone holds nothing.
+    async fn spare(&self, hands: &Hands, answer: Answer, folder: &Folder) {
+        let worktree = hands.home.worktree(self.id);
+        let kept = if worktree.exists() { look::is_kept(hands, folder, &worktree).await } else { Ok(()) };
+        match kept {
+            Ok(()) => self.let_go(hands, answer, |trash, id| trash.spare(id)).await,
+            Err(why) => answer.give(Outcome::Failed(why)),
+        }
     }
 
     /// Stops all processes of the task where they stand, or lets them go on.

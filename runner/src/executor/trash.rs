@@ -7,6 +7,7 @@
 //!     leaving/worktree       its worktree
 //!     leaving/…              its output, and what else lay in its folder beside its records
 //!     spec.json …            its records, where it was forgotten
+//!     spared                 says that it is here to make room, and may leave early
 //! ```
 //! What leaves is gathered in `leaving`, in the task's own folder, and goes as a whole: a crash in between leaves
 //! nothing half.
@@ -49,6 +50,9 @@ const RECORDS: [&str; 11] = [
 
 /// Says that somebody wanted it back: it stays until the task is forgotten, or somebody wants it gone.
 const RESTORED: &str = "restored";
+
+/// Says that what is in the trash is there to make room.
+const SPARED: &str = "spared";
 
 /// For how long one look at the trash takes things out of it. The rest waits for the next.
 const EXPIRING: Duration = Duration::from_secs(300);
@@ -128,7 +132,24 @@ impl Trash {
     /// It has not ended, or what it left cannot be moved: then it is where it was, or gathered to go.
     pub fn discard(&self, task: TaskId) -> Result<(), String> {
         self.has_ended(task)?;
-        if self.is_wanted(task) { Ok(()) } else { self.put_aside(task) }
+        if self.is_wanted(task) { Ok(()) } else { self.put_aside(task, false) }
+    }
+
+    /// As [`Trash::discard`], marked as what may leave the trash early. Whoever asks has looked what is in it.
+    ///
+    /// # Errors
+    /// As of [`Trash::discard`], and somebody has wanted it back.
+    pub(super) fn spare(&self, task: TaskId) -> Result<(), String> {
+        self.has_ended(task)?;
+        if self.is_wanted(task) {
+            return Err("somebody took it out of the trash".to_owned());
+        }
+        self.put_aside(task, true)
+    }
+
+    /// Whether something is in the trash to make room.
+    pub(super) fn is_spared(entry: &Entry) -> bool {
+        entry.path.join(SPARED).exists()
     }
 
     /// Whether somebody wanted its worktree back.
@@ -143,11 +164,11 @@ impl Trash {
     /// As of [`Trash::discard`].
     pub fn discard_again(&self, task: TaskId) -> Result<(), String> {
         self.has_ended(task)?;
-        self.put_aside(task)?;
+        self.put_aside(task, false)?;
         forgiving(fs::remove_file(self.records(task).file(RESTORED))).map_err(|failure| failure.to_string())
     }
 
-    fn put_aside(&self, task: TaskId) -> Result<(), String> {
+    fn put_aside(&self, task: TaskId, spare: bool) -> Result<(), String> {
         self.gather(task).map_err(|failure| failure.to_string())?;
         let leaving = self.records(task).file(LEAVING);
         if !is_folder(&leaving) {
@@ -156,6 +177,7 @@ impl Trash {
         let entry = self.folder().join(format!("{task}.{}", Uuid::now_v7()));
         // Made first: an empty one holds nothing, and goes in its time.
         make_private(&entry)
+            .and_then(|()| if spare { write_whole(&entry.join(SPARED), b"", 0o600) } else { Ok(()) })
             .and_then(|()| fs::rename(leaving, entry.join(LEAVING)))
             .map_err(|failure| failure.to_string())
     }
@@ -232,6 +254,7 @@ impl Trash {
         }
         make_private(records.path())?;
         fs::rename(entry.path.join(LEAVING), records.file(LEAVING))?;
+        forgiving(fs::remove_file(entry.path.join(SPARED)))?;
         // Nothing else is in there, or else it is in the trash for good.
         let _ = fs::remove_dir(&entry.path);
         Ok(())

@@ -55,6 +55,7 @@ impl Meters {
             | Notice::TurnsToPolling
             | Notice::Misbehaved { .. }
             | Notice::NotGone { .. }
+            | Notice::NoMoreRoom { .. }
             | Notice::Task { .. } => return,
         };
         let was_linked = self.link_since.is_some() && self.trouble.is_none();
@@ -91,6 +92,9 @@ const fn name(work: &Work) -> &'static str {
         Work::Discard => "discard",
         Work::Forget => "forget",
         Work::Expire { .. } => "expire",
+        Work::Weigh { .. } => "weigh",
+        Work::Spare => "spare",
+        Work::Purge => "purge",
     }
 }
 
@@ -111,6 +115,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         | Outcome::Merging(_)
         | Outcome::Cloned { .. }
         | Outcome::Looked { .. }
+        | Outcome::Weighed(_)
         | Outcome::Delivered { .. } => "done",
     }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use fs_err as fs;
 use makima_core::Keep;
@@ -16,15 +15,6 @@ use uuid::Uuid;
 
 use super::disk;
 use crate::executor::{Trash, leftovers_in};
-
-/// Bytes that the kernel counts a file's room in.
-const BLOCK: u64 = 512;
-
-/// Files that are looked at to tell how large one worktree is.
-const FILES: usize = 200_000;
-
-/// For that, whatever the disk is like.
-const WALK: Duration = Duration::from_secs(3);
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -175,61 +165,9 @@ fn age(file: &Path) -> Option<u64> {
     Some(SystemTime::now().duration_since(written).unwrap_or_default().as_secs())
 }
 
-/// How much room a folder takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Bytes on the disk; what several names have in common counts once.
-    pub bytes: u64,
-    /// Whether that is all: there may be too much to look at.
-    pub whole: bool,
-}
-
-/// How much room a folder takes: no link is followed, and only so much is looked at.
-#[must_use]
-pub fn size(folder: &Path) -> Size {
-    let until = Instant::now() + WALK;
-    let mut size = Size { bytes: 0, whole: true };
-    let (mut folders, mut shared, mut seen) = (vec![folder.to_path_buf()], BTreeSet::new(), 0_usize);
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            size.whole = false;
-            continue;
-        };
-        for entry in entries.flatten() {
-            seen = seen.saturating_add(1);
-            if seen > FILES || Instant::now() > until {
-                return Size { whole: false, ..size };
-            }
-            let Ok(data) = entry.metadata() else { continue };
-            if data.is_dir() {
-                folders.push(entry.path());
-            }
-            if data.is_dir() || data.nlink() == 1 || shared.insert((data.dev(), data.ino())) {
-                size.bytes = size.bytes.saturating_add(data.blocks().saturating_mul(BLOCK));
-            }
-        }
-    }
-    size
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Protects people from a size that counts what hard links share twice, or what links point to.
-    #[test]
-    fn what_names_share_counts_once_and_links_are_not_followed() {
-        let place = tempfile::tempdir().expect("a folder");
-        let folder = place.path().join("worktree");
-        std::fs::create_dir_all(folder.join("inside")).expect("a folder");
-        std::fs::write(folder.join("one"), vec![7; 1 << 20]).expect("a file");
-        std::fs::hard_link(folder.join("one"), folder.join("inside/same")).expect("a second name");
-        std::fs::write(place.path().join("elsewhere"), vec![7; 8 << 20]).expect("a file");
-        std::os::unix::fs::symlink(place.path(), folder.join("up")).expect("a link");
-        let size = size(&folder);
-        assert!(size.whole);
-        assert!((1 << 20..2 << 20).contains(&size.bytes), "{size:?}");
-    }
 
     #[test]
     fn why_a_worktree_is_there_is_told_in_days() {

@@ -169,3 +169,88 @@ async fn the_trash_is_taken_out_in_its_time() {
     assert_eq!(fs::metadata(&canary).expect("a folder").permissions().mode() & 0o777, 0o755);
     assert_eq!(world.run(nobody, Work::Expire { before }).await, Outcome::Done);
 }
+
+/// What a task takes, and all do.
+async fn weigh(world: &mut World, id: TaskId) -> (u64, u64) {
+    let outcome = world.run(TaskId(Uuid::nil()), Work::Weigh { tasks: vec![id] }).await;
+    let Outcome::Weighed(weighed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(weighed.tasks.len(), 1);
+    (weighed.tasks[0].1, weighed.all)
+}
+
+#[tokio::test]
+async fn what_is_handed_over_makes_room() {
+    let mut world = World::new();
+    let script = "echo work > work; echo '*.o' > .gitignore; head -c 3000000 /dev/urandom > built.o";
+    let id = ended(&mut world, script).await;
+    let (before, all) = weigh(&mut world, id).await;
+    assert!(before > 3_000_000 && all >= before, "{before} of {all}");
+    assert_eq!(world.run(id, Work::Spare).await, Outcome::Done);
+    assert!(!world.home.worktree(id).exists());
+    assert!(weigh(&mut world, id).await.0 > 3_000_000, "it is in the trash");
+    // As long as it is there it comes back, and then stays.
+    let worktree = trash(&world).restore(id).expect("it is there");
+    assert!(worktree.join("built.o").exists() && trash(&world).entries().expect("a list").is_empty());
+    let Outcome::Failed(why) = world.run(id, Work::Spare).await else { panic!("it was wanted") };
+    assert!(why.contains("out of the trash"), "{why}");
+
+    let id = ended(&mut world, script).await;
+    assert_eq!(world.run(id, Work::Spare).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Purge).await, Outcome::Done);
+    let (after, _) = weigh(&mut world, id).await;
+    assert!(after < 1_000_000, "{after}");
+    assert!(trash(&world).entries().expect("a list").is_empty());
+    assert!(leftovers(&world.home).expect("records").tasks.iter().any(|left| left.spec.id == id));
+}
+
+/// Protects what an agent or its user has done behind the end of the task, or beside its branch.
+#[tokio::test]
+async fn what_is_nowhere_else_makes_no_room() {
+    let mut world = World::new();
+    for (script, reason) in [
+        ("echo more >> work", "in no commit"),
+        ("echo more > beside", "in no commit"),
+        ("git add -A && git commit -qm more --allow-empty", "nowhere else"),
+        ("git switch -qc side && git commit -qm side --allow-empty && git switch -q -", "nowhere else"),
+        ("git stash push -qu -- . 2>/dev/null; echo more > beside && git stash push -qu", "nowhere else"),
+        ("git worktree add -q ../beside-$$ && git -C ../beside-$$ commit -qm there --allow-empty", "of its own"),
+        ("mkdir -p .git/modules/inner", "of its own"),
+        ("rm .git/HEAD", "cannot be looked into"),
+        ("mv .git .elsewhere && ln -s .elsewhere .git", "cannot be looked into"),
+    ] {
+        let id = ended(&mut world, "echo work > work").await;
+        let worktree = world.home.worktree(id);
+        let shell = std::process::Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&worktree)
+            .env("GIT_AUTHOR_NAME", "x")
+            .envs([
+                ("GIT_AUTHOR_EMAIL", "x@example.org"),
+                ("GIT_COMMITTER_NAME", "x"),
+                ("GIT_COMMITTER_EMAIL", "x@example.org"),
+            ])
+            .status()
+            .expect("a shell");
+        assert!(shell.success(), "{script}");
+        let Outcome::Failed(why) = world.run(id, Work::Spare).await else { panic!("{script}: it went") };
+        assert!(why.contains(reason) && worktree.exists(), "{script}: {why}");
+        // In its time it goes, and nothing takes it out of the trash before that.
+        assert_eq!(world.run(id, Work::Discard).await, Outcome::Done);
+        assert_eq!(world.run(id, Work::Purge).await, Outcome::Done);
+        let entries = trash(&world).entries().expect("a list");
+        assert!(entries.iter().any(|entry| entry.task == Some(id) && entry.worktree().is_some()), "{script}");
+    }
+}
+
+/// Somebody has changed something in the trash since.
+#[tokio::test]
+async fn what_has_changed_in_the_trash_stays_there() {
+    let mut world = World::new();
+    let id = ended(&mut world, "echo work > work").await;
+    assert_eq!(world.run(id, Work::Spare).await, Outcome::Done);
+    let entries = trash(&world).entries().expect("a list");
+    let tree = entries[0].worktree().expect("a worktree");
+    fs::write(tree.join("more"), "more").expect("a file");
+    let Outcome::Failed(why) = world.run(id, Work::Purge).await else { panic!("it went") };
+    assert!(why.contains("in no commit") && tree.exists(), "{why}");
+}

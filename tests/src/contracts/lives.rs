@@ -20,6 +20,7 @@ pub(super) const CONTRACTS: &[Contract] = &[
     ("what changed is committed, and nothing else", commits),
     ("records tell how far a task had come", records),
     ("what has ended goes to the trash, and nothing else", trash),
+    ("what has ended makes room in two steps, and nothing that is nowhere else does", room),
     ("work is handed over", over),
 ];
 
@@ -192,6 +193,21 @@ fn trash(s: &mut Scene<'_>) {
         assert!(s.left_of(task).is_none());
     }
     assert_eq!(s.says(task, Work::Expire { before: Millis(1) }), "done");
+}
+
+fn room(s: &mut Scene<'_>) {
+    let task = s.committed(Agent::Writes("1"), false);
+    assert_eq!(s.says(task, Work::Spare), "failed");
+    assert_eq!(s.says(task, conclude()), "done");
+    for work in [Work::Purge, Work::Spare, Work::Spare, Work::Purge, Work::Purge] {
+        assert_eq!(s.says(task, work), "done");
+        assert_eq!(s.says(task, Work::Weigh { tasks: vec![task] }), "weighed");
+    }
+    assert!(s.left_of(task).is_some());
+    // Its changes are in no commit.
+    let task = s.worked(Agent::Writes("1"), false);
+    assert_eq!(s.says(task, conclude()), "done");
+    assert_eq!(s.says(task, Work::Spare), "failed");
 }
 
 fn over(s: &mut Scene<'_>) {

@@ -96,6 +96,9 @@ pub fn kinds() -> BTreeSet<&'static str> {
         "discard",
         "forget",
         "expire",
+        "weigh",
+        "spare",
+        "purge",
     ]
     .into()
 }
@@ -302,6 +305,7 @@ fn said(outcome: &Outcome) -> String {
         Outcome::Merging(merging) => merge_said(merging),
         Outcome::Delivered { .. } => "delivered".to_owned(),
         Outcome::Cloned { .. } => "cloned".to_owned(),
+        Outcome::Weighed(_) => "weighed".to_owned(),
         Outcome::Looked { exists, .. } => if *exists { "there" } else { "not there" }.to_owned(),
         Outcome::Failed(_) | Outcome::NoRoom(_) => "failed".to_owned(),
     }

@@ -3,7 +3,7 @@
 use makima_core::effect::{Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Outcome, Prepared};
-use makima_core::task::{End, Spec};
+use makima_core::task::{End, EndStatus, Spec};
 
 use super::act::{TaskKind, Temper};
 use super::git::Merges;
@@ -45,6 +45,10 @@ pub(super) struct Folder {
     pub(super) merges: Merges,
     /// Its worktree and its output are in the trash.
     pub(super) discarded: bool,
+    /// They are there to make room.
+    pub(super) spared: bool,
+    /// They are out of the trash.
+    pub(super) purged: bool,
     /// Its records are, too.
     pub(super) forgotten: bool,
 }
@@ -89,6 +93,32 @@ impl Folder {
             self.spec = None;
         }
         Outcome::Done
+    }
+
+    /// The same, to make room: only what is nowhere else stays.
+    pub(super) fn spare(&mut self) -> Outcome {
+        if self.dirty {
+            return Outcome::Failed("it has changes that are in no commit".to_string());
+        }
+        let before = self.discarded;
+        let outcome = self.discard(false);
+        self.spared |= !before && self.discarded;
+        outcome
+    }
+
+    /// What made room leaves the trash.
+    ///
+    /// # Panics
+    /// It is somebody's work that was not handed over.
+    pub(super) fn purge(&mut self) -> Outcome {
+        assert!(self.end.as_ref().is_some_and(|end| end.status == EndStatus::Done), "what did not end well is purged");
+        self.purged |= std::mem::take(&mut self.spared) && !self.dirty;
+        Outcome::Done
+    }
+
+    /// How much room it takes.
+    pub(super) fn weight(&self) -> u64 {
+        u64::from(self.prepared.is_some() && !self.purged && !self.forgotten)
     }
 
     /// Something was not done: what that excuses at the end.

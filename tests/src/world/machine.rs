@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
-use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream};
+use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream, Weighed};
 use makima_core::limits;
 use makima_core::task::EndStatus;
 
@@ -97,6 +97,9 @@ impl Machine {
             | Work::Discard
             | Work::Forget
             | Work::Expire { .. }
+            | Work::Weigh { .. }
+            | Work::Spare
+            | Work::Purge
             | Work::Close => true,
         }
     }
@@ -191,6 +194,9 @@ impl Machine {
             Work::Discard => return folder.discard(false),
             Work::Forget => return folder.discard(true),
             Work::Expire { .. } => {}
+            Work::Spare => return folder.spare(),
+            Work::Purge => return folder.purge(),
+            Work::Weigh { tasks } => return Outcome::Weighed(self.weigh(tasks)),
         }
         Outcome::Done
     }
@@ -235,6 +241,13 @@ impl Machine {
             }
         }
         folder.message(task, n, text);
+    }
+
+    /// Each worktree takes one byte, here or in the trash.
+    fn weigh(&self, tasks: Vec<TaskId>) -> Weighed {
+        let of = |task: TaskId| self.tasks.get(&task).map_or(0, Folder::weight);
+        let all = self.tasks.values().map(Folder::weight).sum();
+        Weighed { all, tasks: tasks.into_iter().map(|task| (task, of(task))).collect() }
     }
 
     /// Nothing of the task runs any more.
@@ -394,6 +407,9 @@ fn may_fail(work: &Work) -> bool {
         | Work::Discard
         | Work::Forget
         | Work::Expire { .. }
+        | Work::Weigh { .. }
+        | Work::Spare
+        | Work::Purge
         | Work::Close => true,
         Work::Stdin { .. } | Work::Signal { .. } | Work::Attach => false,
     }

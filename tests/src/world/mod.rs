@@ -101,12 +101,15 @@ impl World {
     /// A world in which the daemon has just been started.
     #[must_use]
     pub fn new(manner: Manner, speech: Speech, seed: u64) -> Self {
+        let mut config = config();
+        // Every other world has little room for what has ended.
+        config.keep.disk = seed.is_multiple_of(2).then_some(1);
         let mut world = Self {
-            daemon: Daemon::new(config()),
+            journal: Journal::begin(&Daemon::new(config.clone())),
+            daemon: Daemon::new(config),
             machine: Machine::default(),
             server: Server::new(manner, speech),
             net: Net::new(speech),
-            journal: Journal::begin(&Daemon::new(config())),
             now: Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) },
             incarnation: 0,
             kinds: vec![None; usize::from(TASKS)],
@@ -456,7 +459,7 @@ impl World {
             Effect::Work { id, task, work } => {
                 assert!(self.given.insert(id), "the effect {id} is not a new one");
                 self.note(|| format!("   {id} {work:?}"));
-                let goes = matches!(work, Work::Discard | Work::Forget);
+                let goes = matches!(work, Work::Discard | Work::Spare | Work::Purge | Work::Forget);
                 assert!(!goes || self.server.end(task).is_some(), "{task} goes, and the server does not know its end");
                 self.machine.take(id, task, work);
             }

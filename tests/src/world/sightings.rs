@@ -124,6 +124,7 @@ impl World {
                     Notice::NoPongs => "no pongs",
                     Notice::Misbehaved { .. } => "misbehaved",
                     Notice::NotGone { .. } => "not gone",
+                    Notice::NoMoreRoom { .. } => "no more room",
                     Notice::Task { what, .. } if what.contains("killed") => "a stubborn agent is killed",
                     Notice::Task { what, .. } if what.contains("left behind") => "processes left behind",
                     Notice::Task { what, .. } if what.contains("too late") => "messages came too late",

@@ -335,6 +335,9 @@ fn describe(work: &Work) -> (&'static str, String) {
         Work::Close => ("close", String::new()),
         Work::Discard => ("discard", String::new()),
         Work::Forget => ("forget", String::new()),
+        Work::Weigh { tasks } => ("weigh", format!("{} tasks", tasks.len())),
+        Work::Spare => ("spare", String::new()),
+        Work::Purge => ("purge", String::new()),
         Work::Expire { before } => ("expire", format!("before {}", before.0)),
     }
 }

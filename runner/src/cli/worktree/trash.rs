@@ -11,7 +11,7 @@ use crate::cli::print;
 use crate::cli::status::size as room;
 use crate::config::{self, ConfigFile};
 use crate::executor::{Entry, Trash};
-use crate::inspect::worktrees::{Size, size};
+use crate::executor::{Size, size};
 use crate::report::Failure;
 
 const DAY: u64 = 24 * 60 * 60;
