@@ -312,17 +312,16 @@ impl Server {
         for command in self.numbers.give_up() {
             self.give(command);
         }
-        if self.manner == Manner::Loose {
-            let forgotten: Vec<SpawnTask> = self
-                .asked
-                .iter()
-                .filter(|(id, _)| !self.ledger.get(id).is_some_and(|entry| entry.accepted || entry.complete.is_some()))
-                .map(|(_, spawn)| spawn.clone())
-                .collect();
-            for spawn in forgotten {
-                self.say(spawn);
-            }
+        for spawn in self.to_ask_again() {
+            self.say(spawn);
         }
+    }
+
+    /// What it asks for again over a connection of version 1.
+    pub(super) fn to_ask_again(&self) -> Vec<SpawnTask> {
+        let heard = |id: &TaskId| self.ledger.get(id).is_some_and(|entry| entry.accepted || entry.complete.is_some());
+        let asked = self.asked.iter().filter(|(id, _)| self.manner == Manner::Loose && !heard(id));
+        asked.map(|(_, spawn)| spawn.clone()).collect()
     }
 
     /// Reconciles: what the daemon took on and does not name any more is lost, unless its end was told.

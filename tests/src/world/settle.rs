@@ -15,8 +15,8 @@ impl World {
         for _ in 0..20_000 {
             if self.is_settled() {
                 self.check_end();
-                // Months take a while here too. And what is on its way to the daemon may begin something new.
-                if self.steps.is_multiple_of(4) && self.server.is_quiet() {
+                // Months take a while here too. And what is on its way to the daemon, or will be, may begin something new.
+                if self.steps.is_multiple_of(4) && self.server.is_quiet() && self.server.to_ask_again().is_empty() {
                     self.check_forgotten();
                 }
                 return;
