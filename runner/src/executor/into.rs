@@ -123,7 +123,7 @@ impl Job<'_> {
                 continue;
             }
             self.follow().await?;
-            let how = if result.is_forward { "fast-forwarded to it" } else { "merged as" };
+            let how = if result.is_forward { "fast-forwarded, now at" } else { "merged as" };
             let (branch, place) = (&self.wanted.branch, self.shown());
             return Ok(format!("`{branch}` is in `{into}` of {place}: {how} {}", result.tip));
         }
