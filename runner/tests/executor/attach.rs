@@ -3,7 +3,7 @@
 use makima_core::effect::{Signal, Work};
 use makima_core::input::{ExitStatus, Outcome, Stream};
 
-use crate::support::{Options, World, is_alive, number_in, portable, shell, task, text_of};
+use crate::support::{Options, World, is_alive, leaves, number_in, portable, shell, task, text_of};
 
 const WAITS: &str = "trap 'echo int; exit 3' INT; echo begun; while read line; do echo \"got $line\"; done";
 
@@ -95,11 +95,11 @@ fn number(world: &World, id: makima_core::id::TaskId, pointer: &str) -> i32 {
 
 #[tokio::test]
 async fn a_supervisor_that_was_killed_is_told_of_and_its_agent_is_found_and_ended() {
-    // In the portable way a session of its own is out of reach.
-    let (leaves, why) = match portable() {
-        false => ("setsid", "the supervisor was killed"),
-        true => ("", "the supervisor was killed, or the machine was restarted"),
+    let why = match portable() {
+        false => "the supervisor was killed",
+        true => "the supervisor was killed, or the machine was restarted",
     };
+    let leaves = leaves();
     let (mut world, id, pid) = left(&format!("trap '' PIPE; {leaves} sleep 1000 & sleep 1000")).await;
     let supervisor = number(&world, id, "/supervisor/pid");
     let process = rustix::process::Pid::from_raw(supervisor).unwrap();

@@ -4,7 +4,7 @@ use makima_core::effect::{Arg, Launch, Signal, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Stream};
 
-use crate::support::{Options, World, is_alive, number_in, portable, shell, task, text_of};
+use crate::support::{Options, World, is_alive, leaves, number_in, portable, shell, task, text_of};
 
 /// A world with one worktree.
 async fn ready(options: Options) -> (World, TaskId) {
@@ -231,7 +231,7 @@ async fn a_signal_reaches_the_group_and_what_is_left_of_it() {
 async fn the_next_life_of_the_daemon_ends_what_the_last_one_left() {
     for groups in [true, false] {
         let (mut world, id) = ready(Options { groups, ..Options::default() }).await;
-        let leaves = if portable() { "" } else { "setsid" };
+        let leaves = leaves();
         let script = format!("{leaves} sleep 1000 & echo $! > pid; echo before; sleep 1000");
         let (_, pid) = world.start(id, &script).await;
         let survivor = number_in(&world.home.worktree(id).join("pid")).await;

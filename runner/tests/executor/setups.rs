@@ -10,7 +10,7 @@ use makima_core::wants::Wants;
 use makima_runner::consent::{Book, key, parse};
 use makima_runner::executor::OwnWants;
 
-use crate::support::{Options, World, git, is_alive, number_in, preparing, task, text_of};
+use crate::support::{Options, World, git, is_alive, leaves, number_in, preparing, task, text_of};
 
 const FILE: &str = "setup = ['echo ready > set-up', 'echo $WORD']\nchecks = ['test -f built']\n[env]\nWORD = 'hello'\n";
 
@@ -137,8 +137,8 @@ async fn a_set_up_that_does_not_end_is_ended_with_all_that_it_has_started() {
     let mut world = World::with(Options { set_up_max: Duration::from_secs(1), ..Options::default() });
     let (id, repository) = (task(), world.repository("upstream"));
     world.prepare(id, Some(&repository)).await;
-    let hangs = "(setsid sh -c 'echo $$ > pid; exec sleep 1000') & wait";
-    let asked = start(&mut world, id, setting_up(&[hangs], "touch agent")).await;
+    let hangs = format!("({} sh -c 'echo $$ > pid; exec sleep 1000') & wait", leaves());
+    let asked = start(&mut world, id, setting_up(&[&hangs], "touch agent")).await;
     assert_eq!(world.exit(asked).await, ExitStatus::NotSetUp(124));
     let worktree = world.home.worktree(id);
     let pid = number_in(&worktree.join("pid")).await;
@@ -187,8 +187,9 @@ async fn checks_are_run_up_to_the_first_that_fails_in_a_tree_of_their_own() {
     world.prepare(id, Some(&repository)).await;
     world.act(id, "touch built").await;
     assert_eq!(check(&mut world, id, &["test -f built", "test $WORD = hello"]).await, None);
-    let left = "(setsid sh -c 'echo $$ > pid; exec sleep 1000') & while [ ! -s pid ]; do sleep 0.01; done";
-    let failed = check(&mut world, id, &[left, "exit 2", "touch three"]).await;
+    let leaves = leaves();
+    let left = format!("({leaves} sh -c 'echo $$ > pid; exec sleep 1000') & while [ ! -s pid ]; do sleep 0.01; done");
+    let failed = check(&mut world, id, &[&left, "exit 2", "touch three"]).await;
     assert_eq!(failed.as_deref(), Some("the check `exit 2` failed with exit code 2"));
     let worktree = world.home.worktree(id);
     assert!(!worktree.join("three").exists());

@@ -70,6 +70,26 @@ pub(crate) fn portable() -> bool {
     std::env::var("MAKIMA_PORTABLE").is_ok_and(|chosen| !["", "0", "false"].contains(&chosen.as_str()))
 }
 
+/// What puts a command into a session of its own, where that is not out of reach (docs/portable.md).
+pub(crate) fn leaves() -> &'static str {
+    if portable() { "" } else { "setsid" }
+}
+
+/// Whether the named test runs by itself, in a process that no other test shares: for what counts or limits what a
+/// whole process has. Where it does not, it is run once more so, by this command, and must go well there.
+pub(crate) fn is_by_itself(test: &str, mut command: std::process::Command) -> bool {
+    const ALONE: &str = "MAKIMA_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    command.arg(std::env::current_exe().unwrap()).args(["--exact", test]).env(ALONE, "1");
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("1 passed"), "no test is named {test}: {told}");
+    false
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self::with(Options::default())
