@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use makima_core::policy::NETWORK_VARIABLES;
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -358,8 +359,19 @@ impl Git {
         }
     }
 
+    /// The program by its path: only then the standard library starts it without a copy of this whole process, and no
+    /// `PATH` that begins with `.` finds what an agent has put there.
+    fn found(&self) -> PathBuf {
+        let path = self.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+        let named = self.program.components().count() > 1;
+        let folders = path.filter(|_| !named).map(std::env::split_paths).into_iter().flatten();
+        let mut places = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(&self.program));
+        let is_program = |place: &PathBuf| place.is_file() && access(place, Access::EXEC_OK).is_ok();
+        places.find(is_program).unwrap_or_else(|| self.program.clone())
+    }
+
     fn command(&self, call: &Call) -> io::Result<Command> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.found());
         let door = call.held.as_ref().map(Held::door).transpose()?;
         command.arg(&call.verb).args(&call.args).current_dir(door.as_ref().unwrap_or(&call.dir));
         command.env_clear().envs(self.env.iter().cloned()).envs(call.env.iter().cloned());

@@ -8,7 +8,9 @@ pub(crate) mod agents;
 mod away;
 mod daemon;
 mod git;
+mod growth;
 mod idle;
+mod interrupt;
 mod journal;
 mod latency;
 mod output;
@@ -43,10 +45,12 @@ pub(crate) enum Figure {
     Journal,
     Git,
     Away,
+    Growth,
+    Interrupt,
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Idle,
         Self::Supervisors,
         Self::Start,
@@ -59,6 +63,8 @@ impl Figure {
         Self::Journal,
         Self::Git,
         Self::Away,
+        Self::Growth,
+        Self::Interrupt,
     ];
 }
 
@@ -125,6 +131,8 @@ impl Bench {
             Figure::Journal => journal::measure(self),
             Figure::Git => git::measure(self),
             Figure::Away => away::measure(self),
+            Figure::Growth => growth::measure(self),
+            Figure::Interrupt => interrupt::measure(self),
         }
     }
 

@@ -29,6 +29,8 @@ Figures:
   journal      flushes of the journal, against bare ones (wants the example `journal_bench` of makima-runner)
   git          worktrees made, put away and merged, branches listed (wants the example `git_bench` of makima-runner)
   away         memory, while a server is away and an agent writes a lot
+  growth       what a task costs where 1, 100 and 1,000 are known
+  interrupt    from a forced interrupt until nothing is left of the agent
   all          all of them (default)
 
 Sizes from the environment: MAKIMA_BENCH_AGENTS (100), MAKIMA_BENCH_LOG_MIB (256), MAKIMA_BENCH_AWAY_SECONDS (20),
@@ -102,6 +104,8 @@ fn read(words: Vec<String>) -> Result<(Vec<Figure>, Options), Failure> {
             "journal" => figures.push(Figure::Journal),
             "git" => figures.push(Figure::Git),
             "away" => figures.push(Figure::Away),
+            "growth" => figures.push(Figure::Growth),
+            "interrupt" => figures.push(Figure::Interrupt),
             "all" => figures.extend(Figure::ALL),
             _ => return Err(format!("`{word}` is not known; see --help").into()),
         }
