@@ -176,11 +176,15 @@ impl Step<'_> {
 
     fn sweep(&mut self) {
         let (unix, keep) = (self.now.unix, self.daemon.config.keep);
-        let free = self.free();
-        self.touched.extend(&free);
         let mut going = VecDeque::new();
-        for id in free {
-            let part = self.daemon.tasks.get_mut(&id).and_then(|task| task.remains().look(unix, &keep));
+        for id in self.free() {
+            let Some(task) = self.daemon.tasks.get_mut(&id) else { continue };
+            let before = *task.remains();
+            let part = task.remains().look(unix, &keep);
+            // Of most nothing has changed since an hour ago.
+            if *task.remains() != before {
+                self.touched.insert(id);
+            }
             going.extend(part.map(|part| Going::Task(id, part)));
         }
         going.push_back(Going::Trash { before: Millis(unix.0.saturating_sub(keep.trash.0)) });
