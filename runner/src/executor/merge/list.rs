@@ -89,9 +89,14 @@ impl Job<'_> {
 
     pub(super) async fn list(&self, children: &[Child]) -> Result<Outcome, Trouble> {
         self.mend().await?;
-        let sight = self.look().await?;
-        self.bring_from_elsewhere(children).await?;
-        let here = all(self.hands, self.cancel, &self.bare, OURS).await?;
+        let all = || all(self.hands, self.cancel, &self.bare, OURS);
+        let (sight, elsewhere, here) = tokio::try_join!(self.look(), self.elsewhere(children), all())?;
+        let here = if elsewhere.is_empty() {
+            here
+        } else {
+            self.bring_along(elsewhere).await;
+            all().await?
+        };
         let here: BTreeMap<TaskId, Found> = here.into_iter().map(|found| (found.task, found)).collect();
         let given: BTreeSet<TaskId> = children.iter().map(|child| child.task).collect();
         let trailed = here.values().filter(|found| !given.contains(&found.task) && found.task != self.task);
@@ -129,11 +134,11 @@ impl Job<'_> {
         base.chars().take(7).collect()
     }
 
-    /// The work of subtasks on other repositories.
-    async fn bring_from_elsewhere(&self, children: &[Child]) -> Result<(), Trouble> {
-        let (home, own, bare) = (self.hands.home.clone(), self.bare.clone(), self.bare.clone());
+    /// The work of subtasks on other repositories that is not here, by repository.
+    async fn elsewhere(&self, children: &[Child]) -> Result<BTreeMap<PathBuf, Vec<String>>, Trouble> {
+        let (home, own) = (self.hands.home.clone(), self.bare.clone());
         let tasks: Vec<TaskId> = children.iter().filter(|child| child.ended).map(|child| child.task).collect();
-        let wanted = done(move || {
+        done(move || {
             let mut wanted: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
             for task in tasks {
                 let Some(standing) = Folder::of(&home, task).standing().ok().flatten() else { continue };
@@ -145,14 +150,16 @@ impl Job<'_> {
             }
             Ok(wanted)
         })
-        .await?;
-        for (other, names) in wanted {
+        .await
+    }
+
+    async fn bring_along(&self, elsewhere: BTreeMap<PathBuf, Vec<String>>) {
+        for (other, names) in elsewhere {
             // Of another kind, or damaged: it is told as not merged.
-            if let Err(why) = self.hands.bare(bare.clone()).take(self.hands, self.cancel, &other, &names).await {
+            if let Err(why) = self.hands.bare(self.bare.clone()).take(self.hands, self.cancel, &other, &names).await {
                 tracing::warn!("work in {} cannot be brought along: {}", other.display(), why.into_words());
             }
         }
-        Ok(())
     }
 
     /// The commits that lead to these and that the worktree's commit does not have, and whether they go on from that.
