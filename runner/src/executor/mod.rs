@@ -136,6 +136,7 @@ struct Hands {
     /// How many descriptors an agent may have open.
     descriptors: Option<u64>,
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+    silent: wants::Silent,
 }
 
 impl Hands {
@@ -190,7 +191,15 @@ impl Executor {
         settings.know_secrets();
         let desk = Arc::new(Desk::new(events, settings.secrets.clone()));
         let descriptors = descriptors::raise();
-        let hands = Arc::new(Hands { home, settings, git, user, descriptors, turns: Mutex::default() });
+        let hands = Arc::new(Hands {
+            home,
+            settings,
+            git,
+            user,
+            descriptors,
+            turns: Mutex::default(),
+            silent: wants::Silent::default(),
+        });
         Ok(Self { hands, desk, tasks: BTreeMap::new() })
     }
 

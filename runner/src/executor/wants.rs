@@ -1,7 +1,9 @@
 //! What a repository wants of those who work in it, as the commit says that is started from: read from git, so that no
 //! link in a worktree leads elsewhere.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use makima_core::limits;
 use makima_core::wants::{Consent, FILE, Settled, Wants, settle};
@@ -13,6 +15,28 @@ use super::source::Source;
 use super::trouble::Trouble;
 use super::{Hands, blocking};
 use crate::consent::{self, Book};
+
+/// Commits that are known to want nothing, so that git is not asked again for each task that starts from the same one.
+/// What is in a commit never changes.
+#[derive(Debug, Default)]
+pub(super) struct Silent(Mutex<BTreeSet<String>>);
+
+impl Silent {
+    /// How many are kept in mind.
+    const MOST: usize = 256;
+
+    fn has(&self, commit: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(commit)
+    }
+
+    fn add(&self, commit: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(commit.to_owned());
+    }
+}
 
 /// What is done of what the repository of `source` wants at the commit `base`, which `bare` has.
 pub(super) async fn settled(
@@ -27,8 +51,14 @@ pub(super) async fn settled(
     if let Some(own) = hands.settings.repositories.iter().find(|own| own.repository == key) {
         return settle(Some(&own.wants), Ok(None), Consent::None, &key).map_err(Trouble::Plain);
     }
+    if hands.silent.has(base) {
+        return Ok(Settled::default());
+    }
     let found = match read(&hands.git, cancel, bare, base).await? {
-        Ok(None) => return Ok(Settled::default()),
+        Ok(None) => {
+            hands.silent.add(base);
+            return Ok(Settled::default());
+        }
         Ok(Some(text)) => consent::parse(&text).map(Some),
         Err(why) => Err(why),
     };

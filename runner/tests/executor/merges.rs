@@ -17,7 +17,7 @@ pub(crate) struct Family {
 }
 
 /// What the repository has before anybody works on it.
-const FIRST: &str =
+pub(crate) const FIRST: &str =
     "printf 'one\\ntwo\\nthree\\n' > file; echo x > other; mkdir d; echo y > d/y; git add -A; git commit -qm second";
 
 impl Family {

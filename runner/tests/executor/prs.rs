@@ -14,20 +14,21 @@ use crate::support::{Options, World, branch, folder, git, spec, task, user_git};
 
 const TOKEN: &str = "ghp_thisIsNobodysBusiness0123456789";
 
-struct Scene {
-    world: World,
+/// A user's clone of what is on a forge, and a task that has worked on it.
+pub(crate) struct Scene {
+    pub(crate) world: World,
     forge: Forge,
     id: TaskId,
     commit: String,
     /// The user's clone of what is on the forge.
-    clone: PathBuf,
+    pub(crate) clone: PathBuf,
     /// On the forge.
-    remote: PathBuf,
+    pub(crate) remote: PathBuf,
 }
 
 impl Scene {
     /// A forge of this kind, with a clone of the user's in which a task has one commit.
-    async fn new(kind: Option<Kind>, more: &[(&str, &str)]) -> Self {
+    pub(crate) async fn new(kind: Option<Kind>, more: &[(&str, &str)]) -> Self {
         let folder = folder();
         let root = folder.path().join("forge");
         std::fs::create_dir_all(root.join("o")).unwrap();
