@@ -19,7 +19,7 @@ use super::record::{Folder, Intent, now};
 use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
-use super::{Hands, blocking, group, log, supervisor};
+use super::{Hands, blocking, foreign, group, log, supervisor};
 use crate::supervise::orders::{Orders, SetUp};
 use crate::supervise::{NO_GROUP, WORD};
 
@@ -192,7 +192,7 @@ fn orders(
     intent: &Intent,
 ) -> Result<Orders, String> {
     let worktree = hands.home.worktree(task);
-    if !worktree.is_dir() {
+    if !foreign::is_folder(&worktree) {
         return Err(format!("its worktree {} is gone", worktree.display()));
     }
     let temporary = folder.temporary().map_err(|failure| format!("its temporary folder cannot be made: {failure}"))?;

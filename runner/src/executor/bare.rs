@@ -113,8 +113,8 @@ impl Bare {
         };
         clear_locks(&self.path).await;
         let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-        // An agent may have brought history that is cut off, and what it committed need not please anybody.
-        let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
+        // An agent may have brought history that is cut off.
+        let call = call.arg("--update-shallow").inspecting();
         let names = std::iter::once(from.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
         hands.git.run(cancel, call.names(names)).await?;
         Ok(())

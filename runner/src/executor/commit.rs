@@ -24,7 +24,7 @@ use super::scene::Scene;
 use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs, shut, sign};
+use super::{Hands, blocking, foreign, refs, shut, sign};
 
 /// More than anybody merges at once. Each is looked at, and an agent may have written any number.
 const PARENTS_MAX: usize = 64;
@@ -40,7 +40,7 @@ pub(super) async fn commit(
     let worktree = hands.home.worktree(task);
     let standing = folder.standing().map_err(|why| format!("it cannot be known where its work belongs: {why}"))?;
     let Some(standing) = standing else { return Ok(None) };
-    if !worktree.is_dir() {
+    if !foreign::is_folder(&worktree) {
         return Err(format!("its worktree {} is gone", worktree.display()));
     }
     let scene = {

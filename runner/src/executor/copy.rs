@@ -73,7 +73,7 @@ struct Site {
 impl Site {
     /// Finds the place, and makes the folders that lead to it. Blocks.
     fn open(hands: &Hands, task: TaskId, to: &str) -> Result<Self, String> {
-        if !hands.home.worktree(task).is_dir() {
+        if !foreign::is_folder(&hands.home.worktree(task)) {
             return Err(format!(
                 "its worktree is not here any more; where it is in the trash, `makima worktree restore {task}` brings it back"
             ));

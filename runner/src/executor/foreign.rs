@@ -22,6 +22,12 @@ pub(super) const INDEX: u64 = 4 << 30;
 /// How many folders of objects are followed from one to the next.
 const LENDERS_MAX: usize = 64;
 
+/// Whether a folder is there: itself, and not a link that an agent has put in its place, which may lead to any of the
+/// user's.
+pub(super) fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|data| data.is_dir())
+}
+
 /// Opens a file that is one, and has no more than so many bytes.
 pub(super) fn open(path: &Path, most: u64) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

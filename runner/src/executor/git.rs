@@ -129,6 +129,29 @@ impl GitError {
     }
 }
 
+/// What is wrong with old commits of many a repository, and harms nobody.
+const HARMLESS: &[&str] = &[
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badFilemode",
+    "badName",
+    "badTagName",
+    "badTimezone",
+    "extraHeaderEntry",
+    "missingAuthor",
+    "missingCommitter",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "missingTaggerEntry",
+    "multipleAuthors",
+    "nulInCommit",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+];
+
 /// What git said, without its decoration: the fatal lines if there are any, else all but hints.
 fn in_words(verb: &str, said: &str, code: Option<i32>) -> String {
     let worth = |line: &&str| !line.is_empty() && !line.starts_with("hint:") && !line.starts_with("Cloning into");
@@ -144,8 +167,15 @@ fn in_words(verb: &str, said: &str, code: Option<i32>) -> String {
         .into_iter()
         .map(|line| line.trim_start_matches("fatal: ").trim_start_matches("error: ").trim_end_matches('.'))
         .collect();
+    // What `inspecting` asked for.
+    let (found, dangerous): (Vec<&str>, _) =
+        text.into_iter().partition(|line| !line.starts_with("fsck error") && !line.starts_with("index-pack failed"));
+    let (text, is_dangerous) = (found, !dangerous.is_empty());
     match (text.is_empty(), code) {
-        (false, _) => format!("git {verb}: {}", makima_core::policy::shorten(&text.join("; "), 600)),
+        (false, _) => {
+            let taken = if is_dangerous { "what git holds to be dangerous is not taken over: " } else { "" };
+            format!("git {verb}: {taken}{}", makima_core::policy::shorten(&text.join("; "), 600))
+        }
         (true, Some(code)) => format!("git {verb} ended with status {code} and no word"),
         (true, None) => format!("git {verb} was killed"),
     }
@@ -254,6 +284,14 @@ impl Call {
     pub(super) fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((key.into(), value.into()));
         self
+    }
+
+    /// A fetch of what an agent has made: objects that git itself holds to be dangerous (`..` or `.git` in a tree,
+    /// submodules that name programs) stay where they are, so that nobody is handed them. How names and dates are
+    /// written need please nobody.
+    pub(super) fn inspecting(self) -> Self {
+        let ignore = |call: Self, id: &&str| call.setting(format!("fetch.fsck.{id}"), "ignore");
+        HARMLESS.iter().fold(self.setting("fetch.fsckObjects", "true"), ignore)
     }
 
     pub(super) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {

@@ -11,7 +11,7 @@ use super::record::Folder;
 use super::scene::Scene;
 use super::settings::Settings;
 use super::workshop::{RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs};
+use super::{Hands, blocking, foreign, refs};
 
 /// Whether all that is in a worktree of `folder`'s task, but for what git ignores, is also in commits of the daemon's own
 /// repository: its files, and all that its references lead to.
@@ -60,6 +60,9 @@ const REFS: usize = 10_000;
 pub async fn is_dirty(settings: &Settings, records: &Path, worktree: &Path, branch: &str) -> Result<bool, String> {
     let standing = Folder::at(records).standing().map_err(|why| why.to_string())?;
     let bare = standing.ok_or("its worktree was not finished")?.bare;
+    if !foreign::is_folder(worktree) {
+        return Err("it is not the folder that was made".to_owned());
+    }
     let scene = Scene::of(worktree, branch, &bare);
     let Some(head) = scene.head.clone().filter(|_| scene.lends) else {
         return Err("its repository cannot be looked into".to_owned());

@@ -13,7 +13,7 @@ use super::scene::Scene;
 use super::stage::stage;
 use super::trouble::Trouble;
 use super::workshop::{RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs};
+use super::{Hands, blocking, foreign, refs};
 
 /// How often the files of a task that works on them are looked at, until two looks in a row see the same.
 const LOOKS: usize = 6;
@@ -98,7 +98,7 @@ impl Other<'_> {
         let long = standing.prepared.base.as_ref().is_some_and(|base| base.len() == 64);
         let task = self.task;
         let opened = blocking(move || {
-            if !worktree.is_dir() {
+            if !foreign::is_folder(&worktree) {
                 return Ok(None);
             }
             // Which branch is ours only matters for what is done to it.
@@ -159,7 +159,7 @@ impl Other<'_> {
             () = self.cancel.set() => return Err(Trouble::Plain("it was cancelled".to_owned())),
         };
         let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-        let call = call.arg("--update-shallow").setting("fetch.fsckObjects", "false");
+        let call = call.arg("--update-shallow").inspecting();
         self.hands.git.run(self.cancel, call.names([from, what.as_ref()])).await?;
         Ok(())
     }

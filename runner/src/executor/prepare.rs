@@ -19,7 +19,7 @@ use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
-use super::{Hands, blocking, include, lay, refs, wants};
+use super::{Hands, blocking, foreign, include, lay, refs, wants};
 use crate::home::Home;
 
 /// Below this nothing is begun: a full disk would break it half-way.
@@ -308,7 +308,7 @@ impl Job<'_> {
         }
         let Some(copy) = self.wanted.copy.clone() else { return Ok(notes) };
         let from = self.hands.home.worktree(copy.from);
-        if !from.is_dir() {
+        if !foreign::is_folder(&from) {
             notes.push(format!("no file could be brought along: task {} has no worktree here", copy.from));
             return Ok(notes);
         }

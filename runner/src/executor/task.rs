@@ -21,7 +21,8 @@ use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
 use super::{
-    Hands, blocking, check, commit, copy, deliver, group, key, log, look, merge, outcome, prepare, room, supervisor,
+    Hands, blocking, check, commit, copy, deliver, foreign, group, key, log, look, merge, outcome, prepare, room,
+    supervisor,
 };
 use crate::supervise::is_held;
 use crate::supervise::protocol::Sign;
@@ -326,7 +327,7 @@ impl Task {
     /// Lets go of what holds nothing that is nowhere else. A worktree that is gone holds nothing.
     async fn spare(&self, hands: &Hands, answer: Answer, folder: &Folder) {
         let worktree = hands.home.worktree(self.id);
-        let kept = if worktree.exists() { look::is_kept(hands, folder, &worktree).await } else { Ok(()) };
+        let kept = if foreign::is_folder(&worktree) { look::is_kept(hands, folder, &worktree).await } else { Ok(()) };
         match kept {
             Ok(()) => self.let_go(hands, answer, |trash, id| trash.spare(id)).await,
             Err(why) => answer.give(Outcome::Failed(why)),

@@ -8,7 +8,7 @@ use std::process::Command;
 use makima_core::effect::{Child, Commit, Copy, Deed, Delivery, Merge, Prepare, Side, Source, Start, Work};
 use makima_core::forge::Kind;
 use makima_core::id::TaskId;
-use makima_core::input::Outcome;
+use makima_core::input::{ExitStatus, Outcome};
 use makima_core::policy::{CommitText, InnerPath, RepositoryUrl};
 use makima_core::task::{End, EndStatus};
 
@@ -45,8 +45,12 @@ impl Ground {
         git(world.folder.path(), &["clone", "-q", "clone", "target"]);
         let target = world.path("target");
         let outside = world.path("outside");
-        sh(world.folder.path(), "mkdir -p outside/dir; mkfifo outside/pipe; echo x > outside/dir/y; echo x > outside/file");
+        sh(
+            world.folder.path(),
+            "mkdir -p outside/dir; mkfifo outside/pipe; echo x > outside/dir/y; echo x > outside/file",
+        );
         std::fs::write(outside.join("secret"), SECRET).unwrap();
+        std::fs::write(outside.join("dir/secret"), SECRET).unwrap();
         let canary = format!("#!/bin/sh\necho \"$0 $*\" >> {}\n", world.path("ran").display());
         std::fs::write(world.path("canary"), canary).unwrap();
         sh(world.folder.path(), "chmod +x canary; chmod 400 outside/secret");
@@ -59,14 +63,10 @@ impl Ground {
     /// Runs a script as the agent, who may run anything and write anywhere: what it does by itself does not count.
     async fn act(&mut self, id: TaskId, script: &str) {
         let (canary, outside) = (self.world.path("canary"), self.world.path("outside"));
-        let names = format!(
-            "CANARY={} OUT={} USERS={}; set -e; ",
-            canary.display(),
-            outside.display(),
-            self.clone.display()
-        );
+        let names =
+            format!("CANARY={} OUT={} USERS={}; set -e; ", canary.display(), outside.display(), self.clone.display());
         let status = self.world.act(id, &(names + script)).await;
-        assert_eq!(status.code, Some(0), "the script itself fails: {script}");
+        assert_eq!(status, ExitStatus::Code(0), "the script itself fails: {script}");
         let _ = std::fs::remove_file(self.world.path("ran"));
         assert_eq!(self.what_must_stay(), self.before, "the script itself does harm: {script}");
     }
@@ -168,7 +168,16 @@ impl Ground {
         assert_eq!(self.refused.len(), before, "the next does not work: {}", self.told);
         assert!(!self.told.contains(SECRET), "{}", self.told);
         for repository in [&self.clone, &self.target, &self.remote, &self.world.bare()] {
-            let fsck = user_git(repository, &["fsck", "--strict", "--no-dangling"]).output().unwrap();
+            let odd = [
+                "-c",
+                "fsck.missingNameBeforeEmail=ignore",
+                "-c",
+                "fsck.missingEmail=ignore",
+                "-c",
+                "fsck.badTimezone=ignore",
+            ];
+            let fsck = [&odd[..], &["fsck", "--strict", "--no-dangling"]].concat();
+            let fsck = user_git(repository, &fsck).output().unwrap();
             assert!(fsck.status.success(), "{}: {}\n{}", repository.display(), text(&fsck.stderr), self.told);
             let all = ["cat-file", "--batch-all-objects", "--batch", "--buffer"];
             let all = user_git(repository, &all).output().unwrap().stdout;
@@ -193,7 +202,7 @@ pub(crate) async fn a_subtask(script: &str) -> Vec<&'static str> {
     let id = ground.prepared(Start::Default, None, "prepare").await.expect("it is prepared");
     ground.act(id, &format!("{WORK}; {script}")).await;
 
-    let paths = ["file", "d/y", "new", "there/file"].map(|path| InnerPath::parse(path).unwrap()).to_vec();
+    let paths = ["file", "d/y", "new", "there/file"].map(|path| InnerPath::read(path).unwrap()).to_vec();
     ground.prepared(Start::Default, Some(Copy { from: id, paths }), "copy files").await;
     ground.prepared(Start::Continue(id), None, "go on").await;
     let to = ground.world.path("copy").display().to_string();
@@ -205,6 +214,9 @@ pub(crate) async fn a_subtask(script: &str) -> Vec<&'static str> {
     ground.merged(parent, id).await;
     ground.put_away(id).await;
     ground.ends_well().await;
+    if std::env::var_os("MAKIMA_TELL").is_some() {
+        println!("{}", ground.told);
+    }
     ground.refused
 }
 
@@ -223,6 +235,9 @@ pub(crate) async fn a_parent(script: &str) -> Vec<&'static str> {
     }
     ground.put_away(id).await;
     ground.ends_well().await;
+    if std::env::var_os("MAKIMA_TELL").is_some() {
+        println!("{}", ground.told);
+    }
     ground.refused
 }
 

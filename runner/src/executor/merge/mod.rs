@@ -29,7 +29,7 @@ use super::git::{Answer, Call};
 use super::record::Folder;
 use super::trouble::Trouble;
 use super::workshop::Workshop;
-use super::{Hands, blocking, refs};
+use super::{Hands, blocking, foreign, refs};
 
 /// A merge that we began, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +73,9 @@ pub(super) async fn merge(hands: &Hands, task: TaskId, wanted: Merge, cancel: &C
     let standing = folder.standing().map_err(|why| why.to_string())?;
     let bare = standing.ok_or("its worktree was never made")?.bare;
     let worktree = hands.home.worktree(task);
+    if !foreign::is_folder(&worktree) {
+        return Err(format!("its worktree {} is gone", worktree.display()));
+    }
     let git = worktree.join(".git");
     let job = Job { hands, task, cancel, folder, worktree, git, bare };
     let done = async {
