@@ -1,42 +1,18 @@
 //! Handing work over while git fails in every way: locks in the way, writes that fail, a daemon killed at any moment. The
 //! user's repository is as it was or as it is to be, and the same again goes through.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use makima_core::effect::{Deed, Delivery, Work};
-use makima_core::id::{EffectId, TaskId};
+use makima_core::effect::Work;
+use makima_core::id::TaskId;
 use makima_core::input::Outcome;
-use makima_core::policy::CommitText;
-use makima_runner::executor::{Executor, Secrets, Settings, Way};
-use tokio::sync::mpsc;
-use uuid::Uuid;
 
+use crate::lives::{kills, live_and_die, work};
 use crate::merges::{sh, state};
-use crate::support::{Options, World, branch, folder, git, open, portable, task};
+use crate::support::{Options, World, branch, committing, folder, git, task};
 
 /// What is done to the user's repository, or beside it.
 const DOES: &[&str] = &["branch", "merge", "clone"];
-
-fn work(id: TaskId, does: &str, target: &Path, commit: &str) -> Work {
-    let deed = match does {
-        "branch" => Deed::Branch,
-        "merge" => Deed::Merge,
-        _ => return Work::Clone { to: target.with_file_name("copy").display().to_string(), branch: branch(id) },
-    };
-    Work::Deliver(Box::new(Delivery {
-        deed,
-        target: Some(target.display().to_string()),
-        repository: None,
-        credentials: None,
-        branch: branch(id),
-        commit: Some(commit.to_owned()),
-        into: None,
-        base: None,
-        text: CommitText::of("a task", id, None),
-    }))
-}
 
 /// A task with work, and a repository of the user's that has gone on meanwhile.
 struct Scene {
@@ -73,7 +49,7 @@ impl Scene {
     }
 
     fn work(&self, does: &str) -> Work {
-        work(self.id, does, &self.target, &self.commit)
+        work(self.world.folder.path(), self.id, does, &self.commit)
     }
 
     /// Does it, and sees that it is done.
@@ -155,75 +131,17 @@ async fn writes_that_fail_leave_all_as_it_was() {
     }
 }
 
-/// Not a test: the life of a daemon that is killed by one.
-#[tokio::test]
-async fn life() {
-    let variable = |name: &str| std::env::var(name).ok();
-    let Some(place) = variable("MAKIMA_LIFE_HANDS_OVER") else { return };
-    let place = Path::new(&place);
-    let id = TaskId(Uuid::try_parse(&variable("MAKIMA_LIFE_TASK").unwrap()).unwrap());
-    let home = open(&place.join("makima"));
-    let settings = Settings {
-        environment: vec![
-            ("PATH".to_owned(), variable("PATH").unwrap()),
-            ("HOME".to_owned(), place.join("user").display().to_string()),
-        ],
-        allowed_roots: vec![place.to_owned()],
-        forges: Vec::new(),
-        agent_env: Vec::new(),
-        secrets: Secrets::default(),
-        git: "git".into(),
-        launcher: env!("CARGO_BIN_EXE_makima").into(),
-        way: Way::chosen(portable()),
-        groups: false,
-        output_max: 1 << 30,
-        set_up_max: Duration::from_secs(600),
-        repositories: Vec::new(),
-    };
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let mut executor = Executor::new(home.clone(), settings, sender).expect("an executor");
-    let (does, commit) = (variable("MAKIMA_LIFE_DOES").unwrap(), variable("MAKIMA_LIFE_COMMIT").unwrap());
-    let work = work(id, &does, &place.join("upstream"), &commit);
-    executor.perform(EffectId { incarnation: home.incarnation(), n: 1 }, id, work);
-    events.recv().await;
-    std::process::exit(0);
-}
-
-/// A life that does this, and is killed after so long.
-async fn live_and_die(mut scene: Scene, does: &str, after: Duration) -> Scene {
-    let World { folder, executor, home, .. } = scene.world;
-    drop(executor);
-    drop(home);
-    let mut life = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "failing::life", "--nocapture"])
-        .env("MAKIMA_LIFE_HANDS_OVER", folder.path())
-        .env("MAKIMA_LIFE_TASK", scene.id.to_string())
-        .env("MAKIMA_LIFE_COMMIT", &scene.commit)
-        .env("MAKIMA_LIFE_DOES", does)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    tokio::time::sleep(after).await;
-    let _ = life.kill();
-    let _ = life.wait();
-    // A git that it had begun comes to its own end.
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    scene.world = World::on(folder, Options::default());
-    scene
-}
-
 /// Protects the user's repository from a daemon that is killed at any moment.
 #[tokio::test]
 async fn a_daemon_killed_at_any_moment_can_do_it_again() {
-    let kills: u32 = std::env::var("MAKIMA_GIT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40);
+    let kills = kills();
     let mut scene = Scene::new().await;
     let main = git(&scene.target, &["rev-parse", "main"]);
     let before = scene.state();
     let mut cut = [0_u32; 2];
     for n in 0..kills {
         let does = DOES[n as usize % DOES.len()];
-        scene = live_and_die(scene, does, Duration::from_millis(u64::from(n * 37 % 160))).await;
+        scene.world = live_and_die(scene.world, scene.id, does, &scene.commit, n).await;
         cut[usize::from(scene.state() == before)] += 1;
         git(&scene.target, &["fsck", "--strict", "--no-dangling"]);
         scene.done(does).await;
@@ -240,4 +158,47 @@ async fn a_daemon_killed_at_any_moment_can_do_it_again() {
         assert_eq!(scene.state(), before, "{n}: {does}");
     }
     assert!(kills < 20 || (cut[0] > 0 && cut[1] > 0), "it was killed too early or too late: {cut:?}");
+}
+
+/// Protects a task from a daemon that is killed while it makes the worktree or commits: who comes after makes what is
+/// whole, of a shared repository that is.
+#[tokio::test]
+async fn who_comes_after_prepares_and_commits() {
+    let mut world = World::new();
+    let upstream = world.repository("upstream");
+    sh(&upstream, "for n in $(seq 300); do echo $n > $n; done; git add -A; git commit -qm many");
+    let mut cut = [0_u32; 2];
+    for n in 0..kills() {
+        // There is always something to bring, and at times everything.
+        sh(&upstream, &format!("seq {n} 20000 > news; git add -A; git commit -qm {n}"));
+        if n.is_multiple_of(6) {
+            sh(world.folder.path(), "rm -rf makima/repos/*");
+        }
+        let id = task();
+        if n % 3 < 2 {
+            world = live_and_die(world, id, "prepare", "", n).await;
+            cut[usize::from(world.home.worktree(id).exists())] += 1;
+        }
+        let base = world.prepare(id, Some(&upstream)).await.base.unwrap();
+        let tree = world.home.worktree(id);
+        assert_eq!(base, git(&upstream, &["rev-parse", "main"]), "{n}");
+        assert_eq!(git(&tree, &["status", "--porcelain"]), "", "{n}");
+        world.act(id, "seq 30000 > a; mkdir d; echo x > d/x; rm 7; git add d; git commit -qm d; echo y > y").await;
+        if n % 3 > 0 {
+            world = live_and_die(world, id, "commit", &base, n).await;
+        }
+        let made = world.run(id, committing(id, Some(&base))).await;
+        let Outcome::Committed(Some(change)) = made else { panic!("{n}: {made:?}") };
+        let bare = world.bare();
+        let there = git(&bare, &["rev-parse", &format!("refs/makima/{id}")]);
+        assert_eq!(there, change.commit, "{n}");
+        let names = git(&bare, &["diff-tree", "-r", "--name-status", &base, &there]);
+        assert_eq!(names, "D\t7\nA\ta\nA\td/x\nA\ty", "{n}");
+        assert_eq!(git(&bare, &["rev-list", "--count", &format!("{base}..{there}")]), "2", "{n}: no commit twice");
+        for repository in [&bare, &tree, &upstream] {
+            git(repository, &["fsck", "--strict", "--no-dangling"]);
+        }
+        assert_eq!(git(&upstream, &["status", "--porcelain"]), "", "{n}");
+    }
+    assert!(kills() < 20 || (cut[0] > 0 && cut[1] > 0), "it was killed too early or too late: {cut:?}");
 }

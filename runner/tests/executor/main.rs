@@ -14,6 +14,7 @@ mod hostile;
 mod hostilities;
 mod intos;
 mod kinds;
+mod lives;
 mod matrix;
 mod merges;
 mod merges_hostile;

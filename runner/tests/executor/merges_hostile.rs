@@ -1,18 +1,11 @@
 //! Merging in worktrees whose agents want something else, and by daemons that are killed.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
 use makima_core::effect::{Merge, Side, Source, Work};
-use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Merging, Outcome};
-use makima_runner::executor::{Executor, Secrets, Settings, Way};
-use tokio::sync::mpsc;
-use uuid::Uuid;
 
+use crate::lives::{kills, live_and_die};
 use crate::merges::{Family, sh};
-use crate::support::{Options, World, branch, git, open, portable};
+use crate::support::git;
 
 const OURS: &str = "printf 'one\\nours\\nthree\\n' > file; git commit -qam ours";
 const THEIRS: &str = "printf 'one\\ntheirs\\nthree\\n' > file; echo new > new; rm d/y; ln -s x link";
@@ -89,89 +82,26 @@ async fn where_the_agent_stands_is_what_moves() {
     assert_eq!(family.git(&["rev-parse", "HEAD"]), made);
 }
 
-/// Not a test: the life of a daemon that is killed by one.
-#[tokio::test]
-async fn life() {
-    let variable = |name: &str| std::env::var(name).ok();
-    let Some(place) = variable("MAKIMA_LIFE") else { return };
-    let uuid = |name: &str| TaskId(Uuid::try_parse(&variable(name).unwrap()).unwrap());
-    let (place, id, child) = (Path::new(&place), uuid("MAKIMA_LIFE_TASK"), uuid("MAKIMA_LIFE_CHILD"));
-    let home = open(&place.join("makima"));
-    let settings = Settings {
-        environment: vec![
-            ("PATH".to_owned(), variable("PATH").unwrap()),
-            ("HOME".to_owned(), place.join("user").display().to_string()),
-        ],
-        allowed_roots: vec![place.to_owned()],
-        forges: Vec::new(),
-        agent_env: Vec::new(),
-        secrets: Secrets::default(),
-        git: "git".into(),
-        launcher: env!("CARGO_BIN_EXE_makima").into(),
-        way: Way::chosen(portable()),
-        groups: false,
-        output_max: 1 << 30,
-        set_up_max: Duration::from_secs(600),
-        repositories: Vec::new(),
-    };
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let mut executor = Executor::new(home.clone(), settings, sender).expect("an executor");
-    let child = makima_core::effect::Child { task: child, branch: Some(branch(child)), ended: true };
-    let merge = match variable("MAKIMA_LIFE_DOES").unwrap().as_str() {
-        "start" => Merge::Start { source: Source::Child(child) },
-        "abort" => Merge::Abort,
-        _ => Merge::Commit { message: None, trailers: Vec::new() },
-    };
-    executor.perform(EffectId { incarnation: home.incarnation(), n: 1 }, id, Work::Merge(merge));
-    events.recv().await;
-    std::process::exit(0);
-}
-
-/// A life that does this, and is killed after so long. The world is let go for it.
-async fn live_and_die(mut family: Family, does: &str, after: Duration) -> Family {
-    let World { folder, executor, home, .. } = family.world;
-    drop(executor);
-    drop(home);
-    let mut life = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "merges_hostile::life", "--nocapture"])
-        .env("MAKIMA_LIFE", folder.path())
-        .env("MAKIMA_LIFE_TASK", family.id.to_string())
-        .env("MAKIMA_LIFE_CHILD", family.children[0].to_string())
-        .env("MAKIMA_LIFE_DOES", does)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    tokio::time::sleep(after).await;
-    let _ = life.kill();
-    let _ = life.wait();
-    // A git that it had begun comes to its own end.
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    family.world = World::on(folder, Options::default());
-    family
-}
-
 /// Protects from a daemon killed at any moment: what was there before, or what was to be; never half.
 #[tokio::test]
 async fn a_daemon_killed_at_any_moment_leaves_before_or_after() {
-    let kills: u32 = std::env::var("MAKIMA_GIT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40);
+    let kills = kills();
     let mut family = Family::of(&format!("{OURS}; echo mine > untracked"), &[THEIRS]).await;
     let before = family.state();
     let head = family.git(&["rev-parse", "HEAD"]);
     let mut cut = [0_u32; 2];
     for n in 0..kills {
-        let does = ["start", "abort", "commit"][n as usize % 3];
+        let does = ["start", "abort", "settle"][n as usize % 3];
         if does != "start" {
             assert_eq!(family.begin(0).await, family.open(0, &["file"]));
         }
-        if does == "commit" {
+        if does == "settle" {
             family.ask(Merge::Resolve { file: "file".into(), side: Side::Theirs }).await;
         }
-        // Spread over all of it, in no order.
-        family = live_and_die(family, does, Duration::from_millis(u64::from(n * 37 % 160))).await;
+        family.world = live_and_die(family.world, family.id, does, &family.children[0].to_string(), n).await;
         let now = family.ask(Merge::Status).await;
         cut[usize::from(now == Merging::Nothing)] += 1;
-        if does == "commit" {
+        if does == "settle" {
             let Merging::Committed(made) = family.commit().await else { panic!("{n}: no commit") };
             assert_eq!(family.git(&["rev-parse", "HEAD", "HEAD^1"]), format!("{made}\n{head}"), "{n}");
             assert_eq!(family.git(&["status", "--porcelain"]), "?? untracked", "{n}");
