@@ -9,7 +9,7 @@ use makima_core::input::Outcome;
 
 use crate::lives::{kills, live_and_die, work};
 use crate::merges::{sh, state};
-use crate::support::{Options, World, branch, committing, folder, git, task};
+use crate::support::{Disk, Options, World, branch, committing, folder, git, preparing, task};
 
 /// What is done to the user's repository, or beside it.
 const DOES: &[&str] = &["branch", "merge", "clone"];
@@ -24,7 +24,10 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let folder = folder();
+        Self::on(folder()).await
+    }
+
+    async fn on(folder: tempfile::TempDir) -> Self {
         let user = folder.path().join("user");
         std::fs::create_dir(&user).unwrap();
         let identity = "[user]\n\tname = Ada\n\temail = ada@example.org\n";
@@ -107,11 +110,11 @@ async fn a_lock_in_the_way_is_a_reason_and_no_harm() {
     }
 }
 
-/// Writes fail at some size, as on a disk that fills up: the first, one in between, a late one.
+/// Writes fail at some size, as on a disk that fills up: the first, one in between, a late one, that of the user's file.
 #[tokio::test]
 async fn writes_that_fail_leave_all_as_it_was() {
     for does in DOES {
-        for blocks in ["0", "1", "8", "64"] {
+        for blocks in ["0", "1", "8", "64", "160"] {
             let mut scene = Scene::new().await;
             let before = scene.state();
             let limit = scene.world.path("limit");
@@ -201,4 +204,44 @@ async fn who_comes_after_prepares_and_commits() {
         assert_eq!(git(&upstream, &["status", "--porcelain"]), "", "{n}");
     }
     assert!(kills() < 20 || (cut[0] > 0 && cut[1] > 0), "it was killed too early or too late: {cut:?}");
+}
+
+/// Protects the user's repository and the work from a disk that is full, at once or in the middle.
+#[tokio::test]
+async fn a_full_disk_is_a_reason_and_no_harm() {
+    let Some(disk) = Disk::of("280m") else { return };
+    let mut scene = Scene::on(disk.folder()).await;
+    let mut failed = 0;
+    for left in [0, 16 << 10, 128 << 10, 1 << 20] {
+        for does in DOES {
+            let before = scene.state();
+            let work = scene.work(does);
+            disk.fill(left);
+            let outcome = scene.world.run(scene.id, work).await;
+            disk.empty();
+            if matches!(outcome, Outcome::Failed(_) | Outcome::NoRoom(_)) {
+                failed += 1;
+                assert_eq!(scene.state(), before, "{does} {left}: {outcome:?}");
+            }
+            scene.done(does).await;
+            let undo =
+                format!("git reset -q --hard HEAD^; git branch -q -D '{}' || true; rm -rf ../copy", branch(scene.id));
+            sh(&scene.target, if *does == "merge" { &undo } else { &undo["git reset -q --hard HEAD^; ".len()..] });
+            assert_eq!(scene.state(), before, "{does} {left}: it is as before");
+        }
+        // Work that is not committed.
+        let id = task();
+        let base = scene.world.prepare(id, Some(&scene.target)).await.base;
+        scene.world.act(id, "seq 20000 > b; echo mine > c").await;
+        disk.fill(left);
+        let outcome = scene.world.run(id, committing(id, base.as_deref())).await;
+        let next = scene.world.run(task(), preparing(task(), Some(&scene.target), None)).await;
+        disk.empty();
+        assert!(matches!(&next, Outcome::Failed(why) if why.starts_with("only ")), "{next:?}");
+        failed += u32::from(matches!(outcome, Outcome::Failed(_) | Outcome::NoRoom(_)));
+        let change = scene.world.commit(id, base.as_deref()).await.expect("a change");
+        assert_eq!(change.files, 2, "{left}");
+        git(&scene.world.bare(), &["fsck", "--strict", "--no-dangling"]);
+    }
+    assert!(failed >= 6, "the disk was not full enough: {failed}");
 }

@@ -23,7 +23,10 @@ pub(crate) const FIRST: &str =
 impl Family {
     /// The parent does `ours`, and commits; a subtask does each of `theirs`.
     pub(crate) async fn of(ours: &str, theirs: &[&str]) -> Self {
-        let mut world = World::new();
+        Self::on(World::new(), ours, theirs).await
+    }
+
+    pub(crate) async fn on(mut world: World, ours: &str, theirs: &[&str]) -> Self {
         let repository = world.repository("upstream");
         let made = user_git(&repository, &["status"]).output().unwrap();
         assert!(made.status.success());

@@ -5,7 +5,7 @@ use makima_core::input::{Merging, Outcome};
 
 use crate::lives::{kills, live_and_die};
 use crate::merges::{Family, sh};
-use crate::support::git;
+use crate::support::{Disk, Options, World, git};
 
 const OURS: &str = "printf 'one\\nours\\nthree\\n' > file; git commit -qam ours";
 const THEIRS: &str = "printf 'one\\ntheirs\\nthree\\n' > file; echo new > new; rm d/y; ln -s x link";
@@ -133,4 +133,34 @@ async fn a_disk_that_is_full_leaves_everything_as_it_was() {
         family.world.run(family.id, Work::Merge(Merge::Status)).await,
         Outcome::Merging(Merging::Nothing)
     ));
+}
+
+/// Protects the agent's files from a merge for which there is no room: at once, or in the middle.
+#[tokio::test]
+async fn a_merge_that_finds_no_room_is_taken_back() {
+    let Some(disk) = Disk::of("280m") else { return };
+    let world = World::with_user(disk.folder(), Options::default());
+    let theirs = &["seq 50000 > large; seq 20000 > d/large; printf 'one\\ntheirs\\nthree\\n' > file; rm d/y"];
+    let mut family = Family::on(world, &format!("{OURS}; echo mine > untracked"), theirs).await;
+    let before = family.state();
+    let mut failed = 0;
+    for left in [0, 8 << 10, 64 << 10, 160 << 10, 400 << 10, 600 << 10, 800 << 10] {
+        let source = Source::Child(family.child(0));
+        disk.fill(left);
+        let outcome = family.world.run(family.id, Work::Merge(Merge::Start { source })).await;
+        disk.empty();
+        let is_refused = matches!(outcome, Outcome::Failed(_) | Outcome::NoRoom(_));
+        failed += u32::from(is_refused);
+        let status = family.ask(Merge::Status).await;
+        let open = family.open(0, &["file"]);
+        assert_eq!(status, if is_refused { Merging::Nothing } else { open.clone() }, "{left}: {outcome:?}");
+        assert_eq!(family.begin(0).await, open, "{left}");
+        disk.fill(left);
+        let outcome = family.world.run(family.id, Work::Merge(Merge::Abort)).await;
+        disk.empty();
+        failed += u32::from(matches!(outcome, Outcome::Failed(_) | Outcome::NoRoom(_)));
+        family.ask(Merge::Abort).await;
+        assert_eq!(family.state(), before, "{left}: {outcome:?}");
+    }
+    assert!(failed >= 4, "there was room: {failed}");
 }

@@ -26,6 +26,45 @@ pub(crate) fn folder() -> tempfile::TempDir {
     made.expect("a temporary folder")
 }
 
+/// A small disk, which is gone afterwards.
+pub(crate) struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// None where no file system can be mounted, which is said.
+    pub(crate) fn of(size: &str) -> Option<Self> {
+        let place = folder();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
+            .arg(place.path())
+            .status();
+        if !mount.is_ok_and(|done| done.success()) {
+            eprintln!("skipped: no file system can be mounted here");
+            return None;
+        }
+        Some(Self(place))
+    }
+
+    pub(crate) fn folder(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(self.0.path()).unwrap()
+    }
+
+    /// Takes all room that there is, but for so many bytes.
+    pub(crate) fn fill(&self, left: u64) {
+        let script = "head -c 4G /dev/zero > fill 2> /dev/null; truncate -s -$0 fill";
+        Command::new("sh").args(["-c", script, &left.to_string()]).current_dir(self.0.path()).status().unwrap();
+    }
+
+    pub(crate) fn empty(&self) {
+        std::fs::remove_file(self.0.path().join("fill")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) home: Home,
@@ -96,7 +135,11 @@ impl World {
     }
 
     pub(crate) fn with(options: Options) -> Self {
-        let folder = folder();
+        Self::with_user(folder(), options)
+    }
+
+    /// In this folder, with a user.
+    pub(crate) fn with_user(folder: tempfile::TempDir, options: Options) -> Self {
         let user = folder.path().join("user");
         std::fs::create_dir(&user).unwrap();
         let identity = "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n";

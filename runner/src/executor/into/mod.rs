@@ -5,6 +5,8 @@
 //! hooks for a merge have their say, as git itself would ask them; nothing else that we do anywhere runs a hook. Where
 //! it is refused, some objects are left that nothing leads to, as git itself leaves them.
 
+mod follow;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use makima_core::effect::Delivery;
 use makima_core::id::TaskId;
 use makima_core::policy::shorten;
 
+use self::follow::Room;
 use super::branch::{Target, target};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
@@ -90,7 +93,7 @@ impl Job<'_> {
     async fn merge(&self) -> Result<String, Trouble> {
         let into = self.into().await?;
         let full = format!("refs/heads/{into}");
-        self.follow().await?;
+        self.follow(Room::default()).await?;
         let shop = self.open().await?;
         let (first, wishes) = tokio::try_join!(self.stand(&full, &shop), self.wishes())?;
         let mut next = Some(first);
@@ -110,11 +113,13 @@ impl Job<'_> {
                 self.refuse_dirty(folder, &into).await?;
             }
             let result = self.result(&shop, &standing, &into, &wishes).await?;
+            let mut room = Room::default();
             if let Some(folder) = checkout {
                 // Nothing is written yet: what git would refuse to write over, it refuses now.
                 let call = Call::held(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
                 let call = self.fence(call, Some(folder));
                 self.run(call.names([at, &result.tip])).await?;
+                room = self.reserve(folder, at, &result.tip).await?;
                 let (branch, from, to) = (full.clone(), at.clone(), result.tip.clone());
                 let folder = folder.path().to_path_buf();
                 self.folder.follows(&Following { folder, branch, from, to })?;
@@ -122,7 +127,7 @@ impl Job<'_> {
             if !self.advance(&full, at, &result.tip, wishes.hooks.as_deref()).await? {
                 continue;
             }
-            self.follow().await?;
+            self.follow(room).await?;
             let how = if result.is_forward { "fast-forwarded, now at" } else { "merged as" };
             let (branch, place) = (&self.wanted.branch, self.shown());
             return Ok(format!("`{branch}` is in `{into}` of {place}: {how} {}", result.tip));
@@ -409,32 +414,6 @@ impl Job<'_> {
             }
             Err(why) => Err(why.into()),
         }
-    }
-
-    /// Has a clean checkout follow its branch, or the branch go back. Also one that an earlier life of the daemon has
-    /// left behind.
-    async fn follow(&self) -> Result<(), Trouble> {
-        let following = self.folder.following().map_err(|why| why.to_string())?;
-        let Some(Following { folder, branch, from, to }) = following else { return Ok(()) };
-        let folder = match blocking(move || folder.is_dir().then_some(folder)).await? {
-            Some(folder) => self.hold(&folder).await?,
-            None => return Ok(self.folder.followed()?),
-        };
-        if self.at(&folder, &branch).await?.as_deref() != Some(to.as_str()) {
-            return Ok(self.folder.followed()?);
-        }
-        let call = Call::held(&folder, "read-tree").args(["-m", "-u"]).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING);
-        let call = self.fence(call, Some(&folder));
-        // From here on nothing calls it off: half of it is worse than late.
-        let never = Cancel::default();
-        let moved = self.hands.git.run(&never, call.names([&from, &to])).await;
-        let Err(why) = moved else { return Ok(self.folder.followed()?) };
-        let back = Call::held(&folder, "update-ref").args(["-m", "makima: merge taken back"]);
-        let back = self.fence(back, None).names([&branch, &from, &to]);
-        let back = self.hands.git.run(&never, back).await;
-        let back = back.map_or_else(|why| format!("; nor could the branch be put back: {why}"), |_| String::new());
-        self.folder.followed()?;
-        Err(Trouble::Plain(format!("the files in {} could not follow: {why}{back}", folder.path().display())))
     }
 }
 
