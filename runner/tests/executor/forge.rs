@@ -42,6 +42,8 @@ struct State {
     /// What lets one in; none lets in anybody.
     token: Option<String>,
     git_is_silent: bool,
+    /// After so many bytes of an answer of git's the connection is gone.
+    git_drops: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -77,6 +79,11 @@ impl Forge {
 
     pub(crate) fn is_silent(&self) {
         self.state.lock().unwrap().git_is_silent = true;
+    }
+
+    /// What git answers breaks off after so many bytes; or does not any more.
+    pub(crate) fn drops(&self, after: Option<usize>) {
+        self.state.lock().unwrap().git_drops = after;
     }
 
     /// The requests that are open.
@@ -142,7 +149,8 @@ impl Forge {
             (false, false) => said(401, "text/plain", b"who are you?", "WWW-Authenticate: Basic realm=\"forge\"\r\n"),
             (false, true) => self.git(&method, &path, &header, body).await,
         };
-        let _ = stream.write_all(&answer).await;
+        let drops = self.state.lock().unwrap().git_drops.filter(|_| !is_api).unwrap_or(answer.len());
+        let _ = stream.write_all(&answer[..drops.min(answer.len())]).await;
         let _ = stream.shutdown().await;
     }
 

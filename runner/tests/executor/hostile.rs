@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use makima_core::effect::{Merge, Work};
 use makima_core::id::SecretId;
+use makima_core::input::Outcome;
 
 use crate::commits::Done;
-use crate::support::{World, git};
+use crate::support::{Options, World, git, task};
 
 /// Shorter than any limit that ends a git which waits.
 const SOON: Duration = Duration::from_secs(20);
@@ -240,4 +242,25 @@ async fn attributes_that_git_cannot_follow_keep_nothing_back() {
         done.commit().await.unwrap_or_else(|| panic!("{attributes}"));
         assert_eq!(done.files(), [".gitattributes", ".gitignore", "README", "c"], "{attributes}");
     }
+}
+
+/// Protects from a `git` that an agent has laid out where a user's `PATH` names the folder that one is in.
+#[tokio::test]
+async fn a_git_in_the_worktree_is_not_git() {
+    let path = format!(".:bin::{}", std::env::var("PATH").unwrap());
+    let mut world = World::with(Options { more: vec![("PATH".to_owned(), path)], ..Options::default() });
+    let repository = world.repository("upstream");
+    let id = task();
+    let base = world.prepare(id, Some(&repository)).await.base;
+    let canary = world.path("canary");
+    let script = format!(
+        "mkdir bin; printf '#!/bin/sh\\ntouch {}\\n' | tee git > bin/git; chmod +x git bin/git; echo work > work",
+        canary.display()
+    );
+    world.act(id, &script).await;
+    let change = world.commit(id, base.as_deref()).await.expect("a change");
+    assert_eq!(change.files, 3);
+    let merged = world.run(id, Work::Merge(Merge::Status)).await;
+    assert!(matches!(merged, Outcome::Merging(_)), "{merged:?}");
+    assert!(!canary.exists());
 }

@@ -401,6 +401,23 @@ async fn a_remote_that_hangs_holds_nobody_up() {
     }
 }
 
+/// Protects the work, and what is shared, from a remote that goes away in the middle of an answer.
+#[tokio::test]
+async fn a_remote_that_drops_is_a_reason_and_no_harm() {
+    let mut scene = Scene::new(Some(Kind::GitHub), &[("GH_ENTERPRISE_TOKEN", TOKEN)]).await;
+    let before = git(&scene.remote, &["for-each-ref"]);
+    for after in [0, 60, 200, 400] {
+        scene.forge.drops(Some(after));
+        let why = scene.open().await.expect_err("the remote is gone");
+        assert!(why.contains("the work is kept in"), "{after}: {why}");
+        assert_eq!(git(&scene.remote, &["for-each-ref"]), before, "{after}");
+    }
+    scene.forge.drops(None);
+    scene.open().await.expect("it goes through");
+    assert_eq!(scene.on_the_forge(), scene.commit);
+    assert_eq!(scene.forge.open().len(), 1);
+}
+
 #[tokio::test]
 async fn without_a_target_it_goes_to_where_the_work_came_from() {
     let mut scene = Scene::new(Some(Kind::GitHub), &[]).await;
