@@ -106,3 +106,23 @@ fn the_core_needs_what_it_needs_and_no_more() {
     let needs: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(needs, CORE_NEEDS.iter().copied().collect());
 }
+
+/// Protects a reader of `docs/hostile.md` from tests that are not there, and from hostilities that it does not tell of.
+#[test]
+fn what_is_said_of_hostile_work_is_tested() {
+    let said = std::fs::read_to_string(root().join("docs/hostile.md")).expect("the document");
+    let folder = root().join("runner/tests/executor");
+    let read = |name: &str| std::fs::read_to_string(folder.join(format!("{name}.rs"))).unwrap_or_default();
+    let listed: BTreeSet<String> =
+        said.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect();
+    let is_name = |name: &str| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
+    let source = read("hostilities");
+    let run = source.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": \""));
+    let run: BTreeSet<String> = run.map(|(name, _)| name.to_owned()).filter(|name| is_name(name)).collect();
+    assert!(run.len() > 50, "the list is not found: {run:?}");
+    assert_eq!(run, listed);
+    let named =
+        said.split('`').filter_map(|word| word.split_once("::")).filter(|(_, test)| !test.is_empty() && is_name(test));
+    let absent: Vec<_> = named.filter(|(module, test)| !read(module).contains(&format!("fn {test}("))).collect();
+    assert!(absent.is_empty(), "no such tests: {absent:?}");
+}
