@@ -58,7 +58,8 @@ impl Seat {
         let temporary = folder.temporary().map_err(failed)?;
         let report = Report::open(&temporary).map_err(failed)?;
         let nonce = nonce()?;
-        let group = (hands.settings.groups && hands.settings.way == Way::Full).then(|| group::make(task)).flatten();
+        let grouped = hands.settings.groups && hands.settings.way == Way::Full;
+        let group = grouped.then(|| group::make(task, &nonce)).flatten();
         let mut command = Command::new(&hands.settings.launcher);
         command.arg(WORD).arg(&report.path).arg(folder.path());
         match &group {

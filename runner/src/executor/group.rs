@@ -2,15 +2,20 @@
 //! leave it, whatever session it makes for itself.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use makima_core::id::TaskId;
 
-/// Makes a group for a task below the daemon's own. None where that is not possible: it is only the best of
-/// several marks.
-pub(super) fn make(task: TaskId) -> Option<PathBuf> {
-    let group = of(task)?;
+/// So much of a start's nonce is in the name of its group.
+const NONCE: usize = 8;
+
+/// Makes a group for a start of a task below the daemon's own. None where that is not possible: it is only the best of
+/// several marks. Another daemon, with a home of its own, may have a task of the same id: the start's nonce tells them
+/// apart.
+pub(super) fn make(task: TaskId, nonce: &str) -> Option<PathBuf> {
+    let group = own()?.join(format!("{}-{}", name(task), nonce.get(..NONCE)?));
     match fs::create_dir(&group) {
         Err(failure) if failure.kind() != io::ErrorKind::AlreadyExists => return None,
         Ok(()) | Err(_) => {}
@@ -22,9 +27,11 @@ pub(super) fn make(task: TaskId) -> Option<PathBuf> {
     None
 }
 
-/// Takes the group of a task away, if one was left and nobody is in it.
+/// Takes the groups of a task away that were left and that nobody is in.
 pub(super) fn discard(task: TaskId) {
-    if let Some(group) = of(task) {
+    let (own, name) = (own(), name(task));
+    let of_the_task = |group: &PathBuf| group.file_name().is_some_and(|is| is.as_bytes().starts_with(name.as_bytes()));
+    for group in own.iter().flat_map(|own| below(own)).filter(of_the_task) {
         // The kernel refuses while somebody is.
         let _ = remove(&group);
     }
@@ -36,13 +43,13 @@ pub(crate) fn trial() -> Result<PathBuf, String> {
     let own = own().ok_or("no version 2 of control groups is mounted here")?;
     // Of a task that nobody has.
     let task = TaskId(uuid::Uuid::now_v7());
-    let group = make(task).ok_or_else(|| format!("none can be made below {}", own.display()))?;
+    let group = make(task, &task.to_string()).ok_or_else(|| format!("none can be made below {}", own.display()))?;
     remove(&group).map_err(|failure| failure.to_string())?;
     Ok(own)
 }
 
-fn of(task: TaskId) -> Option<PathBuf> {
-    Some(own()?.join(format!("makima-{task}")))
+fn name(task: TaskId) -> String {
+    format!("makima-{task}")
 }
 
 /// The processes in a group and in the groups that they made below it.

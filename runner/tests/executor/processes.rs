@@ -294,3 +294,20 @@ async fn a_supervisor_whose_folder_is_gone_leaves_with_its_agent() {
     let _ = rustix::process::kill_process(left, rustix::process::Signal::KILL);
     panic!("the supervisor stays for ever");
 }
+
+/// Protects the processes of another daemon, with a home of its own, that was handed a task of the same id.
+#[tokio::test]
+async fn a_task_of_the_same_id_in_another_home_is_left_alone() {
+    let (mut world, id) = ready(Options::default()).await;
+    let mut other = World::new();
+    other.prepare(id, None).await;
+    let (theirs, pid) = other.start(id, "echo on; while :; do sleep 0.05; done").await;
+    let (ours, _) = world.start(id, "while :; do sleep 0.05; done").await;
+    assert_eq!(world.run(id, Work::Signal { signal: Signal::Terminate }).await, Outcome::Done);
+    assert_eq!(world.exit(ours).await, ExitStatus::Signal(15));
+    world.empty(id).await;
+    assert!(is_alive(i32::try_from(pid).unwrap()), "it is another daemon's");
+    assert_eq!(other.run(id, Work::Signal { signal: Signal::Terminate }).await, Outcome::Done);
+    assert_eq!(other.exit(theirs).await, ExitStatus::Signal(15));
+    other.empty(id).await;
+}
