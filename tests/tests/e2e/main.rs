@@ -35,6 +35,7 @@ mod service;
 mod standing;
 mod steering;
 mod support;
+mod table;
 mod terminal;
 mod together;
 mod upgrades;
