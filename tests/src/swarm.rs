@@ -107,6 +107,7 @@ enum Choice {
     Spawn,
     Interrupt,
     Message,
+    Pause,
     Other,
     Rubbish,
     Complain,
@@ -151,6 +152,7 @@ impl Weights {
         let sometimes = [
             (8, Choice::Interrupt),
             (8, Choice::Message),
+            (8, Choice::Pause),
             (20, Choice::Other),
             (2, Choice::Rubbish),
             (2, Choice::Complain),
@@ -204,6 +206,8 @@ impl Weights {
             Choice::Spawn => Act::Spawn { task, kind: kind(rng) },
             Choice::Interrupt => Act::Interrupt { task, graceful: coin },
             Choice::Message => Act::Message { task },
+            // The first of the others: what is paused is asked much else in some runs.
+            Choice::Pause => Act::Other { task, which: 0 },
             Choice::Other => Act::Other { task, which: byte },
             Choice::Rubbish => Act::Rubbish,
             Choice::Complain => Act::Complain,

@@ -7,6 +7,7 @@ use makima_core::id::TaskId;
 use makima_core::notice::Notice;
 use makima_core::protocol::DaemonCommand;
 use makima_core::task::Status;
+use uuid::Uuid;
 
 use super::World;
 
@@ -75,18 +76,16 @@ impl World {
 
     pub(super) fn see_command(&mut self, command: &DaemonCommand) {
         let of = |task| self.daemon.statuses().find(|(id, _)| *id == TaskId(task)).map(|(_, status)| status);
-        let status = |task| of(task).map_or("unknown", Status::as_str);
-        if let DaemonCommand::InterruptTask(body) = command {
-            let how = if body.graceful { "interrupt while" } else { "force while" };
-            self.seen.see(how, status(body.task_id));
-        } else if let DaemonCommand::SendMessage(body) = command {
-            self.seen.see("message while", status(body.task_id));
-        } else if let DaemonCommand::SpawnTask(body) = command {
+        let Some(task) = task_of(command) else { return self.seen.see("command", command.kind()) };
+        let name = match command {
+            DaemonCommand::InterruptTask(body) if body.graceful => "interruptTask, gracefully",
+            DaemonCommand::InterruptTask(_) => "interruptTask, by force",
+            other => other.kind(),
+        };
+        self.seen.see(name, of(task).map_or("unknown", Status::as_str));
+        if let DaemonCommand::SpawnTask(_) = command {
             let waiting = self.daemon.statuses().filter(|(_, status)| *status == Status::Pending).count();
-            self.seen.see("spawn while", status(body.task_id));
             self.seen.see("spawn", if waiting >= 4 { "many wait" } else { "few wait" });
-        } else {
-            self.seen.see("command", command.kind());
         }
     }
 
@@ -138,4 +137,28 @@ impl World {
             Effect::Link(_) => {}
         }
     }
+}
+
+/// Which task a command names, if it names one.
+const fn task_of(command: &DaemonCommand) -> Option<Uuid> {
+    Some(match command {
+        DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_) => return None,
+        DaemonCommand::SpawnTask(body) => body.task_id,
+        DaemonCommand::PauseTask(body) => body.task_id,
+        DaemonCommand::ResumeTask(body) => body.task_id,
+        DaemonCommand::SendMessage(body) => body.task_id,
+        DaemonCommand::InterruptTask(body) => body.task_id,
+        DaemonCommand::InjectSiblingContext(body) => body.task_id,
+        DaemonCommand::ListBranches(body) => body.task_id,
+        DaemonCommand::MergeStart(body) => body.task_id,
+        DaemonCommand::MergeStatus(body) => body.task_id,
+        DaemonCommand::MergeResolve(body) => body.task_id,
+        DaemonCommand::MergeCommit(body) => body.task_id,
+        DaemonCommand::MergeAbort(body) => body.task_id,
+        DaemonCommand::MergeSkip(body) => body.task_id,
+        DaemonCommand::CheckMergeComplete(body) => body.task_id,
+        DaemonCommand::RetryCompletionAction(body) => body.task_id,
+        DaemonCommand::CloneWorktree(body) => body.task_id,
+        DaemonCommand::CheckTargetExists(body) => body.task_id,
+    })
 }
