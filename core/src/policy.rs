@@ -264,6 +264,16 @@ impl CommitText {
     }
 }
 
+/// What a commit says that merges a branch, into another one where that is told: one line as of any commit, and below
+/// it all of that line where it had to be cut.
+#[must_use]
+pub fn merge_message(branch: &str, into: Option<&str>) -> String {
+    let into = into.map(|into| format!(" into {into}")).unwrap_or_default();
+    let whole = one_line(&format!("Merge branch '{branch}'{into}"));
+    let subject = shorten(&whole, limits::SUBJECT);
+    if subject == whole { subject } else { format!("{subject}\n\n{whole}") }
+}
+
 /// What people call a task: the name that it was given, else the first words of its plan.
 #[must_use]
 pub fn task_name(given: &str, plan: &str) -> String {

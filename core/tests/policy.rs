@@ -151,6 +151,18 @@ fn tasks_have_a_name_whatever_was_given() {
     assert_eq!(word.chars().count(), limits::SUBJECT);
 }
 
+/// Protects logs from first lines that run on, and the name of the branch from being lost by that.
+#[test]
+fn a_merge_says_what_it_merges_in_a_short_first_line() {
+    assert_eq!(policy::merge_message("a", None), "Merge branch 'a'");
+    assert_eq!(policy::merge_message("a\nb", Some("main")), "Merge branch 'a b' into main");
+    let name = format!("makima/{}-{ID}", "x".repeat(40));
+    let message = policy::merge_message(&name, Some("main"));
+    let (subject, rest) = message.split_once("\n\n").expect("a body");
+    assert_eq!((subject.chars().count(), subject.ends_with('…')), (limits::SUBJECT, true));
+    assert_eq!(rest, format!("Merge branch '{name}' into main"));
+}
+
 #[test]
 fn commits_say_whose_work_it_is_in_a_short_first_line() {
     let text = CommitText::of("Fix\nit", id(), None);

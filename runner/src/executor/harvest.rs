@@ -29,12 +29,16 @@ impl Harvest {
     /// Of a task that has ended. Blocks.
     pub(super) fn of(folder: &Folder) -> Self {
         let unknown = |why| Self::Lies { why: format!("it cannot be known what became of its work: {why}") };
-        match (folder.harvest(), folder.intent()) {
-            (Ok(Some(harvest)), _) => harvest,
+        match folder.harvest() {
+            Ok(Some(harvest)) => return harvest,
+            Ok(None) => {}
+            Err(why) => return unknown(why.to_string()),
+        }
+        match folder.intent() {
             // What never ran has done nothing.
-            (Ok(None), Ok(None)) => Self::Nothing,
-            (Ok(None), Ok(Some(_))) => unknown("that was not written down".to_owned()),
-            (Err(why), _) | (_, Err(why)) => unknown(why.to_string()),
+            Ok(None) => Self::Nothing,
+            Ok(Some(_)) => unknown("that was not written down".to_owned()),
+            Err(why) => unknown(why.to_string()),
         }
     }
 }

@@ -83,7 +83,8 @@ async fn a_clean_checkout_is_moved_along() {
     assert_eq!(into.git(&["status", "--porcelain"]), "?? untracked");
     assert!(into.repository.join("a").exists() && !into.repository.join("README").exists());
     let said = into.git(&["log", "-1", "--format=%an: %B"]);
-    assert_eq!(said, format!("Ada: Merge branch '{}' into main\n\nMakima-Task: {}", branch(into.id), into.id));
+    let merges = makima_core::policy::merge_message(branch(into.id).as_str(), Some("main"));
+    assert_eq!(said, format!("Ada: {merges}\n\nMakima-Task: {}", into.id));
     assert!(into.merge(None).await.contains("has all of it already"));
     assert_eq!(into.git(&["rev-parse", "HEAD"]), tip);
     into.git(&["fsck", "--strict"]);

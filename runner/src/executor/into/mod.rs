@@ -15,7 +15,7 @@ use std::sync::Arc;
 use fs_err as fs;
 use makima_core::effect::Delivery;
 use makima_core::id::TaskId;
-use makima_core::policy::shorten;
+use makima_core::policy::{merge_message, shorten};
 
 use self::follow::Room;
 use super::branch::{Target, target};
@@ -303,7 +303,7 @@ impl Job<'_> {
         brought?;
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
         let trailers = trailers.collect::<String>();
-        let mut text = format!("Merge branch '{}' into {into}\n\n{trailers}", self.wanted.branch);
+        let mut text = format!("{}\n\n{trailers}", merge_message(self.wanted.branch.as_str(), Some(into)));
         if let Some(hooks) = &wishes.hooks {
             self.run(self.writing(shop, wishes, "read-tree").names([&tree])).await?;
             let file = shop.git.join("MERGE_MSG");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fs_err as fs;
 use makima_core::effect::{Child, Source};
 use makima_core::input::Merging;
+use makima_core::policy::merge_message;
 
 use super::super::bare::OURS;
 use super::super::git::BRING;
@@ -193,7 +194,7 @@ impl Job<'_> {
             self.run(shop.call("update-index").args(["-z", "--index-info"]).input(lines)).await?;
         }
         self.give_objects(shop).await?;
-        let mut message = format!("Merge branch '{}'\n", begun.source);
+        let mut message = merge_message(&begun.source, None) + "\n";
         if !merged.stages.is_empty() {
             message.push_str("\n# Conflicts:\n");
             merged.stages.keys().for_each(|path| message.push_str(&format!("#\t{}\n", shown(path).escape_debug())));
