@@ -222,24 +222,22 @@ impl Executor {
             }
             Work::Start(_) => {
                 entry.asks_to_start(&answer.cancel);
-                in_turn(hands, entry, answer, work);
+                in_turn(hands, entry, answer, work, Turns::Worktree);
             }
             Work::Close | Work::Forget => {
                 self.tasks.remove(&task);
-                in_turn(hands, entry, answer, work);
+                in_turn(hands, entry, answer, work, Turns::Both);
             }
             Work::Accept { .. }
             | Work::Prepare(_)
             | Work::MakeKey
             | Work::Commit(_)
-            | Work::Check(_)
             | Work::Merge(_)
-            | Work::Deliver(_)
-            | Work::Clone { .. }
-            | Work::Discard
-            | Work::Spare
-            | Work::Purge
-            | Work::Conclude { .. } => in_turn(hands, entry, answer, work),
+            | Work::Conclude { .. } => in_turn(hands, entry, answer, work, Turns::Worktree),
+            Work::Check(_) | Work::Deliver(_) | Work::Clone { .. } => {
+                in_turn(hands, entry, answer, work, Turns::Handing);
+            }
+            Work::Discard | Work::Spare | Work::Purge => in_turn(hands, entry, answer, work, Turns::Both),
             // These are about processes only, or about nothing of the task's.
             Work::Freeze | Work::Thaw | Work::Look { .. } => {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
@@ -257,17 +255,33 @@ impl Executor {
     }
 }
 
-/// Does it when what was asked for the same task before is done.
-fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work) {
+/// For which of the two things that may be done for a task at once something waits: what is asked about a merge is not
+/// to wait for half an hour of checks, nor a commit for somebody's copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turns {
+    /// Its worktree and its repository are worked on.
+    Worktree,
+    /// Its work is checked, handed over or copied: its files are read.
+    Handing,
+    Both,
+}
+
+/// Does it when what was asked for the same task before, and is not to be done at the same time, is done.
+fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work, turns: Turns) {
     tokio::spawn(async move {
         let cancel = Arc::clone(&answer.cancel);
-        let turn = tokio::select! {
+        let taken = async {
+            let worktree = if turns == Turns::Handing { None } else { Some(task.turn.lock().await) };
+            let handing = if turns == Turns::Worktree { None } else { Some(task.handing.lock().await) };
+            (worktree, handing)
+        };
+        let taken = tokio::select! {
             biased;
-            turn = task.turn.lock() => turn,
+            taken = taken => taken,
             () = cancel.set() => return answer.give(Outcome::Failed(CANCELLED.to_owned())),
         };
         task.perform(&hands, answer, work).await;
-        drop(turn);
+        drop(taken);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use makima_core::effect::{Arg, Check, Launch, Value, Work};
+use makima_core::effect::{Arg, Check, Launch, Merge, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Prepared, Stream};
 use makima_core::wants::Wants;
@@ -221,6 +221,23 @@ fn checks_that_a_killed_daemon_left_are_ended_before_others_begin() {
         assert_eq!(check(&mut world, id, &["true"]).await, None);
         assert!(!is_alive(pid));
     });
+}
+
+/// Protects questions, and a merge, from waiting for as long as checks may run.
+#[tokio::test]
+async fn what_is_asked_about_a_merge_does_not_wait_for_checks() {
+    let mut world = World::new();
+    let (id, repository) = (task(), world.repository("upstream"));
+    world.prepare(id, Some(&repository)).await;
+    world.act(id, "true").await;
+    let commands = vec!["echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done".to_owned()];
+    let asked = world.ask(id, Work::Check(Box::new(Check { commands, env: Vec::new() })));
+    number_in(&world.home.worktree(id).join("pid")).await;
+    assert!(matches!(world.run(id, Work::Merge(Merge::Status)).await, Outcome::Merging(_)));
+    let listed = world.run(id, Work::Merge(Merge::List { children: Vec::new() })).await;
+    assert!(matches!(listed, Outcome::Branches { .. }), "{listed:?}");
+    std::fs::write(world.home.worktree(id).join("go"), "").unwrap();
+    assert_eq!(world.answer(asked).await, Outcome::Checked { failed: None });
 }
 
 #[tokio::test]

@@ -178,6 +178,36 @@ fn an_orchestrator_gets_a_key_before_it_starts_and_lends_its_slot() {
     assert_snapshot!(script.text());
 }
 
+/// Protects a subtask of a subtask from waiting for ever without a word.
+#[test]
+fn orchestrators_that_wait_for_one_another_are_told_of() {
+    let mut script = orchestrating();
+    let key = |n| Outcome::Key(makima_core::id::SecretId::ToolKey(TaskId(task(n))));
+    script.answer("make key", "ok", key(1));
+    script.tell(SpawnTask { is_orchestrator: true, ..child(2) });
+    script.done("accept");
+    script.answer("prepare", "ok", prepared());
+    script.answer("make key", "ok", key(2));
+    script.hush();
+    script.tell(SpawnTask { parent_task_id: Some(task(2)), depth: 2, ..child(3) });
+    script.done("accept");
+    script.tell(PauseTask { task_id: task(3) });
+    assert_snapshot!(script.text());
+}
+
+/// Protects the commit from what was asked beside it: by force, that is called off.
+#[test]
+fn by_force_what_was_asked_beside_the_commit_is_called_off() {
+    let mut script = Script::running();
+    script.tell(CloneWorktree { task_id: task(1), target_dir: "/there".to_string() });
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.hush();
+    script.tell(InterruptTask { task_id: task(1), graceful: false });
+    script.fail("clone");
+    assert_snapshot!(script.text());
+}
+
 #[test]
 fn a_key_that_the_server_cannot_be_told_is_not_waited_for_long() {
     let mut script = orchestrating();
