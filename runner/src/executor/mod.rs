@@ -65,6 +65,7 @@ mod workshop;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
@@ -205,7 +206,7 @@ impl Executor {
 
     /// Does one thing. The answer comes by itself.
     pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
-        let answer = self.desk.open(id);
+        let answer = self.desk.open(id, writes(&work));
         let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
         let entry = Arc::clone(entry);
         let hands = Arc::clone(&self.hands);
@@ -249,10 +250,30 @@ impl Executor {
         }
     }
 
+    /// The daemon ends. Git that is under way is asked to end, and taken at its word for up to `limit`: killed, it would
+    /// leave its lock files in the user's repositories, and a checkout half-way. Agents and their checks go on.
+    pub async fn end(self, limit: Duration) {
+        let until = tokio::time::Instant::now() + limit;
+        while self.desk.cancel_writes() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(SOON).await;
+        }
+    }
+
     /// Leaves an effect be. It is answered all the same.
     pub fn cancel(&mut self, id: EffectId) {
         self.desk.cancel(id);
     }
+}
+
+/// Between two looks whether all of git has ended.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Whether git writes to a repository for it.
+const fn writes(work: &Work) -> bool {
+    matches!(
+        work,
+        Work::Prepare(_) | Work::Commit(_) | Work::Merge(_) | Work::Deliver(_) | Work::Clone { .. } | Work::Purge
+    )
 }
 
 /// For which of the two things that may be done for a task at once something waits: what is asked about a merge is not

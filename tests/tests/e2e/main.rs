@@ -34,6 +34,7 @@ mod secrets_nowhere;
 mod service;
 mod standing;
 mod steering;
+mod stops;
 mod support;
 mod table;
 mod terminal;
