@@ -62,7 +62,7 @@ mod user;
 mod wants;
 mod workshop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -168,6 +168,8 @@ pub struct Executor {
     hands: Arc<Hands>,
     desk: Arc<Desk>,
     tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// Of these, those that nothing more is expected of.
+    leaving: BTreeSet<TaskId>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -201,11 +203,12 @@ impl Executor {
             turns: Mutex::default(),
             silent: wants::Silent::default(),
         });
-        Ok(Self { hands, desk, tasks: BTreeMap::new() })
+        Ok(Self { hands, desk, tasks: BTreeMap::new(), leaving: BTreeSet::new() })
     }
 
     /// Does one thing. The answer comes by itself.
     pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
+        self.let_go();
         let answer = self.desk.open(id, writes(&work));
         let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
         let entry = Arc::clone(entry);
@@ -226,7 +229,7 @@ impl Executor {
                 in_turn(hands, entry, answer, work, Turns::Worktree);
             }
             Work::Close | Work::Forget => {
-                self.tasks.remove(&task);
+                self.leaving.insert(task);
                 in_turn(hands, entry, answer, work, Turns::Both);
             }
             Work::Accept { .. }
@@ -244,10 +247,23 @@ impl Executor {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
             }
             Work::Expire { .. } | Work::Weigh { .. } => {
-                self.tasks.remove(&task);
+                self.leaving.insert(task);
                 tokio::spawn(async move { entry.perform(&hands, answer, work).await });
             }
         }
+    }
+
+    /// Holds nothing of tasks that have left any more. While something is done for one, its turns are needed: what is
+    /// asked then waits for it.
+    fn let_go(&mut self) {
+        let Self { tasks, leaving, .. } = self;
+        leaving.retain(|id| {
+            let is_busy = tasks.get(id).is_some_and(|task| Arc::strong_count(task) > 1);
+            if !is_busy {
+                tasks.remove(id);
+            }
+            is_busy
+        });
     }
 
     /// The daemon ends. Git that is under way is asked to end, and taken at its word for up to `limit`: killed, it would
