@@ -182,6 +182,12 @@ fn way(status: &str) -> Way {
         }),
         "done" => ("true", ended),
         "failed" => ("exit 1", ended),
+        "interrupted" => (READS, |stage, ids, plan| {
+            begun(stage, ids, plan);
+            let by_force = |id: &String| json!({ "type": "interruptTask", "taskId": id, "graceful": false });
+            ids.iter().for_each(|id| stage.desk.tell(by_force(id)));
+            ids.iter().for_each(|id| drop(stage.ends(id, "interrupted")));
+        }),
         other => panic!("no way to {other}"),
     }
 }
@@ -248,7 +254,7 @@ fn a_literal_server_is_answered_as_the_table_says() {
 
 #[test]
 fn a_literal_server_is_answered_as_the_table_says_later() {
-    drive(Reading::Literal, &["paused", "running, being interrupted", "finishing", "done", "failed"]);
+    drive(Reading::Literal, &["paused", "running, being interrupted", "finishing", "done", "failed", "interrupted"]);
 }
 
 #[test]
@@ -258,5 +264,5 @@ fn a_loose_server_is_answered_as_the_table_says() {
 
 #[test]
 fn a_loose_server_is_answered_as_the_table_says_later() {
-    drive(Reading::Loose, &["paused", "running, being interrupted", "finishing", "done", "failed"]);
+    drive(Reading::Loose, &["paused", "running, being interrupted", "finishing", "done", "failed", "interrupted"]);
 }
