@@ -14,6 +14,7 @@ mod configuration;
 mod daemon;
 mod doctor;
 mod faults;
+mod foreign;
 mod handing;
 mod helps;
 mod journal;
