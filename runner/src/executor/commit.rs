@@ -19,6 +19,7 @@ use makima_core::input::Change;
 use super::bare::OURS;
 use super::cancel::Cancel;
 use super::git::{Answer, BRING, Call};
+use super::harvest::{self, Harvest};
 use super::record::Folder;
 use super::scene::Scene;
 use super::stage::{Staged, stage};
@@ -36,6 +37,20 @@ pub(super) async fn commit(
     wanted: &Commit,
     cancel: &Cancel,
 ) -> Result<Option<Change>, String> {
+    let folder = Folder::of(&hands.home, task);
+    // Until it is known to be in a commit, it is known not to be.
+    harvest::note(&folder, Harvest::Lies { why: "it was being committed".to_owned() }).await;
+    let made = bring_in(hands, task, wanted, cancel).await;
+    let harvest = match &made {
+        Ok(Some(change)) => Harvest::Commit { tip: change.commit.clone() },
+        Ok(None) => Harvest::Nothing,
+        Err(why) => Harvest::Lies { why: why.clone() },
+    };
+    harvest::note(&folder, harvest).await;
+    made
+}
+
+async fn bring_in(hands: &Hands, task: TaskId, wanted: &Commit, cancel: &Cancel) -> Result<Option<Change>, String> {
     let folder = Folder::of(&hands.home, task);
     let worktree = hands.home.worktree(task);
     let standing = folder.standing().map_err(|why| format!("it cannot be known where its work belongs: {why}"))?;

@@ -24,6 +24,7 @@ mod foreign;
 mod git;
 mod gone;
 mod group;
+mod harvest;
 mod include;
 mod into;
 mod key;

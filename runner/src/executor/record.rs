@@ -19,6 +19,7 @@
 //! merge.json     a merge in its worktree that we began: see `merge`
 //! into.json      a checkout of the user's that is following its branch: see `into`
 //! index          what its repository's index was before that merge
+//! harvest.json   what became of its work: see `harvest`
 //! end.json       how it ended
 //! closed         the server knows
 //! git/           the repository that its work is committed through: see `commit`
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::gone::Gone;
+use super::harvest::Harvest;
 use super::mask::Secrets;
 use super::merge::Begun;
 use crate::home::{Home, make_private, write_atomic, write_whole};
@@ -337,6 +339,16 @@ impl Folder {
     /// The checkout that may not have followed yet.
     pub(super) fn following(&self) -> Result<Option<Following>, RecordError> {
         read(&self.file("into.json"))
+    }
+
+    /// That became of its work.
+    pub(super) fn harvests(&self, harvest: &Harvest) -> io::Result<()> {
+        self.keep("harvest.json", harvest)
+    }
+
+    /// What became of its work, where it was about to be committed.
+    pub(super) fn harvest(&self) -> Result<Option<Harvest>, RecordError> {
+        read(&self.file("harvest.json"))
     }
 
     /// It has, or there is none.

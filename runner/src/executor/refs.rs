@@ -47,7 +47,21 @@ pub(super) fn one(git_dir: &Path, name: &str) -> Option<String> {
     }
 }
 
-/// The same, off the runtime's thread: the list of all references may be long.
+/// Those of these that are there. The list of all references is read once at most.
+pub(super) fn some(git_dir: &Path, names: impl IntoIterator<Item = String>) -> Refs {
+    let mut found = Refs::new();
+    let mut listed: Option<Refs> = None;
+    for name in names {
+        let oid = match foreign::text(&git_dir.join(&name), SMALL) {
+            Ok(text) => Some(text.trim().to_owned()).filter(|oid| is_oid(oid)),
+            Err(_) => listed.get_or_insert_with(|| packed(git_dir).unwrap_or_default()).remove(&name),
+        };
+        found.extend(oid.map(|oid| (name, oid)));
+    }
+    found
+}
+
+/// One reference, off the runtime's thread: the list of all of them may be long.
 pub(super) async fn find(git_dir: &Path, name: &str) -> Option<String> {
     let (git_dir, name) = (git_dir.to_path_buf(), name.to_owned());
     blocking(move || one(&git_dir, &name)).await.ok().flatten()

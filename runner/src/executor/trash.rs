@@ -34,7 +34,7 @@ const LEAVING: &str = "leaving";
 const WORKTREE: &str = "worktree";
 
 /// What a task is remembered by once its worktree is gone.
-const RECORDS: [&str; 11] = [
+const RECORDS: [&str; 12] = [
     "spec.json",
     "plan",
     "prepared.json",
@@ -43,6 +43,7 @@ const RECORDS: [&str; 11] = [
     "exit",
     "delivered",
     "skipped.json",
+    "harvest.json",
     "end.json",
     "closed",
     RESTORED,
