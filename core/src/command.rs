@@ -185,7 +185,8 @@ impl Step<'_> {
             self.on_task(id, Task::tell_again);
             return;
         }
-        let waiting = self.daemon.index.waiting.len();
+        let (pending, free) = (self.daemon.index.pending, self.daemon.index.free(self.daemon.config.max_tasks));
+        let waiting = pending.saturating_sub(free);
         let refusal = if waiting >= limits::WAITING_TASKS {
             Some(format!("{waiting} tasks wait here already, and that is the most that may"))
         } else if self.daemon.core.stopping.is_some() {
@@ -194,7 +195,7 @@ impl Step<'_> {
             None
         };
         match refusal.map_or_else(|| specify(spawn, credentials), Err) {
-            Ok(spec) => self.accept(spec, waiting),
+            Ok(spec) => self.accept(spec, (pending >= free).then(|| waiting.saturating_add(1))),
             Err(why) => {
                 self.daemon.core.counters.refused_tasks += 1;
                 self.loose(id, Report::Progress(format!("refused: {why}")));
@@ -203,17 +204,17 @@ impl Step<'_> {
         }
     }
 
-    fn accept(&mut self, spec: Spec, waiting: usize) {
+    /// `place`: where in line it is, if it has to wait for a slot.
+    fn accept(&mut self, spec: Spec, place: Option<usize>) {
         let id = spec.id;
         // It was not known before: that must not be told again once it is.
         self.daemon.core.loose.forget(id);
         let arrival = self.next_arrival();
         let parent = spec.parent.and_then(|parent| self.daemon.tasks.get(&parent));
         let parent_here = parent.is_some_and(|parent| parent.works_on(spec.repository.as_ref()));
-        let full = waiting > 0 || !self.daemon.index.has_slot(self.daemon.config.max_tasks);
         let mut task = self.with_tasks(|_, s| Task::new(spec, arrival, parent_here, s));
-        if full {
-            self.with_tasks(|_, s| task.tell_place(waiting.saturating_add(1), s));
+        if let Some(place) = place {
+            self.with_tasks(|_, s| task.tell_place(place, s));
         }
         self.daemon.tasks.insert(id, task);
         self.touched.insert(id);

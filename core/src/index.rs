@@ -21,6 +21,8 @@ pub(crate) struct Index {
     pub(crate) talking: BTreeSet<TaskId>,
     /// How many tasks hold a slot.
     pub(crate) busy: usize,
+    /// How many tasks have no slot yet: those that wait for one, and those that are still being written down.
+    pub(crate) pending: usize,
     /// How many tasks have not ended.
     pub(crate) unended: usize,
     /// Subtasks, by the task that they are of.
@@ -42,6 +44,7 @@ struct Children {
 struct Facts {
     timer: Option<Millis>,
     waiting: Option<(bool, u64)>,
+    pending: bool,
     holds_slot: bool,
     unended: bool,
     in_flight: bool,
@@ -56,6 +59,7 @@ impl Facts {
         Self {
             timer: task.deadline(),
             waiting: task.waiting(),
+            pending: task.is_pending(),
             holds_slot: task.holds_slot(),
             unended: !task.has_ended(),
             in_flight: task.in_flight(),
@@ -77,6 +81,7 @@ impl Index {
         keep(&mut self.in_flight, old.in_flight.then_some(id), new.in_flight.then_some(id));
         keep(&mut self.not_closed, old.not_closed.then_some(id), new.not_closed.then_some(id));
         keep(&mut self.talking, old.talking.then_some(id), new.talking.then_some(id));
+        count(&mut self.pending, old.pending, new.pending);
         count(&mut self.busy, old.holds_slot, new.holds_slot);
         count(&mut self.unended, old.unended, new.unended);
         if let Some(parent) = new.parent {
@@ -114,10 +119,17 @@ impl Index {
         keep(&mut self.lending, (!lends).then_some(id), lends.then_some(id));
     }
 
-    /// Whether one more task may run: as many as there are slots, and never twice as many processes.
-    pub(crate) fn has_slot(&self, slots: u32) -> bool {
+    /// How many more tasks may run: as many as there are slots, and never twice as many processes.
+    pub(crate) fn free(&self, slots: u32) -> usize {
         let slots = slots as usize;
-        self.busy.saturating_sub(self.lending.len()) < slots && self.busy < slots.saturating_mul(2)
+        let unused = slots.saturating_sub(self.busy.saturating_sub(self.lending.len()));
+        unused.min(slots.saturating_mul(2).saturating_sub(self.busy))
+    }
+
+    /// Whether all processes that there may be are orchestrators that wait for their subtasks: then none of them ends
+    /// before a subtask that cannot begin.
+    pub(crate) fn is_stuck(&self, slots: u32) -> bool {
+        self.free(slots) == 0 && self.busy == self.lending.len()
     }
 
     /// The subtasks of a task, in the order of their ids.

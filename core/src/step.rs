@@ -221,8 +221,16 @@ impl Step<'_> {
 
     /// First come, first served; subtasks before new top-level tasks.
     fn fill_slots(&mut self) {
-        while self.daemon.core.stopping.is_none() && self.daemon.index.has_slot(self.daemon.config.max_tasks) {
-            let Some((_, id)) = self.daemon.index.waiting.first().copied() else { return };
+        let slots = self.daemon.config.max_tasks;
+        while self.daemon.core.stopping.is_none()
+            && let Some((_, id)) = self.daemon.index.waiting.first().copied()
+        {
+            if self.daemon.index.free(slots) == 0 {
+                if self.daemon.index.is_stuck(slots) {
+                    self.on_task(id, Task::tell_stuck);
+                }
+                return;
+            }
             self.task(id, Event::Slot);
             self.daemon.reindex(id);
         }

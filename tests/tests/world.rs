@@ -86,6 +86,8 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("failed", "conclude", 20),
     ("failed", "delivered", 2),
     ("failed", "close", 10),
+    ("called off too late", "start", 5),
+    ("called off too late", "prepare", 2),
     ("cancelled", "accept", 2),
     ("cancelled", "prepare", 10),
     ("cancelled", "start", 10),
@@ -152,7 +154,7 @@ fn seeds_run_clean_and_see_everything() {
     let cells = COMMANDS.iter().flat_map(|command| STATUSES.iter().map(move |status| (*command, *status)));
     let untold: Vec<(&str, &str, u64)> = cells
         .map(|(command, status)| (command, status, seen.count(command, status)))
-        .filter(|(.., times)| *times < seeds / 200)
+        .filter(|(.., times)| *times < seeds / 500)
         .collect();
     assert!(seeds < 1_000 || untold.is_empty(), "hardly a server said this: {untold:#?}");
 }

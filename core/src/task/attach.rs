@@ -96,7 +96,7 @@ impl Attaching {
         }
         if outcome == Outcome::NotStarted && !begun {
             return if interrupted {
-                Concluding::begin(Verdict::Interrupted, Left::nothing(), shown, cx)
+                Concluding::begin(Verdict::Interrupted, Left::nothing(spec), shown, cx)
             } else {
                 Starting::begin(prepared, shown, spec, cx)
             };

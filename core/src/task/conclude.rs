@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cx::{Cx, Wait};
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{given_up, reason};
-use super::spec::{Completion, End, Status};
+use super::spec::{Completion, End, Spec, Status};
 use crate::effect::Work;
 use crate::input::Outcome;
 use crate::limits;
@@ -35,7 +35,7 @@ enum Step {
 }
 
 /// What a task leaves at its end, beside how it ended.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Left {
     pub(super) completion: Option<Completion>,
     /// Where its output log ends.
@@ -44,8 +44,8 @@ pub(super) struct Left {
 
 impl Left {
     /// One that never began.
-    pub(super) fn nothing() -> Self {
-        Self::default()
+    pub(super) fn nothing(spec: &Spec) -> Self {
+        Self { completion: Completion::of_nothing(&spec.action), log_end: 0 }
     }
 }
 

@@ -184,6 +184,13 @@ impl Errands {
         self.under_way.iter().map(|under_way| under_way.wait.due).min()
     }
 
+    /// Calls all of them off: they would keep the task's own end waiting.
+    pub(super) fn call_off(&mut self, cx: &mut Cx<'_>) {
+        for under_way in &mut self.under_way {
+            under_way.wait.cancel(cx);
+        }
+    }
+
     /// The daemon has a new life: what was asked for is asked for again.
     pub(super) fn recover(&mut self, spec: &Spec, children: &[Child], cx: &mut Cx<'_>) {
         for under_way in &mut self.under_way {

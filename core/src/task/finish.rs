@@ -11,7 +11,7 @@ use super::cx::{Cx, Wait};
 use super::errand::{deed_limit, delivery};
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{given_up, reason, short};
-use super::spec::{Action, Completion, Spec, Status};
+use super::spec::{Action, Completion, Spec, Status, no_action};
 use crate::effect::{Check, Commit, Deed, Work};
 use crate::id::EffectId;
 use crate::input::{Change, Outcome, Prepared};
@@ -238,18 +238,13 @@ impl Finishing {
     /// After success the completion action; after any other end only `branch`, if there is a commit.
     fn act(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         let Some(change) = &self.change else {
-            let completion = (spec.action != Action::None).then(|| Completion {
-                success: true,
-                message: "no changes".to_string(),
-                url: None,
-            });
-            return self.conclude(completion, cx);
+            return self.conclude(Completion::of_nothing(&spec.action), cx);
         };
         let deed = match spec.action.deed() {
             Ok(None) => return self.conclude(None, cx),
             Ok(Some(deed)) => deed,
             Err(name) => {
-                let completion = self.not_done(spec, &format!("`{name}` is not an action that makima can do"));
+                let completion = self.not_done(spec, &no_action(name));
                 return self.conclude(completion, cx);
             }
         };

@@ -4,7 +4,7 @@ use alloc::format;
 
 use serde::{Deserialize, Serialize};
 
-use super::conclude::Concluding;
+use super::conclude::{Concluding, Left};
 use super::cx::{Cx, Wait};
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{Halt, Pending, Starting, given_up, reason};
@@ -63,10 +63,10 @@ impl Keying {
 
     pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match (event, &mut self.step) {
-            (Event::Done(id, outcome), Step::Making(wait)) if id == wait.id => self.made(outcome, cx),
+            (Event::Done(id, outcome), Step::Making(wait)) if id == wait.id => self.made(outcome, spec, cx),
             (Event::Due, Step::Making(wait)) => {
                 if wait.overdue(cx) {
-                    return self.made(given_up(), cx);
+                    return self.made(given_up(), spec, cx);
                 }
                 Phase::Keying(self)
             }
@@ -79,7 +79,7 @@ impl Keying {
                 self.stop = Some(Halt::Interrupted);
                 Phase::Keying(self)
             }
-            (Event::Interrupt { .. }, Step::Telling(_)) => self.interrupted(cx),
+            (Event::Interrupt { .. }, Step::Telling(_)) => self.interrupted(spec, cx),
             (Event::Stop { .. }, Step::Making(_)) => {
                 self.stop = self.stop.or(Some(Halt::Parked));
                 Phase::Keying(self)
@@ -92,13 +92,13 @@ impl Keying {
         }
     }
 
-    fn interrupted(self, cx: &mut Cx<'_>) -> Phase {
-        Concluding::begin(Verdict::Interrupted, super::conclude::Left::nothing(), self.shown, cx)
+    fn interrupted(self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        Concluding::begin(Verdict::Interrupted, Left::nothing(spec), self.shown, cx)
     }
 
-    fn made(mut self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+    fn made(mut self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match (self.stop, outcome) {
-            (Some(Halt::Interrupted), _) => self.interrupted(cx),
+            (Some(Halt::Interrupted), _) => self.interrupted(spec, cx),
             (Some(Halt::Parked), _) => Pending::accepted(),
             (None, Outcome::Key(key)) => {
                 cx.outbox.push_key(cx.task, key);
@@ -107,7 +107,7 @@ impl Keying {
             }
             (None, outcome) => {
                 let why = format!("no key could be made for the agent: {}", reason(outcome));
-                Concluding::begin(Verdict::Failed(why), super::conclude::Left::nothing(), self.shown, cx)
+                Concluding::begin(Verdict::Failed(why), Left::nothing(spec), self.shown, cx)
             }
         }
     }

@@ -203,6 +203,13 @@ impl Task {
                 }
             }
             Event::Interrupt { graceful } if !self.can_interrupt(graceful) => self.inapplicable(None, s),
+            Event::Interrupt { graceful: false } | Event::Stop { graceful: false }
+                if matches!(self.phase, Phase::Finishing(_)) =>
+            {
+                // What was asked beside must not take the time that the commit has left.
+                self.with_errands(s, |errands, _, cx| errands.call_off(cx));
+                self.advance(event, s);
+            }
             event @ (Event::Slot
             | Event::Exited(..)
             | Event::Interrupt { .. }
@@ -412,6 +419,25 @@ impl Task {
     /// Tells whoever looks on that it waits.
     pub(crate) fn tell_place(&mut self, place: usize, s: &mut Surroundings<'_>) {
         self.within_phase(s, |cx| cx.progress(format!("waiting for a slot, {place} in line")));
+    }
+
+    /// Tells, once, that it waits for tasks that wait for it or its like.
+    pub(crate) fn tell_stuck(&mut self, s: &mut Surroundings<'_>) {
+        if let Phase::Pending(state) = &mut self.phase
+            && state.is_news_that_it_is_stuck()
+        {
+            self.within_phase(s, |cx| {
+                cx.progress(
+                    "no slot will get free: all processes that this daemon may have are orchestrators that wait for \
+                     their subtasks. More are allowed by `max_tasks`, or interrupt one",
+                );
+            });
+        }
+    }
+
+    /// Whether it is being written down, or waits for a slot.
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(self.phase, Phase::Pending(_))
     }
 
     pub(crate) const fn has_ended(&self) -> bool {

@@ -164,7 +164,7 @@ impl Phase {
 fn held(event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
     match event {
         Event::Hold if !*cx.hold => Preparing::begin(Status::Running, spec, cx),
-        Event::Interrupt { .. } => Concluding::begin(Verdict::Interrupted, Left::nothing(), Status::Paused, cx),
+        Event::Interrupt { .. } => Concluding::begin(Verdict::Interrupted, Left::nothing(spec), Status::Paused, cx),
         // It waits for the daemon's next life.
         Event::Stop { .. } => Pending::accepted(),
         Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Due => Phase::Held,

@@ -30,6 +30,9 @@ pub(crate) struct Pending {
     accepting: Option<Wait>,
     /// Somebody did not want it any more before it was written down.
     interrupted: bool,
+    /// It was told that it will not get a slot.
+    #[serde(default)]
+    stuck: bool,
 }
 
 impl Pending {
@@ -40,17 +43,22 @@ impl Pending {
 
     fn accepting(spec: &Spec, cx: &mut Cx<'_>) -> Self {
         let work = Work::Accept { spec: Box::new(spec.clone()) };
-        Self { accepting: Some(cx.wait(work, limits::RECORD)), interrupted: false }
+        Self { accepting: Some(cx.wait(work, limits::RECORD)), interrupted: false, stuck: false }
     }
 
     /// A task that is written down already.
     pub(crate) const fn accepted() -> Phase {
-        Phase::Pending(Self { accepting: None, interrupted: false })
+        Phase::Pending(Self { accepting: None, interrupted: false, stuck: false })
     }
 
     /// Whether it only waits for a slot.
     pub(crate) const fn is_ready(&self) -> bool {
         self.accepting.is_none()
+    }
+
+    /// It is said to be stuck. True where that is news.
+    pub(crate) const fn is_news_that_it_is_stuck(&mut self) -> bool {
+        !core::mem::replace(&mut self.stuck, true)
     }
 
     pub(crate) fn deadline(&self) -> Option<Millis> {
@@ -60,11 +68,11 @@ impl Pending {
     pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match event {
             Event::Done(id, outcome) if self.accepting.as_ref().is_some_and(|wait| wait.id == id) => {
-                self.written(outcome, cx)
+                self.written(outcome, spec, cx)
             }
             Event::Slot if self.is_ready() => Preparing::begin(Status::Preparing, spec, cx),
             Event::Interrupt { .. } if self.is_ready() => {
-                Concluding::begin(Verdict::Interrupted, Left::nothing(), Status::Pending, cx)
+                Concluding::begin(Verdict::Interrupted, Left::nothing(spec), Status::Pending, cx)
             }
             Event::Interrupt { .. } => {
                 self.interrupted = true;
@@ -89,19 +97,19 @@ impl Pending {
     pub(super) fn recover(self, written: bool, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match (&self.accepting, written) {
             (None, true) => Phase::Pending(self),
-            (Some(_), true) => self.written(Outcome::Done, cx),
+            (Some(_), true) => self.written(Outcome::Done, spec, cx),
             (_, false) => Phase::Pending(Self { interrupted: self.interrupted, ..Self::accepting(spec, cx) }),
         }
     }
 
-    fn written(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
+    fn written(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
             let verdict = Verdict::Failed(format!("the task could not be written down: {why}"));
-            return Concluding::begin(verdict, Left::nothing(), Status::Pending, cx);
+            return Concluding::begin(verdict, Left::nothing(spec), Status::Pending, cx);
         }
         cx.report(Report::Accepted, 0);
         if self.interrupted {
-            return Concluding::begin(Verdict::Interrupted, Left::nothing(), Status::Pending, cx);
+            return Concluding::begin(Verdict::Interrupted, Left::nothing(spec), Status::Pending, cx);
         }
         Self::accepted()
     }
@@ -176,7 +184,7 @@ impl Preparing {
     /// The daemon has a new life, and the worktree of the task may be there or not.
     pub(super) fn again(stop: Option<Halt>, shown: Status, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match stop {
-            Some(Halt::Interrupted) => Concluding::begin(Verdict::Interrupted, Left::nothing(), shown, cx),
+            Some(Halt::Interrupted) => Concluding::begin(Verdict::Interrupted, Left::nothing(spec), shown, cx),
             Some(Halt::Parked) | None => Self::begin(shown, spec, cx),
         }
     }
@@ -189,7 +197,9 @@ impl Preparing {
 
     fn prepared(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match (self.stop, outcome) {
-            (Some(Halt::Interrupted), _) => Concluding::begin(Verdict::Interrupted, Left::nothing(), self.shown, cx),
+            (Some(Halt::Interrupted), _) => {
+                Concluding::begin(Verdict::Interrupted, Left::nothing(spec), self.shown, cx)
+            }
             (Some(Halt::Parked), _) => Pending::accepted(),
             (None, Outcome::Prepared(prepared)) => {
                 cx.progress(match &prepared.base {
@@ -201,7 +211,7 @@ impl Preparing {
                 }
                 begin(prepared, self.shown, spec, cx)
             }
-            (None, outcome) => Concluding::begin(Verdict::Failed(reason(outcome)), Left::nothing(), self.shown, cx),
+            (None, outcome) => Concluding::begin(Verdict::Failed(reason(outcome)), Left::nothing(spec), self.shown, cx),
         }
     }
 }
@@ -232,8 +242,8 @@ fn copy(spec: &Spec) -> Option<Copy> {
 pub(crate) struct Starting {
     wait: Wait,
     prepared: Prepared,
-    /// Somebody wants it to end: whether gracefully.
-    interrupt: Option<bool>,
+    /// Somebody wants it to end.
+    interrupted: bool,
     /// What the server was told last.
     shown: Status,
 }
@@ -246,7 +256,7 @@ impl Starting {
         }
         let launch = agent::launch(spec, &prepared, cx.api_url);
         let wait = cx.wait(Work::Start(launch), limits::START);
-        Phase::Starting(Self { wait, prepared, interrupt: None, shown })
+        Phase::Starting(Self { wait, prepared, interrupted: false, shown })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
@@ -260,8 +270,10 @@ impl Starting {
     pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
         match event {
             Event::Done(id, outcome) if id == self.wait.id => self.started(outcome, cx),
-            Event::Interrupt { graceful } | Event::Stop { graceful } => {
-                self.interrupt = Some(graceful && self.interrupt.unwrap_or(true));
+            // Before it runs nothing starts; what has begun all the same is ended.
+            Event::Interrupt { .. } | Event::Stop { .. } => {
+                self.interrupted = true;
+                self.wait.cancel(cx);
                 Phase::Starting(self)
             }
             Event::Due => {
@@ -277,7 +289,8 @@ impl Starting {
 
     /// The daemon has a new life: perhaps the agent was started, perhaps not.
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
-        let Self { prepared, interrupt: asked, shown, .. } = self;
+        let Self { prepared, interrupted, shown, .. } = self;
+        let asked = interrupted.then_some(false);
         let pace = Pace::unknown();
         Attaching::begin(Found { prepared, shown, begun: false, rung: None, asked, pace }, cx)
     }
@@ -285,10 +298,7 @@ impl Starting {
     fn started(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
         let Outcome::Started { pid } = outcome else {
             // Perhaps it runs all the same: the tree is emptied as after any other end.
-            let verdict = match self.interrupt {
-                Some(_) => Verdict::Interrupted,
-                None => Verdict::Failed(reason(outcome)),
-            };
+            let verdict = if self.interrupted { Verdict::Interrupted } else { Verdict::Failed(reason(outcome)) };
             return Finishing::begin(None, self.prepared, verdict, cx);
         };
         let commands = self.prepared.setup.len() as u64;
@@ -297,10 +307,10 @@ impl Starting {
             _ => format!("setting up: {}, then the agent (process {pid})", counted(commands, "command")),
         });
         let running = Running::new(self.wait.id, self.prepared, Pace::default(), cx);
-        match self.interrupt {
-            Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
-            None => Phase::Running(running),
+        if self.interrupted {
+            return running.on(Event::Interrupt { graceful: false }, cx);
         }
+        Phase::Running(running)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a task is asked to do, and how it can end. These are written to disk: they are not the wire's types.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -183,4 +184,21 @@ pub struct Completion {
     /// Where to look at the pull request, if there is one.
     #[serde(default)]
     pub url: Option<String>,
+}
+
+impl Completion {
+    /// How the action of a task went that has changed nothing, if it has one.
+    pub(super) fn of_nothing(action: &Action) -> Option<Self> {
+        let (success, message) = match action.deed() {
+            Ok(None) => return None,
+            Ok(Some(_)) => (true, "no changes".to_string()),
+            Err(name) => (false, no_action(name)),
+        };
+        Some(Self { success, message, url: None })
+    }
+}
+
+/// Why an action that is not known is not done.
+pub(super) fn no_action(name: &str) -> String {
+    format!("`{name}` is not an action that makima can do")
 }

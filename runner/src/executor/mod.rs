@@ -63,9 +63,10 @@ mod user;
 mod wants;
 mod workshop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
@@ -168,6 +169,8 @@ pub struct Executor {
     hands: Arc<Hands>,
     desk: Arc<Desk>,
     tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// Of these, those that nothing more is expected of.
+    leaving: BTreeSet<TaskId>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -201,12 +204,13 @@ impl Executor {
             turns: Mutex::default(),
             silent: wants::Silent::default(),
         });
-        Ok(Self { hands, desk, tasks: BTreeMap::new() })
+        Ok(Self { hands, desk, tasks: BTreeMap::new(), leaving: BTreeSet::new() })
     }
 
     /// Does one thing. The answer comes by itself.
     pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
-        let answer = self.desk.open(id);
+        self.let_go();
+        let answer = self.desk.open(id, writes(&work));
         let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
         let entry = Arc::clone(entry);
         let hands = Arc::clone(&self.hands);
@@ -223,32 +227,52 @@ impl Executor {
             }
             Work::Start(_) => {
                 entry.asks_to_start(&answer.cancel);
-                in_turn(hands, entry, answer, work);
+                in_turn(hands, entry, answer, work, Turns::Worktree);
             }
             Work::Close | Work::Forget => {
-                self.tasks.remove(&task);
-                in_turn(hands, entry, answer, work);
+                self.leaving.insert(task);
+                in_turn(hands, entry, answer, work, Turns::Both);
             }
             Work::Accept { .. }
             | Work::Prepare(_)
             | Work::MakeKey
             | Work::Commit(_)
-            | Work::Check(_)
             | Work::Merge(_)
-            | Work::Deliver(_)
-            | Work::Clone { .. }
-            | Work::Discard
-            | Work::Spare
-            | Work::Purge
-            | Work::Conclude { .. } => in_turn(hands, entry, answer, work),
+            | Work::Conclude { .. } => in_turn(hands, entry, answer, work, Turns::Worktree),
+            Work::Check(_) | Work::Deliver(_) | Work::Clone { .. } => {
+                in_turn(hands, entry, answer, work, Turns::Handing);
+            }
+            Work::Discard | Work::Spare | Work::Purge => in_turn(hands, entry, answer, work, Turns::Both),
             // These are about processes only, or about nothing of the task's.
             Work::Freeze | Work::Thaw | Work::Look { .. } => {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
             }
             Work::Expire { .. } | Work::Weigh { .. } => {
-                self.tasks.remove(&task);
+                self.leaving.insert(task);
                 tokio::spawn(async move { entry.perform(&hands, answer, work).await });
             }
+        }
+    }
+
+    /// Holds nothing of tasks that have left any more. While something is done for one, its turns are needed: what is
+    /// asked then waits for it.
+    fn let_go(&mut self) {
+        let Self { tasks, leaving, .. } = self;
+        leaving.retain(|id| {
+            let is_busy = tasks.get(id).is_some_and(|task| Arc::strong_count(task) > 1);
+            if !is_busy {
+                tasks.remove(id);
+            }
+            is_busy
+        });
+    }
+
+    /// The daemon ends. Git that is under way is asked to end, and taken at its word for up to `limit`: killed, it would
+    /// leave its lock files in the user's repositories, and a checkout half-way. Agents and their checks go on.
+    pub async fn end(self, limit: Duration) {
+        let until = tokio::time::Instant::now() + limit;
+        while self.desk.cancel_writes() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(SOON).await;
         }
     }
 
@@ -258,17 +282,44 @@ impl Executor {
     }
 }
 
-/// Does it when what was asked for the same task before is done.
-fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work) {
+/// Between two looks whether all of git has ended.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Whether git writes to a repository for it.
+const fn writes(work: &Work) -> bool {
+    matches!(
+        work,
+        Work::Prepare(_) | Work::Commit(_) | Work::Merge(_) | Work::Deliver(_) | Work::Clone { .. } | Work::Purge
+    )
+}
+
+/// For which of the two things that may be done for a task at once something waits: what is asked about a merge is not
+/// to wait for half an hour of checks, nor a commit for somebody's copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turns {
+    /// Its worktree and its repository are worked on.
+    Worktree,
+    /// Its work is checked, handed over or copied: its files are read.
+    Handing,
+    Both,
+}
+
+/// Does it when what was asked for the same task before, and is not to be done at the same time, is done.
+fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work, turns: Turns) {
     tokio::spawn(async move {
         let cancel = Arc::clone(&answer.cancel);
-        let turn = tokio::select! {
+        let taken = async {
+            let worktree = if turns == Turns::Handing { None } else { Some(task.turn.lock().await) };
+            let handing = if turns == Turns::Worktree { None } else { Some(task.handing.lock().await) };
+            (worktree, handing)
+        };
+        let taken = tokio::select! {
             biased;
-            turn = task.turn.lock() => turn,
+            taken = taken => taken,
             () = cancel.set() => return answer.give(Outcome::Failed(CANCELLED.to_owned())),
         };
         task.perform(&hands, answer, work).await;
-        drop(turn);
+        drop(taken);
     });
 }
 

@@ -30,8 +30,10 @@ use crate::supervise::protocol::Sign;
 /// One task.
 pub(super) struct Task {
     id: TaskId,
-    /// Held by the one thing that is done for it.
+    /// Held by the one thing that is done in its worktree.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Held by the one thing that is done with its work: it is checked, handed over or copied. Taken after the other.
+    pub(super) handing: tokio::sync::Mutex<()>,
     /// The last start that was asked for, to be called off.
     asked: Mutex<Option<Arc<Cancel>>>,
     /// Held while the agent is being started.
@@ -57,6 +59,7 @@ impl Task {
         Self {
             id,
             turn: tokio::sync::Mutex::new(()),
+            handing: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             starting: tokio::sync::Mutex::new(()),
             log: Mutex::default(),

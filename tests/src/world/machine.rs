@@ -26,6 +26,8 @@ pub struct Machine {
     cancelled: BTreeSet<EffectId>,
     /// Folders that tasks were copied to.
     cloned: BTreeSet<String>,
+    /// Starts that cannot be made any more, however late somebody comes to them.
+    called_off: BTreeSet<EffectId>,
     /// Ends of agents that the daemon has not been told yet.
     exits: Vec<(EffectId, ExitStatus)>,
     /// What it did, and how often.
@@ -46,6 +48,11 @@ impl Machine {
         folder.commit_failed |= not_committed && matches!(work, Work::Conclude { .. });
         folder.action_failed |= not_delivered && matches!(work, Work::Conclude { .. });
         folder.unkillable |= given_up && matches!(work, Work::Commit(_));
+        if matches!(work, Work::Empty) {
+            // What is to be emptied gets no agent any more.
+            let starts = self.pending.iter().filter(|(_, (of, work))| *of == task && matches!(work, Work::Start(_)));
+            self.called_off.extend(starts.map(|(id, _)| *id));
+        }
         self.pending.insert(id, (task, work));
     }
 
@@ -119,7 +126,12 @@ impl Machine {
         }
         let (task, work) = self.pending.remove(&id)?;
         let cancelled = self.cancelled.remove(&id);
-        let outcome = if cancelled && !matches!(work, Work::Read { .. }) {
+        // Some are called off when they are done already.
+        let too_late = cancelled && id.n.is_multiple_of(3) && !self.called_off.remove(&id);
+        if too_late {
+            self.seen.see("called off too late", work.kind());
+        }
+        let outcome = if cancelled && !too_late && !matches!(work, Work::Read { .. }) {
             // What was called off in time was not done.
             self.seen.see("cancelled", work.kind());
             self.tasks.entry(task).or_default().refused(&work);
@@ -131,7 +143,7 @@ impl Machine {
             if id.n.is_multiple_of(2) { Outcome::NoRoom(why) } else { Outcome::Failed(why) }
         } else {
             self.seen.see("done", work.kind());
-            self.carry_out(id, task, work, cancelled, kind(task))
+            self.carry_out(id, task, work, cancelled && !too_late, kind(task))
         };
         Some(Input::Done { id, outcome })
     }
@@ -300,6 +312,7 @@ impl Machine {
         }
         self.pending.clear();
         self.cancelled.clear();
+        self.called_off.clear();
         self.tasks.values_mut().for_each(|folder| folder.concluding = false);
         self.exits.clear();
     }

@@ -1,20 +1,11 @@
 //! Handing work over, end to end: branch, merge, pull request, clone, and whether a target is there.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Fleet, Place, Proc, Repo};
-
-/// A program for the daemon's PATH.
-fn program(folder: &Path, name: &str, script: &str) {
-    fs::create_dir_all(folder).expect("a folder");
-    let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it may be run");
-}
+use crate::support::{Fleet, Forge, Place, Proc, Repo};
 
 /// A fleet whose daemon has these in its environment.
 fn fleet_with(place: &Place, env: &[(&str, String)]) -> Fleet {
@@ -81,40 +72,24 @@ fn work_is_handed_over_in_each_way() {
 #[test]
 fn a_pull_request_is_opened_once() {
     let place = Place::new();
-    let (bin, forge) = (place.path("bin"), place.path("forge"));
-    let notes = place.path("notes");
     let repo = place.repo();
-    fs::create_dir_all(forge.join("o")).expect("a folder");
-    repo.git(["clone", "-q", "--bare", ".", forge.join("o/r.git").to_str().expect("text")]);
-    repo.git(["remote", "add", "origin", "git@github.com:o/r.git"]);
-    // As ssh does: the last word is the command that is run there.
-    program(&bin, "ssh-to-here", &format!("for last; do :; done; cd '{}' && eval \"$last\"", forge.display()));
-    let gh = format!(
-        "echo \"$*\" >> {0}; case \"$1 $2\" in 'pr list') cat {0}.list 2>/dev/null || echo '[]';; \
-         'pr create') echo '[{{\"url\":\"https://github.com/o/r/pull/1\"}}]' > {0}.list; echo https://github.com/o/r/pull/1;; esac",
-        notes.display()
-    );
-    program(&bin, "gh", &gh);
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
-    let ssh = bin.join("ssh-to-here").display().to_string();
-    let token = "ghp_nobodysBusiness0123456789".to_owned();
-    let env = [("PATH", path), ("GIT_SSH_COMMAND", ssh), ("GH_TOKEN", token.clone())];
-    let fleet = fleet_with(&place, &env);
+    let forge = Forge::of(&place, &repo);
+    let fleet = fleet_with(&place, &Forge::env(&place));
     let spawned = json!({ "plan": "echo done > done", "repoUrl": repo.path(), "completionAction": "pr" });
     let id = fleet.spawn(spawned);
     assert_eq!(fleet.ended(&id)["status"], "done");
     for _ in 0..2 {
         let done = place.makima(["task", "retry", "--json", &id, "pr"]).done().code(0).json();
-        assert_eq!(done["prUrl"], "https://github.com/o/r/pull/1", "{done}");
+        assert_eq!(done["prUrl"], Forge::PR, "{done}");
     }
-    let told = fs::read_to_string(&notes).expect("notes");
-    assert_eq!(told.lines().filter(|line| line.starts_with("pr create")).count(), 1, "{told}");
-    assert!(told.contains("--base=main") && !told.contains(&token), "{told}");
-    let pushed = Repo::at(forge.join("o/r.git"));
-    assert!(pushed.branches().iter().any(|name| name.ends_with(&id)), "{:?}", pushed.branches());
+    let (told, token) = (forge.told(), Forge::TOKEN);
+    assert_eq!(forge.opened(), 1, "{told}");
+    assert!(told.contains("--base=main") && !told.contains(token), "{told}");
+    let pushed = forge.repo.branches();
+    assert!(pushed.iter().any(|name| name.ends_with(&id)), "{pushed:?}");
     // Journal, logs, records, the repositories and what the user has: none has the token.
-    let found = std::process::Command::new("grep").args(["-rlF", &token]).arg(place.root()).output().expect("grep");
+    let found = std::process::Command::new("grep").args(["-rlF", token]).arg(place.root()).output().expect("grep");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
-    assert!(!fleet.daemon.err().contains(&token) && !fleet.serve.err().contains(&token));
+    assert!(!fleet.daemon.err().contains(token) && !fleet.serve.err().contains(token));
     fleet.end();
 }

@@ -59,6 +59,20 @@ fn one_task_too_many_waits() {
     assert_snapshot!(script.text());
 }
 
+/// Protects the bound from a server that says all at once, before any of it is written down.
+#[test]
+fn one_task_too_many_waits_in_a_burst() {
+    let mut script = Script::running();
+    script.checked = false;
+    for n in 0..limits::WAITING_TASKS {
+        script.tell(SpawnTask { task_id: Uuid::from_u128(0x9000 + n as u128), ..spawn(2) });
+    }
+    script.checked = true;
+    script.hush();
+    script.tell(spawn(2));
+    assert_snapshot!(script.text());
+}
+
 #[test]
 fn one_message_too_many_waits() {
     let mut script = Script::live();

@@ -390,6 +390,15 @@ fn places_in_line() {
     assert_snapshot!(script.text());
 }
 
+/// Protects who waits from not being told so where all spawns are heard before any of them is written down.
+#[test]
+fn places_in_line_in_a_burst() {
+    let mut script = Script::live();
+    (1..=3).for_each(|n| script.tell(spawn(n)));
+    (1..=3).for_each(|_| script.done("accept"));
+    assert_snapshot!(script.text());
+}
+
 #[test]
 fn pieces_of_output() {
     let mut script = Script::running();

@@ -57,7 +57,7 @@ fn commands() -> Vec<DaemonCommand> {
 type Way = fn() -> Script;
 
 /// A way to each status.
-const STATUSES: [(&str, Way); 10] = [
+const STATUSES: [(&str, Way); 11] = [
     ("unknown", Script::live),
     ("pending", || {
         let mut script = Script::live();
@@ -108,11 +108,23 @@ const STATUSES: [(&str, Way); 10] = [
         script.hush();
         script
     }),
+    ("interrupted", || {
+        let mut script = Script::running();
+        script.tell(InterruptTask { task_id: task(1), graceful: false });
+        let mut script = concluded(script);
+        script.hush();
+        script
+    }),
 ];
 
 fn ended(code: i32) -> Script {
     let mut script = Script::running();
     script.exited(ExitStatus::Code(code));
+    concluded(script)
+}
+
+/// To the end of a task whose agent has ended, or is to.
+fn concluded(mut script: Script) -> Script {
     script.finish(0);
     script.answer("deliver", "ok", crate::script::delivered("the branch is in /repo"));
     script.done("conclude");
@@ -175,6 +187,36 @@ fn an_orchestrator_gets_a_key_before_it_starts_and_lends_its_slot() {
     script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
     script.answer("commit", "ok", Outcome::Committed(None));
     script.done("conclude");
+    assert_snapshot!(script.text());
+}
+
+/// Protects a subtask of a subtask from waiting for ever without a word.
+#[test]
+fn orchestrators_that_wait_for_one_another_are_told_of() {
+    let mut script = orchestrating();
+    let key = |n| Outcome::Key(makima_core::id::SecretId::ToolKey(TaskId(task(n))));
+    script.answer("make key", "ok", key(1));
+    script.tell(SpawnTask { is_orchestrator: true, ..child(2) });
+    script.done("accept");
+    script.answer("prepare", "ok", prepared());
+    script.answer("make key", "ok", key(2));
+    script.hush();
+    script.tell(SpawnTask { parent_task_id: Some(task(2)), depth: 2, ..child(3) });
+    script.done("accept");
+    script.tell(PauseTask { task_id: task(3) });
+    assert_snapshot!(script.text());
+}
+
+/// Protects the commit from what was asked beside it: by force, that is called off.
+#[test]
+fn by_force_what_was_asked_beside_the_commit_is_called_off() {
+    let mut script = Script::running();
+    script.tell(CloneWorktree { task_id: task(1), target_dir: "/there".to_string() });
+    script.exited(ExitStatus::Code(0));
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.hush();
+    script.tell(InterruptTask { task_id: task(1), graceful: false });
+    script.fail("clone");
     assert_snapshot!(script.text());
 }
 
