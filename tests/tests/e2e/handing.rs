@@ -1,11 +1,12 @@
 //! Handing work over, end to end: branch, merge, pull request, clone, and whether a target is there.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Fleet, Forge, Place, Proc, Repo};
+use crate::support::{Call, Fleet, Forge, Place, Proc, Repo};
 
 /// A fleet whose daemon has these in its environment.
 fn fleet_with(place: &Place, env: &[(&str, String)]) -> Fleet {
@@ -91,5 +92,44 @@ fn a_pull_request_is_opened_once() {
     let found = std::process::Command::new("grep").args(["-rlF", token]).arg(place.root()).output().expect("grep");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     assert!(!fleet.daemon.err().contains(token) && !fleet.serve.err().contains(token));
+    fleet.end();
+}
+
+/// Protects people who ask for a pull request at the command line: it is opened by a run of its own and by a fleet's daemon, its
+/// page is told, and where none can be opened the work is kept and that is said.
+#[test]
+fn a_pull_request_is_asked_for_at_the_command_line() {
+    let place = Place::new();
+    let repo = place.repo();
+    let refused = place.run(&repo, &["--on-complete", "pr", "echo x > x"]).done().code(1);
+    drop(refused.noted(&["the work is done, but was not delivered", "has no remote `origin`"]));
+
+    let forge = Forge::of(&place, &repo);
+    let with = |call: Call| Forge::env(&place).into_iter().fold(call, |call, (name, value)| call.env(name, value));
+    let run = with(place.run(&repo, &["--on-complete", "pr", "--name", "Run it", "echo run > run"])).done().code(0);
+    drop(run.noted(&[Forge::PR]));
+    assert!(forge.told().contains("--base=main"), "{}", forge.told());
+    let pushed = || forge.repo.branches();
+    let of = |slug: &str| pushed().into_iter().find(|name| name.contains(slug)).expect("it is pushed");
+    assert_eq!(forge.repo.show(&of("run-it"), "run"), "run");
+
+    let run = with(place.run(&repo, &["--json", "--on-complete", "pr", "echo x > x"])).done().code(0);
+    assert!(run.out().contains(&format!("\"prUrl\":\"{}\"", Forge::PR)), "{}", run.out());
+    let file = place.path("tasks.toml");
+    let tasks = format!(
+        "[[task]]\nname = 'One'\nplan = 'echo y > y'\nrepo = '{}'\non_complete = 'pr'\n",
+        repo.path().display()
+    );
+    fs::write(&file, tasks).expect("a file");
+    let words = ["run", "--agent", "shell", "--tasks", file.to_str().expect("text")];
+    drop(with(place.makima(words)).done().code(0).noted(&[Forge::PR]));
+
+    let fleet = fleet_with(&place, &Forge::env(&place));
+    let path = repo.path().to_str().expect("text");
+    let words =
+        ["task", "create", "--repo", path, "--on-complete", "pr", "--name", "Create it", "--wait", "echo c > c"];
+    let created = place.makima(words).done().code(0);
+    assert_eq!(forge.repo.show(&of("create-it"), "c"), "c");
+    assert!((created.out() + &created.err()).contains(Forge::PR), "{}{}", created.out(), created.err());
     fleet.end();
 }
