@@ -6,6 +6,7 @@ use makima_core::effect::{Deed, Delivery};
 use makima_core::id::TaskId;
 
 use super::bare::OURS;
+use super::brought::Lent;
 use super::cancel::Cancel;
 use super::git::Call;
 use super::other::Other;
@@ -30,7 +31,7 @@ pub(super) async fn deliver(
 ) -> Result<Delivered, String> {
     let commit = match &wanted.commit {
         Some(commit) => commit.clone(),
-        None => tip(hands, task, cancel).await?,
+        None => tip(hands, task, wanted.deed, cancel).await?,
     };
     let plain = |message| Delivered { message, url: None };
     match (wanted.deed, &wanted.target) {
@@ -45,7 +46,7 @@ pub(super) async fn deliver(
 }
 
 /// Where the work of a task stands by now: in the shared repository, else in its worktree, from where it is brought.
-async fn tip(hands: &Arc<Hands>, task: TaskId, cancel: &Cancel) -> Result<String, String> {
+async fn tip(hands: &Arc<Hands>, task: TaskId, deed: Deed, cancel: &Cancel) -> Result<String, String> {
     let name = format!("{OURS}{task}");
     let bare = hands.bare(branch::bare_of(hands, task)?);
     if let Some(tip) = refs::find(&bare.path, &name).await {
@@ -60,5 +61,14 @@ async fn tip(hands: &Arc<Hands>, task: TaskId, cancel: &Cancel) -> Result<String
     }
     let call = Call::on(&bare.path, "update-ref").names([name.as_str(), &head, ""]);
     hands.git.run(cancel, call).await.map_err(|why| why.to_string())?;
+    // Where it was committed, that was told then.
+    if let (Deed::Pr, Some(base)) = (deed, &standing.prepared.base) {
+        let lent = Lent::to(hands, task).await.map_err(Trouble::into_words)?;
+        let call = Call::on(&bare.path, "diff-tree");
+        let borne = lent.borne(&hands.git, cancel, call, base, &head).await.map_err(Trouble::into_words)?;
+        if let Some(borne) = borne {
+            return Err(format!("{borne}; nothing was pushed yet: ask again to have it pushed as it is"));
+        }
+    }
     Ok(head)
 }

@@ -14,6 +14,7 @@ mod before;
 #[cfg(test)]
 mod bounded;
 mod branch;
+mod brought;
 mod cancel;
 mod check;
 mod commit;
@@ -64,7 +65,7 @@ mod workshop;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
@@ -137,6 +138,7 @@ struct Hands {
     descriptors: Option<u64>,
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
     silent: wants::Silent,
+    tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
 }
 
 impl Hands {
@@ -145,6 +147,15 @@ impl Hands {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = Arc::clone(turns.entry(path.clone()).or_default());
         Bare { path, turn }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task that something was asked for in this life of the daemon.
+    fn task(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.tasks().get(&id).map(Arc::clone)
     }
 
     /// The value of a secret: as it was told, or as an earlier life of the daemon wrote it down.
@@ -166,12 +177,11 @@ impl Hands {
 pub struct Executor {
     hands: Arc<Hands>,
     desk: Arc<Desk>,
-    tasks: BTreeMap<TaskId, Arc<Task>>,
 }
 
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Executor").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Executor").field("tasks", &self.hands.tasks().len()).finish_non_exhaustive()
     }
 }
 
@@ -199,16 +209,16 @@ impl Executor {
             descriptors,
             turns: Mutex::default(),
             silent: wants::Silent::default(),
+            tasks: Mutex::default(),
         });
-        Ok(Self { hands, desk, tasks: BTreeMap::new() })
+        Ok(Self { hands, desk })
     }
 
     /// Does one thing. The answer comes by itself.
     pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
         let answer = self.desk.open(id);
-        let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
-        let entry = Arc::clone(entry);
         let hands = Arc::clone(&self.hands);
+        let entry = Arc::clone(hands.tasks().entry(task).or_insert_with(|| Arc::new(Task::new(task))));
         match work {
             Work::Read { from } => entry.read(&hands, answer, from),
             Work::Stdin { n, text } => entry.write(answer, n, text),
@@ -225,7 +235,7 @@ impl Executor {
                 in_turn(hands, entry, answer, work);
             }
             Work::Close | Work::Forget => {
-                self.tasks.remove(&task);
+                hands.tasks().remove(&task);
                 in_turn(hands, entry, answer, work);
             }
             Work::Accept { .. }
@@ -245,7 +255,7 @@ impl Executor {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
             }
             Work::Expire { .. } | Work::Weigh { .. } => {
-                self.tasks.remove(&task);
+                hands.tasks().remove(&task);
                 tokio::spawn(async move { entry.perform(&hands, answer, work).await });
             }
         }

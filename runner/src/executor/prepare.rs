@@ -12,6 +12,7 @@ use makima_core::wants::{Settled, Wants};
 
 use super::along::{Along, Brought};
 use super::bare::{Bare, folder_for};
+use super::brought::Lent;
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
 use super::lay::Start;
@@ -268,13 +269,16 @@ impl Job<'_> {
         let local = source.and_then(|source| source.local.clone());
         let mut notes = from.notes;
         notes.extend(note);
-        notes.extend(self.bring_along(&staging, local.as_deref()).await?);
+        let brought = self.bring_along(&staging, local.as_deref()).await?;
+        notes.extend(brought.notes);
+        let lent = Lent::of(brought.paths);
         let local = local.map(|path| path.to_string_lossy().into_owned());
         let Wants { setup, checks, env, .. } = wants;
         let prepared = Prepared { base, local, notes, setup, checks, env: env.into_iter().collect() };
         let standing = Standing { prepared, bare };
         let folder = Folder::of(&self.hands.home, self.task);
         on_disk(move || {
+            exclude(&staging, &lent).and_then(|()| folder.brought(&lent)).map_err(words(NOT_WRITTEN))?;
             folder.prepared(&standing).map_err(words("it cannot be written down that the worktree stands"))?;
             fs::rename(&staging, &place).map_err(words("the worktree cannot be put in place"))?;
             Ok(standing)
@@ -297,41 +301,43 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Brings files along from the user's own checkout and from another task's worktree. Returns what a person should
-    /// know of it.
-    async fn bring_along(&self, staging: &Path, local: Option<&Path>) -> Result<Vec<String>, Trouble> {
-        let mut notes = Vec::new();
+    /// Brings files along from the user's own checkout and from another task's worktree.
+    async fn bring_along(&self, staging: &Path, local: Option<&Path>) -> Result<Brought, Trouble> {
+        let mut brought = Brought::default();
         if let Some(from) = local {
             let (paths, told) = include::wanted(&self.hands.git, self.cancel, from, staging).await?;
-            notes.extend(told);
-            notes.extend(self.bring(from.to_path_buf(), staging, paths).await?);
+            brought.notes.extend(told);
+            brought = self.bring(from.to_path_buf(), staging, paths, brought).await?;
         }
-        let Some(copy) = self.wanted.copy.clone() else { return Ok(notes) };
+        let Some(copy) = self.wanted.copy.clone() else { return Ok(brought) };
         let from = self.hands.home.worktree(copy.from);
         if !foreign::is_folder(&from) {
-            notes.push(format!("no file could be brought along: task {} has no worktree here", copy.from));
-            return Ok(notes);
+            brought.notes.push(format!("no file could be brought along: task {} has no worktree here", copy.from));
+            return Ok(brought);
         }
         let paths = copy.paths.iter().map(|path| PathBuf::from(path.as_str())).collect();
-        notes.extend(self.bring(from, staging, paths).await?);
-        Ok(notes)
+        self.bring(from, staging, paths, brought).await
     }
 
-    async fn bring(&self, from: PathBuf, staging: &Path, paths: Vec<PathBuf>) -> Result<Vec<String>, Trouble> {
+    async fn bring(
+        &self,
+        from: PathBuf,
+        staging: &Path,
+        paths: Vec<PathBuf>,
+        mut brought: Brought,
+    ) -> Result<Brought, Trouble> {
         if paths.is_empty() {
-            return Ok(Vec::new());
+            return Ok(brought);
         }
         let to = staging.to_path_buf();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let brought = on_disk(move || {
             let along = Along { from: &from, to: &to, stop: &stopped };
-            let mut brought = Brought::default();
             for path in &paths {
                 along.bring(path, &mut brought);
             }
-            brought.exclude(&to).map_err(words("what was brought along cannot be written down"))?;
-            Ok(brought.notes)
+            Ok(brought)
         });
         tokio::pin!(brought);
         tokio::select! {
@@ -366,6 +372,15 @@ fn checkout(staging: &Path) -> Call {
     let call = Call::at(staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
     let call = call.setting("filter.lfs.smudge", "").setting("filter.lfs.process", "");
     call.setting("filter.lfs.required", "false")
+}
+
+const NOT_WRITTEN: &str = "what was brought along cannot be written down";
+
+/// Has the agent's git leave alone what was brought along, where that is not known to it anyway. Blocks.
+fn exclude(staging: &Path, lent: &Lent) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(staging.join(".git/info/exclude"))?;
+    file.write_all(&lent.patterns())
 }
 
 fn not_here(task: TaskId) -> String {
