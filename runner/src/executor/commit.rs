@@ -25,7 +25,7 @@ use super::scene::Scene;
 use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
-use super::{Hands, blocking, foreign, refs, shut, sign};
+use super::{Hands, blocking, foreign, refs, shut, sign, user};
 
 /// More than anybody merges at once. Each is looked at, and an agent may have written any number.
 const PARENTS_MAX: usize = 64;
@@ -249,7 +249,8 @@ impl Job<'_> {
             }
         }
         let message = self.wanted.text.message(note);
-        sign::make(self.hands, self.cancel, shop.call("commit-tree"), tree, parents, message).await
+        let user = user::of_task(self.hands, self.task, self.cancel).await;
+        sign::make_by(self.hands, &user, self.cancel, shop.call("commit-tree"), tree, parents, message).await
     }
 
     fn name(&self) -> String {

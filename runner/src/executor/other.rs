@@ -4,6 +4,7 @@
 use fs_err as fs;
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
+use makima_core::task::EndStatus;
 
 use super::bare::{Bare, OURS};
 use super::brought::Lent;
@@ -149,13 +150,22 @@ impl Other<'_> {
         Ok(Some(oid))
     }
 
-    /// Where it began, where its worktree is gone and it has changed nothing.
+    /// Where it began, where its worktree is gone and it has changed nothing: else what it had changed is not here.
     async fn base(&self, standing: &Standing, bare: &Bare) -> Result<Option<String>, Trouble> {
-        let Some(base) = &standing.prepared.base else { return Ok(None) };
+        let (worktree, folder) = (self.hands.home.worktree(self.task), Folder::of(&self.hands.home, self.task));
+        let changed_nothing = blocking(move || {
+            // What is done without a commit is done without a change.
+            let is_done = folder.end().is_some_and(|end| end.status == EndStatus::Done);
+            is_done && fs::symlink_metadata(&worktree).is_err()
+        });
+        let Some(base) = standing.prepared.base.clone() else { return Ok(None) };
+        if !changed_nothing.await? {
+            return Ok(None);
+        }
         if standing.bare != bare.path {
             self.fetch(bare, standing.bare.as_os_str(), &format!("+{base}:{OURS}from/{}", self.new)).await?;
         }
-        Ok(Some(base.clone()))
+        Ok(Some(base))
     }
 
     /// A commit of these files; none where they are the last commit's.

@@ -14,7 +14,7 @@ use super::along::{Along, Brought};
 use super::bare::{Bare, folder_for};
 use super::brought::Lent;
 use super::cancel::Cancel;
-use super::git::{BRING, Call, GitError};
+use super::git::{BRING, Call};
 use super::lay::Start;
 use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
@@ -114,11 +114,41 @@ impl Job<'_> {
             Err(Trouble::Damaged(why)) => {
                 tracing::warn!("{} is damaged: {why}", bare.path.display());
                 let git = &self.hands.git;
-                bare.renew(git, self.cancel, source).await.map_err(|why| why.to_string())?;
+                let renewed =
+                    bare.renew(git, self.cancel, source, async |new: &Bare| self.look_into(new, source).await);
+                renewed.await.map_err(Trouble::into_words)?;
                 self.attempt(&bare, source).await.map_err(Trouble::into_words)
             }
             other => other.map_err(Trouble::into_words),
         }
+    }
+
+    /// Whether a new clone of the source has all that the work starts from: where the source itself is damaged, so is what
+    /// is linked to it.
+    async fn look_into(&self, new: &Bare, source: &Source) -> Result<(), Trouble> {
+        let (Where::Default | Where::At(_)) = self.wanted.start else { return Ok(()) };
+        let plain =
+            |why: Trouble| Trouble::Plain(format!("{} is damaged itself: {}", source.address, why.into_words()));
+        let tips = source.tips(&self.hands.git, self.cancel).await?;
+        let base = self.base(new, source, &tips).await.map_err(plain)?;
+        // All of it is read.
+        let files = self.staging();
+        let emptied = files.clone();
+        on_disk(move || {
+            forgiving(fs::remove_dir_all(&emptied))
+                .and_then(|()| fs::create_dir(&emptied))
+                .map_err(words("a folder to look into it cannot be made"))
+        })
+        .await?;
+        let call = laying(Call::on(&new.path, "read-tree")).env("GIT_WORK_TREE", &files);
+        let read = self.hands.git.run(self.cancel, call.names([base])).await;
+        let _ = blocking(move || fs::remove_dir_all(files)).await;
+        read.map(drop).map_err(|why| plain(why.into()))
+    }
+
+    /// Where the worktree is made.
+    fn staging(&self) -> PathBuf {
+        self.hands.home.worktree(self.task).with_file_name(format!(".making-{}", self.task))
     }
 
     /// Without a repository: in an empty one, or in that of the task that is gone on with.
@@ -224,8 +254,9 @@ impl Job<'_> {
         }
         match bare.fetch_object(&self.hands.git, self.cancel, source, oid).await {
             Ok(()) => self.peel(bare, oid).await,
-            Err(GitError::Refused { .. }) => Ok(None),
-            Err(why) => Err(why.into()),
+            Err(why) if says_absent(why.said()) => Ok(None),
+            // The source could not be asked, which says nothing of what it has.
+            Err(why) => Err(Trouble::Plain(format!("{oid} cannot be brought from {}: {why}", source.address))),
         }
     }
 
@@ -244,7 +275,7 @@ impl Job<'_> {
         let (source, Settled { wants, note }) =
             source.map_or_else(Default::default, |(source, settled)| (Some(source), settled));
         let place = self.hands.home.worktree(self.task);
-        let staging = place.with_file_name(format!(".making-{}", self.task));
+        let staging = self.staging();
         let (base, bare) = (start.base.clone(), start.bare.clone());
         on_disk({
             let staging = staging.clone();
@@ -369,9 +400,18 @@ impl Base {
 /// A call that makes the files of a commit. What is kept elsewhere for its size stays a pointer, also where the user has
 /// the program that would bring it: that takes as long as it likes, and may ask for a password.
 fn checkout(staging: &Path) -> Call {
-    let call = Call::at(staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
+    laying(Call::at(staging, "read-tree"))
+}
+
+fn laying(call: Call) -> Call {
+    let call = call.args(["-u", "--reset"]).limit(BRING);
     let call = call.setting("filter.lfs.smudge", "").setting("filter.lfs.process", "");
     call.setting("filter.lfs.required", "false")
+}
+
+/// Whether git says that the far side was asked for a commit and does not have it, or does not give it away.
+fn says_absent(said: &str) -> bool {
+    ["not our ref", "unadvertised object", "couldn't find remote ref"].iter().any(|sign| said.contains(sign))
 }
 
 const NOT_WRITTEN: &str = "what was brought along cannot be written down";

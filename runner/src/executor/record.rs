@@ -328,6 +328,11 @@ impl Folder {
         self.keep("skipped.json", &Skipped { skipped })
     }
 
+    /// How it ended, where that is known.
+    pub(super) fn end(&self) -> Option<End> {
+        read(&self.file("end.json")).ok().flatten().map(|Ended { end }| end)
+    }
+
     /// What it was asked to do.
     pub(super) fn spec(&self) -> Option<Spec> {
         read(&self.file("spec.json")).ok().flatten().map(|Accepted { spec }| spec)
