@@ -6,6 +6,7 @@ use makima_core::effect::{Deed, Delivery};
 use makima_core::id::TaskId;
 
 use super::bare::OURS;
+use super::brought::Lent;
 use super::cancel::Cancel;
 use super::git::Call;
 use super::harvest::{self, Harvest};
@@ -31,7 +32,7 @@ pub(super) async fn deliver(
 ) -> Result<Delivered, String> {
     let commit = match &wanted.commit {
         Some(commit) => commit.clone(),
-        None => match tip(hands, task, cancel).await? {
+        None => match tip(hands, task, wanted.deed, cancel).await? {
             Some(commit) => commit,
             None => return Ok(Delivered { message: "no changes".to_owned(), url: None }),
         },
@@ -50,7 +51,7 @@ pub(super) async fn deliver(
 
 /// Where the work of a task stands by now: in the shared repository, else in its worktree, from where it is brought. None
 /// if it has none.
-async fn tip(hands: &Arc<Hands>, task: TaskId, cancel: &Cancel) -> Result<Option<String>, String> {
+async fn tip(hands: &Arc<Hands>, task: TaskId, deed: Deed, cancel: &Cancel) -> Result<Option<String>, String> {
     let name = format!("{OURS}{task}");
     let other = Other { hands, cancel, task, new: task };
     if let Some(standing) = other.standing().await.map_err(Trouble::into_words)? {
@@ -62,6 +63,15 @@ async fn tip(hands: &Arc<Hands>, task: TaskId, cancel: &Cancel) -> Result<Option
         if let Some(head) = head.filter(|head| Some(head) != standing.prepared.base.as_ref()) {
             let call = Call::on(&bare.path, "update-ref").names([name.as_str(), &head, ""]);
             hands.git.run(cancel, call).await.map_err(|why| why.to_string())?;
+            // Where it was committed, that was told then.
+            if let (Deed::Pr, Some(base)) = (deed, &standing.prepared.base) {
+                let lent = Lent::to(hands, task).await.map_err(Trouble::into_words)?;
+                let call = Call::on(&bare.path, "diff-tree");
+                let borne = lent.borne(&hands.git, cancel, call, base, &head).await.map_err(Trouble::into_words)?;
+                if let Some(borne) = borne {
+                    return Err(format!("{borne}; nothing was pushed yet: ask again to have it pushed as it is"));
+                }
+            }
             return Ok(Some(head));
         }
     }

@@ -97,7 +97,7 @@ pub async fn is_dirty(settings: &Settings, records: &Path, worktree: &Path, bran
     let opened = Workshop::open(own, worktree, &bare, &scene, Trust::All, long);
     let (shop, index) = opened.map_err(|failure| failure.to_string())?;
     shop.point(RESULT, &head).map_err(|failure| failure.to_string())?;
-    let git = Git::new(&settings.git, &settings.environment, false, true);
+    let git = Git::asking(settings);
     let run = async |call: Call| git.run(&Cancel::default(), call.limit(LOOK)).await.map_err(|why| why.to_string());
     if !index {
         run(shop.call("read-tree").names([&head])).await?;

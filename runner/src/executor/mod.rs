@@ -14,6 +14,7 @@ mod before;
 #[cfg(test)]
 mod bounded;
 mod branch;
+mod brought;
 mod cancel;
 mod check;
 mod commit;
@@ -65,7 +66,7 @@ mod workshop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use makima_core::effect::Work;
@@ -139,6 +140,7 @@ struct Hands {
     descriptors: Option<u64>,
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
     silent: wants::Silent,
+    tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
 }
 
 impl Hands {
@@ -147,6 +149,15 @@ impl Hands {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = Arc::clone(turns.entry(path.clone()).or_default());
         Bare { path, turn }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task that something was asked for in this life of the daemon.
+    fn task(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.tasks().get(&id).map(Arc::clone)
     }
 
     /// The value of a secret: as it was told, or as an earlier life of the daemon wrote it down.
@@ -168,14 +179,13 @@ impl Hands {
 pub struct Executor {
     hands: Arc<Hands>,
     desk: Arc<Desk>,
-    tasks: BTreeMap<TaskId, Arc<Task>>,
-    /// Of these, those that nothing more is expected of.
+    /// Of the tasks, those that nothing more is expected of.
     leaving: BTreeSet<TaskId>,
 }
 
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Executor").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Executor").field("tasks", &self.hands.tasks().len()).finish_non_exhaustive()
     }
 }
 
@@ -203,17 +213,17 @@ impl Executor {
             descriptors,
             turns: Mutex::default(),
             silent: wants::Silent::default(),
+            tasks: Mutex::default(),
         });
-        Ok(Self { hands, desk, tasks: BTreeMap::new(), leaving: BTreeSet::new() })
+        Ok(Self { hands, desk, leaving: BTreeSet::new() })
     }
 
     /// Does one thing. The answer comes by itself.
     pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
         self.let_go();
         let answer = self.desk.open(id, writes(&work));
-        let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
-        let entry = Arc::clone(entry);
         let hands = Arc::clone(&self.hands);
+        let entry = Arc::clone(hands.tasks().entry(task).or_insert_with(|| Arc::new(Task::new(task))));
         match work {
             Work::Read { from } => entry.read(&hands, answer, from),
             Work::Stdin { n, text } => entry.write(answer, n, text),
@@ -257,8 +267,8 @@ impl Executor {
     /// Holds nothing of tasks that have left any more. While something is done for one, its turns are needed: what is
     /// asked then waits for it.
     fn let_go(&mut self) {
-        let Self { tasks, leaving, .. } = self;
-        leaving.retain(|id| {
+        let mut tasks = self.hands.tasks();
+        self.leaving.retain(|id| {
             let is_busy = tasks.get(id).is_some_and(|task| Arc::strong_count(task) > 1);
             if !is_busy {
                 tasks.remove(id);

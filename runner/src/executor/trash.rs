@@ -34,10 +34,11 @@ const LEAVING: &str = "leaving";
 const WORKTREE: &str = "worktree";
 
 /// What a task is remembered by once its worktree is gone.
-const RECORDS: [&str; 12] = [
+const RECORDS: [&str; 13] = [
     "spec.json",
     "plan",
     "prepared.json",
+    "brought",
     "started.json",
     "agent",
     "exit",

@@ -26,7 +26,7 @@ use super::record::{Folder, Following};
 use super::scene::{Scene, unfinished};
 use super::trouble::Trouble;
 use super::workshop::{RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs, sign};
+use super::{Hands, blocking, refs, sign, user};
 
 /// How often it is tried where the branch moves meanwhile.
 const TRIES: usize = 4;
@@ -125,6 +125,8 @@ impl Job<'_> {
                 self.folder.follows(&Following { folder, branch, from, to })?;
             }
             if !self.advance(&full, at, &result.tip, wishes.hooks.as_deref()).await? {
+                // No checkout is to follow it to there.
+                self.folder.followed()?;
                 continue;
             }
             self.follow(room).await?;
@@ -315,7 +317,8 @@ impl Job<'_> {
         }
         let call = self.writing(shop, wishes, "commit-tree");
         let parents = [standing.at.as_str(), self.commit];
-        let tip = sign::make(self.hands, self.cancel, call, &tree, &parents, text).await?;
+        let user = user::of(self.hands, self.cancel, self.here("config")).await;
+        let tip = sign::make_by(self.hands, &user, self.cancel, call, &tree, &parents, text).await?;
         Ok(Becomes { tip, is_forward: false })
     }
 
