@@ -136,6 +136,7 @@ struct Hands {
     /// How many descriptors an agent may have open.
     descriptors: Option<u64>,
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+    targets: into::Targets,
     silent: wants::Silent,
 }
 
@@ -198,6 +199,7 @@ impl Executor {
             user,
             descriptors,
             turns: Mutex::default(),
+            targets: into::Targets::default(),
             silent: wants::Silent::default(),
         });
         Ok(Self { hands, desk, tasks: BTreeMap::new() })
