@@ -16,6 +16,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use super::cancel::Cancel;
 use super::fence::Fence;
@@ -81,12 +82,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("safe.bareRepository", "all"),
     ("core.safecrlf", "false"),
     ("core.splitIndex", "false"),
-    ("core.fileMode", "true"),
-    ("core.symlinks", "true"),
-    #[cfg(not(target_os = "macos"))]
-    ("core.ignoreCase", "false"),
-    ("core.trustctime", "true"),
-    ("core.checkStat", "default"),
     ("fetch.prune", "false"),
     ("fetch.pruneTags", "false"),
     ("fetch.all", "false"),
@@ -106,6 +101,17 @@ const SETTINGS: &[(&str, &str)] = &[
     ("color.ui", "false"),
     ("advice.objectNameWarning", "false"),
     ("advice.addEmbeddedRepo", "false"),
+];
+
+/// The same about files in folders of ours. What those of a user's checkout are like, and can be like where it lies, its
+/// own configuration says.
+const OURS: &[(&str, &str)] = &[
+    ("core.fileMode", "true"),
+    ("core.symlinks", "true"),
+    #[cfg(not(target_os = "macos"))]
+    ("core.ignoreCase", "false"),
+    ("core.trustctime", "true"),
+    ("core.checkStat", "default"),
 ];
 
 /// Why a git command did not do what it was to do.
@@ -212,7 +218,9 @@ pub(super) struct Call {
     fence: Option<Fence>,
     env: Vec<(OsString, OsString)>,
     settings: Vec<(String, String)>,
+    theirs: bool,
     input: Vec<u8>,
+    to: Option<mpsc::Sender<Vec<u8>>>,
     limit: Duration,
     fine: &'static [i32],
 }
@@ -228,7 +236,9 @@ impl Call {
             fence: None,
             env: Vec::new(),
             settings: Vec::new(),
+            theirs: false,
             input: Vec::new(),
+            to: None,
             limit: LOCAL,
             fine: &[0],
         };
@@ -290,6 +300,12 @@ impl Call {
         self
     }
 
+    /// On a checkout of the user's: see [`OURS`].
+    pub(super) fn theirs(mut self) -> Self {
+        self.theirs = true;
+        self
+    }
+
     /// A fetch of what an agent has made: objects that git itself holds to be dangerous (`..` or `.git` in a tree,
     /// submodules that name programs) stay where they are, so that nobody is handed them. How names and dates are
     /// written need please nobody.
@@ -300,6 +316,12 @@ impl Call {
 
     pub(super) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
+        self
+    }
+
+    /// What it answers goes there, however much it is, and not into the answer.
+    pub(super) fn to(mut self, to: mpsc::Sender<Vec<u8>>) -> Self {
+        self.to = Some(to);
         self
     }
 
@@ -364,7 +386,7 @@ impl Git {
         }
         let not_run = |reason| GitError::NotRun { program: self.program.clone(), reason };
         let mut child = self.spawn(&call).map_err(not_run)?;
-        let Call { verb, input, limit, fine, .. } = call;
+        let Call { verb, input, limit, fine, to, .. } = call;
         let stdin = child.stdin.take();
         let feed = async move {
             if let Some(mut stdin) = stdin {
@@ -373,7 +395,7 @@ impl Git {
             }
         };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut out, mut said) = (Bounded::new(ANSWER_MAX), Bounded::new(SAID_MAX));
+        let (mut out, mut said) = (Bounded { to, ..Bounded::new(ANSWER_MAX) }, Bounded::new(SAID_MAX));
         let ended = {
             let talk = async { tokio::join!(feed, out.fill(stdout), said.fill(stderr)) };
             tokio::pin!(talk);
@@ -436,7 +458,8 @@ impl Git {
         command.env_clear().envs(self.env.iter().cloned()).envs(call.env.iter().cloned());
         let own = call.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let pace = self.pace.iter().map(|(key, value)| (*key, value.as_str()));
-        let settings = SETTINGS.iter().copied().chain(pace).chain(own);
+        let ours = if call.theirs { &[] } else { OURS };
+        let settings = SETTINGS.iter().chain(ours).copied().chain(pace).chain(own);
         let mut count = 0_usize;
         for (key, value) in settings {
             command.env(format!("GIT_CONFIG_KEY_{count}"), key).env(format!("GIT_CONFIG_VALUE_{count}"), value);
@@ -472,11 +495,13 @@ struct Bounded {
     bytes: Vec<u8>,
     max: usize,
     cut: bool,
+    /// Where it goes instead.
+    to: Option<mpsc::Sender<Vec<u8>>>,
 }
 
 impl Bounded {
     fn new(max: usize) -> Self {
-        Self { bytes: Vec::new(), max, cut: false }
+        Self { bytes: Vec::new(), max, cut: false, to: None }
     }
 
     /// Reads to the end; what is beyond the bound is read and dropped, so that the writer is never blocked.
@@ -484,6 +509,11 @@ impl Bounded {
         let Some(mut from) = from else { return };
         let mut buffer = vec![0_u8; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if let Some(to) = &self.to {
+                // Who has heard enough is gone.
+                let _ = to.send(buffer.get(..count).unwrap_or_default().to_vec()).await;
+                continue;
+            }
             let room = self.max.saturating_sub(self.bytes.len());
             self.cut |= count > room;
             self.bytes.extend(buffer.iter().take(count.min(room)));

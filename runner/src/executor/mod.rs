@@ -139,6 +139,7 @@ struct Hands {
     /// How many descriptors an agent may have open.
     descriptors: Option<u64>,
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
+    targets: into::Targets,
     silent: wants::Silent,
     tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
 }
@@ -212,6 +213,7 @@ impl Executor {
             user,
             descriptors,
             turns: Mutex::default(),
+            targets: into::Targets::default(),
             silent: wants::Silent::default(),
             tasks: Mutex::default(),
         });

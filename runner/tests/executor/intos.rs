@@ -10,21 +10,23 @@ use makima_core::policy::CommitText;
 use crate::merges::{sh, state};
 use crate::support::{World, branch, git, task};
 
-struct Into {
-    world: World,
-    id: TaskId,
-    repository: PathBuf,
-    commit: String,
+pub(crate) struct Into {
+    pub(crate) world: World,
+    pub(crate) id: TaskId,
+    pub(crate) repository: PathBuf,
+    pub(crate) commit: String,
 }
 
 impl Into {
     /// A task that has done this, on a repository where `then` has happened since.
-    async fn of(work: &str, then: &str) -> Self {
-        Self::in_world(World::new(), work, then).await
+    pub(crate) async fn of(work: &str, then: &str) -> Self {
+        Self::on(World::new(), "true", work, then).await
     }
 
-    async fn in_world(mut world: World, work: &str, then: &str) -> Self {
+    /// The same where `first` has happened before.
+    pub(crate) async fn on(mut world: World, first: &str, work: &str, then: &str) -> Self {
         let repository = world.repository("upstream");
+        sh(&repository, first);
         let id = task();
         let base = world.prepare(id, Some(&repository)).await.base;
         world.act(id, work).await;
@@ -33,21 +35,11 @@ impl Into {
         Self { world, id, repository, commit }
     }
 
-    fn work(&self, target: &Path, into: Option<&str>) -> Work {
-        Work::Deliver(Box::new(Delivery {
-            deed: Deed::Merge,
-            target: Some(target.display().to_string()),
-            repository: None,
-            credentials: None,
-            branch: branch(self.id),
-            commit: Some(self.commit.clone()),
-            into: into.map(str::to_owned),
-            base: None,
-            text: CommitText::of("a task", self.id, None),
-        }))
+    pub(crate) fn work(&self, target: &Path, into: Option<&str>) -> Work {
+        merging(self.id, target, &self.commit, into)
     }
 
-    async fn merge(&mut self, into: Option<&str>) -> String {
+    pub(crate) async fn merge(&mut self, into: Option<&str>) -> String {
         let work = self.work(&self.repository.clone(), into);
         match self.world.run(self.id, work).await {
             Outcome::Delivered { message, .. } => message,
@@ -55,17 +47,22 @@ impl Into {
         }
     }
 
-    async fn refused(&mut self, into: Option<&str>) -> String {
+    pub(crate) async fn refused(&mut self, into: Option<&str>) -> String {
         let work = self.work(&self.repository.clone(), into);
         self.world.refused(self.id, work).await
     }
 
-    fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         git(&self.repository, args)
     }
 
+    /// Everything that a merge that is refused leaves as it was.
+    pub(crate) fn state(&self) -> String {
+        state(&self.repository) + &self.git(&["for-each-ref"])
+    }
+
     /// A hook of the repository's.
-    fn hook(&self, name: &str, script: &str) {
+    pub(crate) fn hook(&self, name: &str, script: &str) {
         let path = self.repository.join(".git/hooks").join(name);
         let script =
             format!("mkdir -p .git/hooks; cat > '{0}' <<'E'\n#!/bin/sh\n{script}\nE\nchmod +x '{0}'", path.display());
@@ -73,7 +70,22 @@ impl Into {
     }
 }
 
-const GONE_ON: &str = "echo more > more; git add -A; git commit -qm more";
+/// The work of a task, merged into a repository on this machine.
+fn merging(id: TaskId, target: &Path, commit: &str, into: Option<&str>) -> Work {
+    Work::Deliver(Box::new(Delivery {
+        deed: Deed::Merge,
+        target: Some(target.display().to_string()),
+        repository: None,
+        credentials: None,
+        branch: branch(id),
+        commit: Some(commit.to_owned()),
+        into: into.map(str::to_owned),
+        base: None,
+        text: CommitText::of("a task", id, None),
+    }))
+}
+
+pub(crate) const GONE_ON: &str = "echo more > more; git add -A; git commit -qm more";
 
 #[tokio::test]
 async fn a_clean_checkout_is_moved_along() {
@@ -127,10 +139,10 @@ async fn what_is_open_is_never_touched() {
         ("git checkout -q --detach", "no branch checked out"),
     ] {
         let mut into = Into::of("echo a > a", then).await;
-        let before = state(&into.repository) + &into.git(&["for-each-ref"]);
+        let before = into.state();
         let why = into.refused(None).await;
         assert!(why.contains(said) && why.contains("is kept in"), "{then}: {why}");
-        assert_eq!(state(&into.repository) + &into.git(&["for-each-ref"]), before, "{then}");
+        assert_eq!(into.state(), before, "{then}");
     }
 }
 
@@ -148,6 +160,90 @@ async fn another_worktree_of_the_branch_is_seen() {
     sh(&into.repository, "git branch -f other main; git worktree add -q ../dirty other; echo x > ../dirty/README");
     let why = into.refused(Some("other")).await;
     assert!(why.contains("dirty") && why.contains("`README`"), "{why}");
+}
+
+/// Protects a branch that the user is rebasing, or looking for a culprit on: no worktree has it checked out then, and it is
+/// in the middle of something all the same.
+#[tokio::test]
+async fn a_branch_in_the_middle_of_something_is_left() {
+    let two = "git switch -qc side; echo 1 > README; git commit -qam 1; git switch -q main; echo 2 > README; git commit -qam 2";
+    let linked = "git switch -q side; git worktree add -q ../linked main; cd ../linked";
+    for (then, said) in [
+        (format!("{two}; git rebase -q side || true"), "being rebased in"),
+        (format!("{two}; git rebase -q --apply side || true"), "being rebased in"),
+        (format!("{two}; {linked}; git rebase -q side || true"), "linked"),
+        (
+            format!(
+                "{two}; {linked}; git switch -qc top; git commit -q --allow-empty -m top; git rebase -q --update-refs side || true"
+            ),
+            "being rebased in",
+        ),
+        (
+            format!(
+                "{two}; for n in 1 2 3; do git commit -q --allow-empty -m $n; done; git bisect start HEAD HEAD~3 > /dev/null; git symbolic-ref HEAD && exit 1 || true"
+            ),
+            "bisected in",
+        ),
+    ] {
+        let mut into = Into::of("echo a > a", &then).await;
+        let before = into.state();
+        let why = into.refused(Some("main")).await;
+        assert!(why.contains(said) && why.contains("is kept in"), "{then}: {why}");
+        assert_eq!(into.state(), before, "{then}");
+    }
+    // One that was, and another one, are not in the middle of anything.
+    let mut into = Into::of("echo a > a", &format!("{two}; git rebase -q side || true; git rebase --abort")).await;
+    into.merge(Some("main")).await;
+    let mut into = Into::of("echo a > a", &format!("{two}; git branch aside; git rebase -q side || true")).await;
+    into.merge(Some("aside")).await;
+}
+
+/// Protects tasks that come to their ends together from each other: none sees another's half.
+#[tokio::test]
+async fn many_are_merged_into_one_checkout_at_once() {
+    let many = "for d in $(seq 40); do mkdir $d; for f in $(seq 50); do echo $f > $d/$f; done; done; git add -A; git commit -qm many";
+    let mut into = Into::on(World::new(), many, "echo 0 > 1/0", GONE_ON).await;
+    let mut all = vec![(into.id, into.commit.clone())];
+    for n in 1..6 {
+        let id = task();
+        let base = into.world.prepare(id, Some(&into.repository)).await.base;
+        into.world.act(id, &format!("for d in $(seq 40); do echo {n} > $d/new-{n}; done")).await;
+        all.push((id, into.world.commit(id, base.as_deref()).await.expect("a change").commit));
+    }
+    let mut asked = Vec::new();
+    for (id, commit) in &all {
+        let work = merging(*id, &into.repository, commit, None);
+        asked.push(into.world.ask(*id, work));
+    }
+    for id in asked {
+        let outcome = into.world.answer(id).await;
+        assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    }
+    assert_eq!(into.git(&["status", "--porcelain"]), "");
+    for (_, commit) in &all {
+        into.git(&["merge-base", "--is-ancestor", commit, "main"]);
+    }
+    let reflog = into.git(&["reflog", "main"]);
+    assert!(!reflog.contains("taken back"), "{reflog}");
+}
+
+/// Protects a merge from the user's own git, which is at work there at that moment.
+#[tokio::test]
+async fn who_is_at_work_there_is_waited_for() {
+    for (begin, end) in [
+        ("touch .git/index.lock", "rm .git/index.lock"),
+        ("touch .git/refs/heads/main.lock", "rm .git/refs/heads/main.lock"),
+        ("cp README .git/kept; echo half > README", "cat .git/kept > README; rm .git/kept"),
+    ] {
+        let mut into = Into::of("echo a > a", &format!("{GONE_ON}; {begin}")).await;
+        let work = into.work(&into.repository, None);
+        let asked = into.world.ask(into.id, work);
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        sh(&into.repository, end);
+        let outcome = into.world.answer(asked).await;
+        assert!(matches!(outcome, Outcome::Delivered { .. }), "{begin}: {outcome:?}");
+        assert_eq!(into.git(&["status", "--porcelain"]), "", "{begin}");
+    }
 }
 
 #[tokio::test]
@@ -275,7 +371,7 @@ exec git \"$@\"
     std::fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let world = World::with_user(folder, crate::support::Options { git, ..crate::support::Options::default() });
     let then = format!("{GONE_ON}; git branch side; echo mine > untracked; echo {times} > .git/steps");
-    Into::in_world(world, "echo a > a; rm README", &then).await
+    Into::on(world, "true", "echo a > a; rm README", &then).await
 }
 
 /// Protects commits that somebody makes while we merge: the merge is made with them, or not at all.

@@ -1,24 +1,29 @@
 //! Having a checkout of the user's follow its branch: with all of its files, or with none.
 //!
 //! Git writes files as it goes, and where it cannot go on it leaves them so. Here what it has written is taken away again,
-//! and what it has taken away is written again, for which room was set aside before anything was touched.
+//! and what it has taken away is written again (`back`), for which room was set aside before anything was touched.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat, unlinkat};
+use rustix::fs::{Mode, OFlags, openat};
 
+use super::super::blocking;
 use super::super::cancel::Cancel;
-use super::super::git::{BRING, Call};
-use super::super::reach::Held;
+use super::super::git::{BRING, Call, GitError};
+use super::super::reach::{Held, Reach};
 use super::super::record::Following;
 use super::super::trouble::Trouble;
-use super::super::{blocking, refs};
-use super::Job;
+use super::change::{Change, Entry};
+use super::turn::{LOOK, PATIENCE, is_locked};
+use super::way::in_the_way;
+use super::{Job, named};
 
 /// What is written beside the files: a reference, an index, what lies in folders.
 const BESIDE: u64 = 1 << 20;
@@ -26,7 +31,7 @@ const BESIDE: u64 = 1 << 20;
 /// Room on the disk that nobody else can take, in a file without a name: it is free again when this is let go, whatever
 /// becomes of us. None where the file system cannot do that.
 #[derive(Debug, Default)]
-pub(super) struct Room(Option<OwnedFd>);
+struct Room(Option<OwnedFd>);
 
 impl Room {
     /// As much as this in the file system of a folder. Blocks.
@@ -58,193 +63,206 @@ impl Room {
     }
 }
 
-/// What is different between two commits at one path.
-struct Change {
-    path: OsString,
-    /// What it was, and what it becomes, where those are files or links.
-    old: Option<String>,
-    new: Option<String>,
+/// Files of the user's that are checked out.
+#[derive(Clone, Debug)]
+pub(super) struct Checkout {
+    pub(super) folder: Held,
+    /// The folder of git's that is its own.
+    pub(super) git: PathBuf,
+    /// The repository that it belongs to.
+    pub(super) around: Vec<Held>,
+}
+
+impl Checkout {
+    /// A call of git that looks at its files.
+    pub(super) fn call(&self, verb: &str) -> Call {
+        Call::held(&self.folder, verb).theirs()
+    }
+}
+
+/// A checkout that can follow its branch, as far as anybody knows.
+pub(super) struct Ready {
+    checkout: Checkout,
+    changes: Arc<[Change]>,
+    following: Following,
+    room: Room,
 }
 
 impl Job<'_> {
-    /// Sets room aside for the files of `to`, of which that for the files of `from` is kept.
-    pub(super) async fn reserve(&self, folder: &Held, from: &str, to: &str) -> Result<Room, Trouble> {
-        let changes = self.changes(folder, from, to).await?;
-        let oids = |pick: fn(&Change) -> Option<&String>| -> String {
-            changes.iter().filter_map(pick).map(|oid| format!("{oid}\n")).collect()
+    /// Sees that a checkout can follow its branch, and writes down that it is going to. Nothing of it is changed yet.
+    pub(super) async fn ready(&self, checkout: &Checkout, following: Following) -> Result<Ready, Trouble> {
+        let Following { from, to, .. } = &following;
+        let changes = self.changes(checkout, from, to).await?;
+        let blocked = blocks(checkout, &changes).await?;
+        if !blocked.is_empty() {
+            return Err(Trouble::Plain(format!("nothing was done: {}", in_words(checkout, &blocked))));
+        }
+        self.refuse_what_git_would(checkout, from, to).await?;
+        let room = self.reserve(checkout, &changes).await?;
+        self.folder.follows(&following)?;
+        Ok(Ready { checkout: checkout.clone(), changes, following, room })
+    }
+
+    /// What git would refuse to write over, it refuses now.
+    async fn refuse_what_git_would(&self, checkout: &Checkout, from: &str, to: &str) -> Result<(), Trouble> {
+        let look = || self.files(checkout, "read-tree").args(["-m", "-u", "-n"]).names([from, to]);
+        match self.unlocked(self.cancel, look).await {
+            Ok(()) => return Ok(()),
+            Err(why) if is_locked(&why) => return Err(why.into()),
+            Err(_) => {}
+        }
+        // A file may have been written anew as it was. For that its content has to be looked at.
+        let refresh = || self.files(checkout, "update-index").arg("--refresh").fine(&[0, 1]);
+        self.unlocked(self.cancel, refresh).await?;
+        Ok(self.unlocked(self.cancel, look).await?)
+    }
+
+    /// Sets room aside for the files that come, of which that for the files that go is kept.
+    async fn reserve(&self, checkout: &Checkout, changes: &[Change]) -> Result<Room, Trouble> {
+        let oids = |pick: fn(&Change) -> Option<&Entry>| -> Vec<&str> {
+            let entries = changes.iter().filter_map(pick).filter(|entry| entry.has_content());
+            entries.map(|entry| entry.oid.as_str()).collect()
         };
         let (old, new) = (oids(|change| change.old.as_ref()), oids(|change| change.new.as_ref()));
-        let (back, forth) = (self.size(folder, old).await? + BESIDE, self.size(folder, new).await? + BESIDE);
-        let held = folder.clone();
+        let sizes = self.sizes(checkout, &[old.as_slice(), new.as_slice()].concat()).await?;
+        let (back, forth) = sizes.split_at(old.len().min(sizes.len()));
+        let (back, forth) = (back.iter().sum::<u64>() + BESIDE, forth.iter().sum::<u64>() + BESIDE);
+        let held = checkout.folder.clone();
         let taken = blocking(move || {
             let room = Room::take(&held, back + forth)?;
             room.keep(back);
             Ok::<_, io::Error>(room)
         });
         taken.await?.map_err(|why| {
-            let (place, mib) = (folder.path().display(), (back + forth).div_ceil(1 << 20));
+            let (place, mib) = (checkout.folder.path().display(), (back + forth).div_ceil(1 << 20));
             Trouble::Plain(format!("nothing was done: the files of {place} cannot follow without {mib} MiB: {why}"))
         })
     }
 
-    /// Has a clean checkout follow its branch, or the branch go back. Also one that an earlier life of the daemon has
-    /// left behind.
-    pub(super) async fn follow(&self, room: Room) -> Result<(), Trouble> {
-        let following = self.folder.following().map_err(|why| why.to_string())?;
-        let Some(following) = following else { return Ok(()) };
-        let there = following.folder.clone();
-        let folder = match blocking(move || there.is_dir().then_some(there)).await? {
-            Some(folder) => self.hold(&folder).await?,
-            None => return Ok(self.folder.followed()?),
-        };
-        if self.at(&folder, &following.branch).await?.as_ref() != Some(&following.to) {
+    /// How many bytes each of these objects has.
+    async fn sizes(&self, checkout: &Checkout, oids: &[&str]) -> Result<Vec<u64>, Trouble> {
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let call = checkout.call("cat-file").arg("--batch-check=%(objectsize)").limit(BRING);
+        let said = self.run(call.input(oids.join("\n") + "\n")).await?;
+        // One that is missing has none; git will say so where it wants it.
+        Ok(String::from_utf8_lossy(&said).lines().map(|line| line.parse().unwrap_or_default()).collect())
+    }
+
+    /// Has a checkout follow its branch, which has been moved; or the branch go back.
+    pub(super) async fn follow(&self, ready: Ready) -> Result<(), Trouble> {
+        let Ready { checkout, changes, following, room } = ready;
+        if !self.is_to_follow(&checkout, &following).await? {
             return Ok(self.folder.followed()?);
         }
-        let call = self.files(&folder, "read-tree").args(["-m", "-u"]).names([&following.from, &following.to]);
-        // From here on nothing calls it off: half of it is worse than late.
-        let Err(why) = self.hands.git.run(&Cancel::default(), call).await else {
-            return Ok(self.folder.followed()?);
+        let blocked = blocks(&checkout, &changes).await?;
+        let (why, back) = if blocked.is_empty() {
+            let Err(why) = self.write_files(&checkout, &following).await else { return Ok(self.folder.followed()?) };
+            drop(room);
+            (why.to_string(), self.put_back(&checkout, &following, &changes).await)
+        } else {
+            // It came there at this very moment. Nothing is written yet.
+            (in_words(&checkout, &blocked), self.move_back(&checkout, &following).await)
         };
-        drop(room);
-        let place = folder.path().display();
-        Err(Trouble::Plain(match self.put_back(&folder, &following).await {
+        let place = checkout.folder.path().display();
+        Err(Trouble::Plain(match back {
             Ok(()) => {
                 self.folder.followed()?;
                 format!("the files in {place} could not follow, and were put back: {why}")
             }
-            Err(also) => format!(
-                "the files in {place} could not follow: {why}; nor could all be put back, which is tried again the next time: {}",
-                also.into_words()
-            ),
+            Err(also) => could_not(&checkout, &why, also),
         }))
     }
 
-    /// A call of git that writes files of the user's, as the user's own git would.
-    fn files(&self, folder: &Held, verb: &str) -> Call {
-        self.fence(Call::held(folder, verb).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING), Some(folder))
-    }
-
-    /// Takes away what git has written, writes what it has taken away, and puts the branch where it was. Anything else
-    /// in the folder is the user's.
-    async fn put_back(&self, folder: &Held, following: &Following) -> Result<(), Trouble> {
-        let Following { branch, from, to, .. } = following;
-        let never = Cancel::default();
-        let changes = self.changes(folder, from, to).await?;
-        for Change { path, new, .. } in &changes {
-            let Some(new) = new else { continue };
-            if look(folder, path).await?.is_none() {
-                continue;
+    /// Has a checkout follow that an earlier life of the daemon has left behind, or the branch go back. It need not be one
+    /// of the target's: somebody may have named another since.
+    pub(super) async fn catch_up(&self) -> Result<(), Trouble> {
+        let Some(following) = self.folder.following().map_err(|why| why.to_string())? else { return Ok(()) };
+        let there = following.folder.join(".git");
+        if !blocking(move || there.exists()).await? {
+            return Ok(self.folder.followed()?);
+        }
+        let folder = self.hold(&following.folder).await?;
+        let (hands, place) = (Arc::clone(self.hands), folder.clone());
+        let found = blocking(move || Reach::of(&hands).open_repository(&place)).await?;
+        let (common, parts) = found.map_err(|why| Trouble::Plain(why.into_words()))?;
+        let _turn = self.turn(&common).await?;
+        let around = std::iter::once(common).chain(parts).collect();
+        let Some(checkout) = self.checkout(folder, around).await? else { return Ok(self.folder.followed()?) };
+        if !self.is_to_follow(&checkout, &following).await? || self.has_followed(&checkout, &following).await? {
+            return Ok(self.folder.followed()?);
+        }
+        let changes = self.changes(&checkout, &following.from, &following.to).await?;
+        let blocked = blocks(&checkout, &changes).await?;
+        let why = if blocked.is_empty() {
+            match self.write_files(&checkout, &following).await {
+                Ok(()) => return Ok(self.folder.followed()?),
+                Err(why) => why.to_string(),
             }
-            let call = self.files(folder, "cat-file").arg("--filters").arg(name("--path=", path)).names([new]);
-            let becomes = self.hands.git.run(&never, call).await?.out;
-            let (folder, path) = (folder.clone(), path.clone());
-            blocking(move || take_away(&folder, &path, &becomes)).await??;
-        }
-        let mut gone = Vec::new();
-        for Change { path, old, .. } in &changes {
-            if old.is_some() && look(folder, path).await?.is_none() {
-                gone.extend_from_slice(path.as_bytes());
-                gone.push(0);
-            }
-        }
-        self.hands.git.run(&never, self.files(folder, "checkout-index").args(["-z", "--stdin"]).input(gone)).await?;
-        let back = Call::held(folder, "update-ref").args(["-m", "makima: merge taken back"]);
-        self.hands.git.run(&never, self.fence(back, None).names([branch, from, to])).await?;
-        Ok(())
-    }
-
-    async fn changes(&self, folder: &Held, from: &str, to: &str) -> Result<Vec<Change>, Trouble> {
-        let call = Call::held(folder, "diff-tree").args(["-r", "-z", "--raw", "--no-abbrev", "--no-renames"]);
-        let said = self.hands.git.run(&Cancel::default(), call.limit(BRING).names([from, to])).await?.out;
-        let mut fields = said.split(|byte| *byte == 0);
-        let mut changes = Vec::new();
-        while let (Some(words), Some(path)) = (fields.next(), fields.next()) {
-            let words = String::from_utf8_lossy(words);
-            let mut words = words.trim_start_matches(':').split(' ');
-            let mut next = || words.next().unwrap_or_default().to_owned();
-            let (modes, oids) = ([next(), next()], [next(), next()]);
-            // A submodule is a commit of another repository, which is left alone.
-            let [old, new] = [(&modes[0], &oids[0]), (&modes[1], &oids[1])].map(|(mode, oid)| {
-                Some(oid.clone()).filter(|oid| mode.starts_with("10") | mode.starts_with("12") && refs::is_oid(oid))
-            });
-            changes.push(Change { path: OsStr::from_bytes(path).to_owned(), old, new });
-        }
-        Ok(changes)
-    }
-
-    /// How many bytes these objects have together.
-    async fn size(&self, folder: &Held, oids: String) -> Result<u64, Trouble> {
-        if oids.is_empty() {
-            return Ok(0);
-        }
-        let call = Call::held(folder, "cat-file").arg("--batch-check=%(objectsize)").input(oids).limit(BRING);
-        let said = self.run(call).await?;
-        Ok(String::from_utf8_lossy(&said).lines().filter_map(|line| line.parse::<u64>().ok()).sum())
-    }
-}
-
-fn name(before: &str, path: &OsStr) -> OsString {
-    let mut name = OsString::from(before);
-    name.push(path);
-    name
-}
-
-/// What kind of thing is at a path, if anything is.
-async fn look(folder: &Held, path: &OsStr) -> Result<Option<FileType>, Trouble> {
-    let (folder, path) = (folder.clone(), path.to_owned());
-    let look = move || {
-        let Some((above, name)) = above(&folder, &path)? else { return Ok(None) };
-        Ok(kind(&above, &name))
-    };
-    Ok(blocking(look).await?.map_err(|why: io::Error| why)?)
-}
-
-fn kind(above: &Held, name: &OsStr) -> Option<FileType> {
-    let found = statat(above.handle(), name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some(FileType::from_raw_mode(found.st_mode))
-}
-
-/// The folder that a path inside leads to, through no link, and its last name; none where that is not there.
-fn above(folder: &Held, path: &OsStr) -> io::Result<Option<(Held, OsString)>> {
-    let mut above = folder.clone();
-    let mut names = path.as_bytes().split(|byte| *byte == b'/').map(OsStr::from_bytes);
-    let Some(name) = names.next_back() else { return Ok(None) };
-    for folder in names {
-        above = match above.enter(folder, false) {
-            Ok(inner) => inner,
-            Err(why) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&why.kind()) => {
-                return Ok(None);
-            }
-            // A link, through which git writes nothing either.
-            Err(why) if why.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => return Ok(None),
-            Err(why) => return Err(why),
+        } else {
+            in_words(&checkout, &blocked)
         };
-    }
-    Ok(Some((above, name.to_owned())))
-}
-
-/// Takes away what is the beginning of this, or all of it, and the folders that are empty then. Blocks.
-fn take_away(folder: &Held, path: &OsStr, becomes: &[u8]) -> io::Result<()> {
-    let Some((above, name)) = above(folder, path)? else { return Ok(()) };
-    let is_gits = match kind(&above, &name) {
-        Some(FileType::RegularFile) => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = File::from(openat(above.handle(), &name, flags, Mode::empty())?);
-            let mut there = Vec::new();
-            file.take(becomes.len() as u64 + 1).read_to_end(&mut there)?;
-            becomes.starts_with(&there)
+        // From there it is as if it had never been tried.
+        match self.put_back(&checkout, &following, &changes).await {
+            Ok(()) => Ok(self.folder.followed()?),
+            Err(also) => Err(Trouble::Plain(could_not(&checkout, &why, also))),
         }
-        Some(FileType::Symlink) => readlinkat(above.handle(), &name, Vec::new())?.as_bytes() == becomes,
-        _ => false,
-    };
-    if is_gits {
-        unlinkat(above.handle(), &name, AtFlags::empty())?;
-        for path in Path::new(path).ancestors().skip(1) {
-            let Some((above, name)) = self::above(folder, path.as_os_str())? else { break };
-            if unlinkat(above.handle(), &name, AtFlags::REMOVEDIR).is_err() {
-                break;
+    }
+
+    /// Whether the branch is where it was moved to, and it is still that which is checked out.
+    async fn is_to_follow(&self, checkout: &Checkout, following: &Following) -> Result<bool, Trouble> {
+        let call = checkout.call("for-each-ref").arg("--format=%(HEAD)%(objectname) %(refname)");
+        let said = self.hands.git.run(&Cancel::default(), call.names([&following.branch])).await?;
+        Ok(said.line() == Some(format!("*{} {}", following.to, following.branch)))
+    }
+
+    /// Whether its files are what they are to be: git writes its index last.
+    async fn has_followed(&self, checkout: &Checkout, following: &Following) -> Result<bool, Trouble> {
+        let call =
+            checkout.call("diff-index").args(["--cached", "--quiet", "--no-ext-diff", "--ignore-submodules=none"]);
+        Ok(self.hands.git.run(&Cancel::default(), call.names([&following.to]).fine(&[0, 1])).await?.code == 0)
+    }
+
+    /// Nothing calls it off: half of it is worse than late.
+    async fn write_files(&self, checkout: &Checkout, following: &Following) -> Result<(), GitError> {
+        let write = || self.files(checkout, "read-tree").args(["-m", "-u"]).names([&following.from, &following.to]);
+        self.unlocked(&Cancel::default(), write).await
+    }
+
+    /// Has git do this. Another git, which looks at the same files for a moment, is waited for: none of ours, as it is our
+    /// turn.
+    async fn unlocked(&self, cancel: &Cancel, call: impl Fn() -> Call) -> Result<(), GitError> {
+        let began = Instant::now();
+        loop {
+            match self.hands.git.run(cancel, call()).await {
+                Err(why) if is_locked(&why) && began.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+                done => return done.map(drop),
             }
         }
     }
-    Ok(())
+
+    /// A call of git that writes files of the user's, as the user's own git would.
+    pub(super) fn files(&self, checkout: &Checkout, verb: &str) -> Call {
+        let call = checkout.call(verb).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING);
+        call.fenced(checkout.around.iter().chain([&checkout.folder]), &[&self.scratch, &self.target.bare])
+    }
+}
+
+async fn blocks(checkout: &Checkout, changes: &Arc<[Change]>) -> Result<BTreeSet<OsString>, Trouble> {
+    let (folder, changes) = (checkout.folder.clone(), Arc::clone(changes));
+    Ok(blocking(move || in_the_way(&folder, &changes)).await??)
+}
+
+fn in_words(checkout: &Checkout, blocked: &BTreeSet<OsString>) -> String {
+    let files: Vec<&[u8]> = blocked.iter().map(|file| file.as_bytes()).collect();
+    let (files, place) = (named(&files), checkout.folder.path().display());
+    format!("the work has files where {place} has some that are in no commit, which are left as they are: {files}")
+}
+
+fn could_not(checkout: &Checkout, why: &str, also: Trouble) -> String {
+    let (place, also) = (checkout.folder.path().display(), also.into_words());
+    format!(
+        "the files in {place} could not follow: {why}; nor could all be put back, which is tried again the next time: {also}"
+    )
 }

@@ -5,33 +5,43 @@
 //! hooks for a merge have their say, as git itself would ask them; nothing else that we do anywhere runs a hook. Where
 //! it is refused, some objects are left that nothing leads to, as git itself leaves them.
 
+mod back;
+mod change;
 mod follow;
+mod hooks;
+mod standing;
+mod turn;
+mod way;
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs_err as fs;
 use makima_core::effect::Delivery;
 use makima_core::id::TaskId;
 use makima_core::policy::{merge_message, shorten};
 
-use self::follow::Room;
+use self::hooks::Wishes;
+use self::standing::Standing;
+pub(super) use self::turn::Targets;
+use self::turn::{PATIENCE, Stop};
 use super::branch::{Target, target};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
-use super::reach::{Held, Reach};
 use super::record::{Folder, Following};
-use super::scene::{Scene, unfinished};
+use super::scene::Scene;
 use super::trouble::Trouble;
+use super::user::{self, User};
 use super::workshop::{RESULT, Trust, Workshop};
-use super::{Hands, blocking, refs, sign, user};
+use super::{Hands, blocking, refs, sign};
 
 /// How often it is tried where the branch moves meanwhile.
 const TRIES: usize = 4;
-/// What of the target's a merge asks.
-const HOOKS: &[&str] = &["pre-merge-commit", "commit-msg", "reference-transaction"];
+/// The longest that a hook may take which is asked while the branch is moved.
+const MOVE: Duration = Duration::from_secs(60);
 /// How many files are named.
 const NAMED: usize = 10;
 
@@ -47,7 +57,7 @@ pub(super) async fn merge(
     let target = target(hands, task, place, commit).await?;
     let folder = Folder::of(&hands.home, task);
     let job = Job { hands, cancel, wanted, commit, scratch: folder.file("git"), folder, target };
-    let done = job.merge().await;
+    let done = job.done().await;
     let left = job.scratch.clone();
     let _ = blocking(move || fs::remove_dir_all(left)).await;
     done.map_err(|why| format!("{}; the work is kept in {}", why.into_words(), job.target.bare.display()))
@@ -64,25 +74,6 @@ struct Job<'a> {
     target: Target,
 }
 
-/// How a branch of the target stands.
-struct Standing {
-    at: String,
-    /// It has all of the work.
-    has_all: bool,
-    /// The work goes on from it.
-    is_behind: bool,
-    /// The folder that it is checked out in.
-    checkout: Option<Held>,
-}
-
-/// What the target's configuration says about it.
-struct Wishes {
-    /// Where the hooks are. None where there are none that a merge asks.
-    hooks: Option<PathBuf>,
-    /// Who else may write to it.
-    shared: Option<String>,
-}
-
 /// What the branch becomes.
 struct Becomes {
     tip: String,
@@ -90,10 +81,14 @@ struct Becomes {
 }
 
 impl Job<'_> {
-    async fn merge(&self) -> Result<String, Trouble> {
+    async fn done(&self) -> Result<String, Trouble> {
+        self.catch_up().await?;
+        self.try_patiently().await
+    }
+
+    async fn merge(&self) -> Result<String, Stop> {
         let into = self.into().await?;
         let full = format!("refs/heads/{into}");
-        self.follow(Room::default()).await?;
         let shop = self.open().await?;
         let (first, wishes) = tokio::try_join!(self.stand(&full, &shop), self.wishes())?;
         let mut next = Some(first);
@@ -103,38 +98,65 @@ impl Job<'_> {
                 None => self.stand(&full, &shop).await?,
             };
             let Some(standing) = standing else {
-                return Err(Trouble::Plain(format!("{} has no branch `{into}`", self.shown())));
+                return Err(Trouble::Plain(format!("{} has no branch `{into}`", self.shown())).into());
             };
             if standing.has_all {
                 return Ok(format!("`{into}` in {} has all of it already", self.shown()));
             }
-            let (at, checkout) = (&standing.at, &standing.checkout);
-            if let Some(folder) = checkout {
-                self.refuse_dirty(folder, &into).await?;
+            self.refuse_in_the_middle(&full, &into).await?;
+            if let Some(checkout) = &standing.checkout {
+                self.refuse_dirty(checkout, &into).await?;
             }
             let result = self.result(&shop, &standing, &into, &wishes).await?;
-            let mut room = Room::default();
-            if let Some(folder) = checkout {
-                // Nothing is written yet: what git would refuse to write over, it refuses now.
-                let call = Call::held(folder, "read-tree").args(["-m", "-u", "-n"]).limit(BRING);
-                let call = self.fence(call, Some(folder));
-                self.run(call.names([at, &result.tip])).await?;
-                room = self.reserve(folder, at, &result.tip).await?;
-                let (branch, from, to) = (full.clone(), at.clone(), result.tip.clone());
-                let folder = folder.path().to_path_buf();
-                self.folder.follows(&Following { folder, branch, from, to })?;
+            if self.take(&standing, &full, &into, &result.tip, wishes.hooks.as_deref()).await? {
+                let how = if result.is_forward { "fast-forwarded, now at" } else { "merged as" };
+                let (branch, place) = (&self.wanted.branch, self.shown());
+                return Ok(format!("`{branch}` is in `{into}` of {place}: {how} {}", result.tip));
             }
-            if !self.advance(&full, at, &result.tip, wishes.hooks.as_deref()).await? {
-                // No checkout is to follow it to there.
-                self.folder.followed()?;
-                continue;
-            }
-            self.follow(room).await?;
-            let how = if result.is_forward { "fast-forwarded, now at" } else { "merged as" };
-            let (branch, place) = (&self.wanted.branch, self.shown());
-            return Ok(format!("`{branch}` is in `{into}` of {place}: {how} {}", result.tip));
         }
-        Err(Trouble::Plain(format!("`{into}` in {} moved each time that it was tried", self.shown())))
+        Err(Trouble::Plain(format!("`{into}` in {} moved each time that it was tried", self.shown())).into())
+    }
+
+    /// Has the branch, and its checkout, be at `tip`; if it is still where it was.
+    async fn take(
+        &self,
+        standing: &Standing,
+        full: &str,
+        into: &str,
+        tip: &str,
+        hooks: Option<&Path>,
+    ) -> Result<bool, Trouble> {
+        let at = &standing.at;
+        let ready = match &standing.checkout {
+            Some(checkout) => {
+                let (folder, branch) = (checkout.folder.path().to_path_buf(), full.to_owned());
+                let following = Following { folder, branch, from: at.clone(), to: tip.to_owned() };
+                Some(self.ready(checkout, following).await?)
+            }
+            None => None,
+        };
+        // From here on nothing is called off: a branch that is moved is followed.
+        let moved = match self.look_once_more(full, into).await {
+            Ok(()) => self.advance(full, at, tip, hooks).await,
+            Err(why) => Err(Unmoved::As(why)),
+        };
+        match (moved, ready) {
+            (Ok(true), Some(ready)) => self.follow(ready).await.map(|()| true),
+            (Ok(true), None) => Ok(true),
+            (Ok(false), _) => Ok(self.folder.followed().map(|()| false)?),
+            (Err(Unmoved::As(why)), _) => {
+                self.folder.followed()?;
+                Err(why)
+            }
+            // Whoever comes next finds out.
+            (Err(Unmoved::Unknown(why)), _) => Err(why),
+        }
+    }
+
+    /// Making the commit may have taken a while.
+    async fn look_once_more(&self, full: &str, into: &str) -> Result<(), Trouble> {
+        self.refuse_in_the_middle(full, into).await?;
+        if self.cancel.is_set() { Err(GitError::Cancelled.into()) } else { Ok(()) }
     }
 
     fn here(&self, verb: &str) -> Call {
@@ -146,9 +168,9 @@ impl Job<'_> {
         self.target.place.path().display()
     }
 
-    /// One that writes to the target, or to this checkout of it, and runs nothing of the user's.
-    fn fence(&self, call: Call, checkout: Option<&Held>) -> Call {
-        let folders = std::iter::once(&self.target.common).chain(&self.target.parts).chain(checkout);
+    /// One that writes to the target, and runs nothing of the user's.
+    fn fence(&self, call: Call) -> Call {
+        let folders = std::iter::once(&self.target.common).chain(&self.target.parts);
         call.fenced(folders, &[&self.scratch, &self.target.bare])
     }
 
@@ -166,61 +188,6 @@ impl Job<'_> {
         said.strip_prefix("refs/heads/").map(str::to_owned).ok_or_else(|| {
             Trouble::Plain(format!("{} has no branch checked out; name the one to merge into", self.shown()))
         })
-    }
-
-    /// Where a branch of `place` is. It is taken by its very name, whatever that looks like.
-    async fn at(&self, place: &Held, full: &str) -> Result<Option<String>, Trouble> {
-        let call = Call::held(place, "for-each-ref").arg("--format=%(objectname) %(refname)").names([full]);
-        let said = self.run(call).await?;
-        let said = String::from_utf8_lossy(&said);
-        let found = said.trim_end().split_once(' ').filter(|(_, name)| *name == full);
-        Ok(found.map(|(oid, _)| oid.to_owned()).filter(|oid| refs::is_oid(oid)))
-    }
-
-    /// How a branch of the target stands to the work.
-    async fn stand(&self, full: &str, shop: &Workshop) -> Result<Option<Standing>, Trouble> {
-        let format = format!("%(refname)%00%(objectname)%00%(worktreepath)%00%(ahead-behind:{})", self.commit);
-        let mut call = self.here("for-each-ref").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
-        if let Some(shallow) = shop.shallow() {
-            call = call.env("GIT_SHALLOW_FILE", shallow);
-        }
-        let said = self.run(call.arg(format!("--format={format}")).names([full])).await?;
-        let mut fields = said.splitn(4, |byte| *byte == 0);
-        if fields.next() != Some(full.as_bytes()) {
-            return Ok(None);
-        }
-        let mut next = || fields.next().unwrap_or_default();
-        let (at, folder, counts) = (next(), next(), next());
-        let at = String::from_utf8_lossy(at).into_owned();
-        let counts = String::from_utf8_lossy(counts);
-        let Some((ahead, behind)) = counts.trim().split_once(' ').filter(|_| refs::is_oid(&at)) else {
-            return Err(Trouble::Plain(format!("{full} in {} is no commit", self.shown())));
-        };
-        let checkout = self.checkout(Path::new(OsStr::from_bytes(folder))).await?;
-        Ok(Some(Standing { at, has_all: behind == "0", is_behind: ahead == "0", checkout }))
-    }
-
-    /// The folder, if files are checked out there.
-    async fn checkout(&self, folder: &Path) -> Result<Option<Held>, Trouble> {
-        if !folder.is_absolute() || !folder.is_dir() {
-            return Ok(None);
-        }
-        let held = self.hold(folder).await?;
-        // A bare repository has a branch, and no files of it.
-        let inside = self.run(Call::held(&held, "rev-parse").arg("--is-inside-work-tree")).await?;
-        Ok(inside.starts_with(b"true").then_some(held))
-    }
-
-    /// Opens a folder that the target names.
-    async fn hold(&self, folder: &Path) -> Result<Held, Trouble> {
-        let (hands, folder) = (Arc::clone(self.hands), folder.to_path_buf());
-        let held = blocking(move || Reach::of(&hands).open_at(&folder)).await?;
-        held.map_err(|why| Trouble::Plain(why.into_words()))
-    }
-
-    async fn path(&self, what: &str, folder: &Held) -> Result<PathBuf, Trouble> {
-        let said = self.run(Call::held(folder, "rev-parse").args(["--path-format=absolute", what])).await?;
-        Ok(PathBuf::from(OsStr::from_bytes(said.strip_suffix(b"\n").unwrap_or(&said))))
     }
 
     async fn open(&self) -> Result<Workshop, Trouble> {
@@ -247,12 +214,12 @@ impl Job<'_> {
         if shop.shallow().is_some() {
             shop.point(RESULT, self.commit)?;
             let call = Call::held(&self.target.common, "fetch").env("GIT_DIR", ".").limit(BRING);
-            let call = self.fence(call, None);
+            let call = self.fence(call);
             let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
             return self.run(call.names([shop.git.as_os_str(), OsStr::new(RESULT)])).await.map(drop);
         }
         let call = self
-            .fence(Call::held(&self.target.common, "pack-objects"), None)
+            .fence(Call::held(&self.target.common, "pack-objects"))
             .args(["--revs", "--quiet", "--delta-base-offset"])
             .limit(BRING);
         let call = call.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.lender());
@@ -270,24 +237,6 @@ impl Job<'_> {
         }
     }
 
-    async fn refuse_dirty(&self, folder: &Held, into: &str) -> Result<(), Trouble> {
-        let git = self.path("--git-dir", folder).await?;
-        if let Some(what) = unfinished(&git) {
-            return Err(Trouble::Plain(format!("{} has an {what}; it is left as it is", folder.path().display())));
-        }
-        let call = Call::held(folder, "status").args(["--porcelain", "-z", "--untracked-files=no", "--no-renames"]);
-        let said = self.run(call.arg("--ignore-submodules=dirty").limit(BRING)).await?;
-        let files: Vec<&[u8]> = said.split(|byte| *byte == 0).filter_map(|line| line.get(3..)).collect();
-        if files.is_empty() {
-            return Ok(());
-        }
-        let files = named(&files);
-        Err(Trouble::Plain(format!(
-            "`{into}` is checked out in {} with changes that are in no commit, which are left as they are: {files}",
-            folder.path().display()
-        )))
-    }
-
     /// What the branch is to become. A merge commit only where the branch has gone on by itself.
     async fn result(
         &self,
@@ -300,31 +249,56 @@ impl Job<'_> {
             self.bring(shop, &standing.at).await?;
             return Ok(Becomes { tip: self.commit.to_owned(), is_forward: true });
         }
-        let (tree, brought) = tokio::join!(self.tree(shop, &standing.at, into, wishes), self.bring(shop, &standing.at));
+        let at = standing.at.as_str();
+        let Some(hooks) = &wishes.hooks else {
+            let made = async {
+                let (tree, user) = tokio::join!(self.tree(shop, at, into, wishes), self.user());
+                self.merged(shop, at, &tree?, wishes, (&user, self.text(into))).await
+            };
+            let (made, brought) = tokio::join!(made, self.bring(shop, at));
+            return brought.and(made);
+        };
+        let (tree, brought) = tokio::join!(self.tree(shop, at, into, wishes), self.bring(shop, at));
         let tree = tree?;
         brought?;
+        self.run(self.writing(shop, wishes, "read-tree").names([&tree])).await?;
+        let file = shop.git.join("MERGE_MSG");
+        fs::write(&file, self.text(into))?;
+        let cwd = standing.checkout.as_ref().map_or(&self.target.place, |checkout| &checkout.folder);
+        self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
+        self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
+        self.merged(shop, at, &tree, wishes, (&*self.user().await, fs::read_to_string(&file)?)).await
+    }
+
+    /// Who commits in that repository.
+    async fn user(&self) -> Cow<'_, User> {
+        user::of(self.hands, self.cancel, self.here("config")).await
+    }
+
+    /// What a merge commit says.
+    fn text(&self, into: &str) -> String {
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
         let trailers = trailers.collect::<String>();
-        let mut text = format!("{}\n\n{trailers}", merge_message(self.wanted.branch.as_str(), Some(into)));
-        if let Some(hooks) = &wishes.hooks {
-            self.run(self.writing(shop, wishes, "read-tree").names([&tree])).await?;
-            let file = shop.git.join("MERGE_MSG");
-            fs::write(&file, &text)?;
-            let cwd = standing.checkout.as_ref().unwrap_or(&self.target.place);
-            self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
-            self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
-            text = fs::read_to_string(&file)?;
-        }
+        format!("{}\n\n{trailers}", merge_message(self.wanted.branch.as_str(), Some(into)))
+    }
+
+    /// A commit of both.
+    async fn merged(
+        &self,
+        shop: &Workshop,
+        at: &str,
+        tree: &str,
+        wishes: &Wishes,
+        (user, text): (&User, String),
+    ) -> Result<Becomes, Trouble> {
         let call = self.writing(shop, wishes, "commit-tree");
-        let parents = [standing.at.as_str(), self.commit];
-        let user = user::of(self.hands, self.cancel, self.here("config")).await;
-        let tip = sign::make_by(self.hands, &user, self.cancel, call, &tree, &parents, text).await?;
+        let tip = sign::make_by(self.hands, user, self.cancel, call, tree, &[at, self.commit], text).await?;
         Ok(Becomes { tip, is_forward: false })
     }
 
     /// What both together make.
     async fn tree(&self, shop: &Workshop, at: &str, into: &str, wishes: &Wishes) -> Result<String, Trouble> {
-        let call = self.fence(self.writing(shop, wishes, "merge-tree"), None);
+        let call = self.fence(self.writing(shop, wishes, "merge-tree"));
         let call = call.args(["--write-tree", "-z", "--name-only", "--no-messages"]).names([at, self.commit]);
         let answer = self.hands.git.run(self.cancel, call.fine(&[0, 1]).limit(BRING)).await?;
         let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
@@ -340,84 +314,43 @@ impl Job<'_> {
         )))
     }
 
-    /// Asks one of the target's hooks, on the index that would be committed.
-    async fn hook(
-        &self,
-        shop: &Workshop,
-        hooks: &Path,
-        cwd: &Held,
-        name: &str,
-        file: Option<&Path>,
-    ) -> Result<(), Trouble> {
-        let call = Call::held(cwd, "hook").args(["run", "--ignore-missing", name, "--"]).args(file);
-        let call = call.env("GIT_INDEX_FILE", shop.index()).env("GIT_EDITOR", ":");
-        self.run(call.setting("core.hooksPath", hooks.display().to_string())).await.map(drop).map_err(|why| {
-            Trouble::Plain(format!("the hook `{name}` of {} refused it: {}", self.shown(), why.into_words()))
-        })
-    }
-
-    /// What the target's configuration says.
-    async fn wishes(&self) -> Result<Wishes, Trouble> {
-        let call = self.here("config").args(["--show-scope", "-z", "--get-regexp"]);
-        let said = self.run(call.arg(r"^(core\.(hookspath|sharedrepository)|hook\..*)$").fine(&[0, 1])).await?;
-        let mut fields = said.split(|byte| *byte == 0);
-        let (mut shared, mut configured, mut hooks) = (None, false, self.target.common.path().join("hooks"));
-        while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
-            let (name, value) = entry.split_at(entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len()));
-            match name {
-                b"core.hookspath" if scope == b"command" => {}
-                b"core.hookspath" => hooks = self.hooks_path().await?,
-                // By its name alone it is on.
-                b"core.sharedrepository" => {
-                    let value = String::from_utf8_lossy(value.get(1..).unwrap_or(b"true"));
-                    shared = Some(value.into_owned());
-                }
-                // Newer versions of git take hooks from the configuration, too.
-                _ => configured = true,
-            }
-        }
-        let asked = configured || HOOKS.iter().any(|name| hooks.join(name).exists());
-        Ok(Wishes { hooks: asked.then_some(hooks), shared })
-    }
-
-    /// Where the configuration says that hooks are.
-    async fn hooks_path(&self) -> Result<PathBuf, Trouble> {
-        let call = self.here("config").args(["--show-scope", "-z", "--type=path", "--get-all", "core.hooksPath"]);
-        let said = self.run(call.fine(&[0, 1])).await?;
-        let mut fields = said.split(|byte| *byte == 0);
-        let mut hooks = PathBuf::new();
-        while let (Some(scope), Some(path)) = (fields.next(), fields.next()) {
-            if scope != b"command" {
-                hooks = self.target.place.path().join(OsStr::from_bytes(path));
-            }
-        }
-        Ok(hooks)
-    }
-
-    /// Moves the branch, if it is still where it was.
-    async fn advance(&self, full: &str, from: &str, to: &str, hooks: Option<&Path>) -> Result<bool, Trouble> {
-        let mut call = self.here("update-ref").args(["-m", "makima: merge"]);
+    /// Moves the branch, if it is still where it was. Where it is afterwards counts, and not what became of git.
+    async fn advance(&self, full: &str, from: &str, to: &str, hooks: Option<&Path>) -> Result<bool, Unmoved> {
+        let never = Cancel::default();
+        let mut call = self.here("update-ref").args(["-m", "makima: merge"]).limit(MOVE);
+        call = call.setting("core.filesRefLockTimeout", PATIENCE.as_millis().to_string());
         match hooks {
-            Some(hooks) => call = call.setting("core.hooksPath", hooks.display().to_string()),
-            None => call = self.fence(call, None),
+            Some(hooks) => call = call.theirs().setting("core.hooksPath", hooks.display().to_string()),
+            None => call = self.fence(call),
         }
-        match self.hands.git.run(self.cancel, call.names([full, to, from])).await {
-            Ok(_) => Ok(true),
-            Err(why @ GitError::Refused { .. }) => {
-                if why.said().contains("aborted by hook") {
-                    // What the hook said stands before what git makes of it.
-                    let said = shorten(why.said().trim(), 600);
-                    return Err(Trouble::Plain(format!("the hook `reference-transaction` refused it: {said}")));
-                }
-                if self.at(&self.target.place, full).await?.as_deref() == Some(from) {
-                    Err(why.into())
-                } else {
-                    Ok(false)
-                }
-            }
-            Err(why) => Err(why.into()),
+        let Err(why) = self.hands.git.run(&never, call.names([full, to, from])).await else { return Ok(true) };
+        let look = self.here("for-each-ref").arg("--format=%(objectname) %(refname)").names([full]);
+        let there = match self.hands.git.run(&never, look).await {
+            Ok(said) => said.line().unwrap_or_default(),
+            Err(also) => return Err(Unmoved::Unknown(Trouble::Plain(format!("{why}; {also}")))),
+        };
+        if there == format!("{to} {full}") {
+            return Ok(true);
         }
+        if there != format!("{from} {full}") {
+            return Ok(false);
+        }
+        Err(Unmoved::As(if why.said().contains("aborted by hook") {
+            // What the hook said stands before what git makes of it.
+            let said = shorten(why.said().trim(), 600);
+            Trouble::Plain(format!("the hook `reference-transaction` refused it: {said}"))
+        } else {
+            why.into()
+        }))
     }
+}
+
+/// Why a branch is not known to have been moved.
+enum Unmoved {
+    /// It is where it was.
+    As(Trouble),
+    /// Nobody can tell.
+    Unknown(Trouble),
 }
 
 /// Some of them by name, the rest by number.

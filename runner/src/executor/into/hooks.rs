@@ -1,0 +1,78 @@
+//! What the target's configuration says about a merge: its hooks, and who else may write to it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::super::git::Call;
+use super::super::reach::Held;
+use super::super::trouble::Trouble;
+use super::super::workshop::Workshop;
+use super::Job;
+
+/// What of the target's a merge asks.
+const HOOKS: &[&str] = &["pre-merge-commit", "commit-msg", "reference-transaction"];
+
+/// What the target's configuration says about it.
+pub(super) struct Wishes {
+    /// Where the hooks are. None where there are none that a merge asks.
+    pub(super) hooks: Option<PathBuf>,
+    /// Who else may write to it.
+    pub(super) shared: Option<String>,
+}
+
+impl Job<'_> {
+    /// Asks one of the target's hooks, on the index that would be committed.
+    pub(super) async fn hook(
+        &self,
+        shop: &Workshop,
+        hooks: &Path,
+        cwd: &Held,
+        name: &str,
+        file: Option<&Path>,
+    ) -> Result<(), Trouble> {
+        let call = Call::held(cwd, "hook").theirs().args(["run", "--ignore-missing", name, "--"]).args(file);
+        let call = call.env("GIT_INDEX_FILE", shop.index()).env("GIT_EDITOR", ":");
+        self.run(call.setting("core.hooksPath", hooks.display().to_string())).await.map(drop).map_err(|why| {
+            Trouble::Plain(format!("the hook `{name}` of {} refused it: {}", self.shown(), why.into_words()))
+        })
+    }
+
+    /// What the target's configuration says.
+    pub(super) async fn wishes(&self) -> Result<Wishes, Trouble> {
+        let call = self.here("config").args(["--show-scope", "-z", "--get-regexp"]);
+        let said = self.run(call.arg(r"^(core\.(hookspath|sharedrepository)|hook\..*)$").fine(&[0, 1])).await?;
+        let mut fields = said.split(|byte| *byte == 0);
+        let (mut shared, mut configured, mut hooks) = (None, false, self.target.common.path().join("hooks"));
+        while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
+            let (name, value) = entry.split_at(entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len()));
+            match name {
+                b"core.hookspath" if scope == b"command" => {}
+                b"core.hookspath" => hooks = self.hooks_path().await?,
+                // By its name alone it is on.
+                b"core.sharedrepository" => {
+                    let value = String::from_utf8_lossy(value.get(1..).unwrap_or(b"true"));
+                    shared = Some(value.into_owned());
+                }
+                // Newer versions of git take hooks from the configuration, too.
+                _ => configured = true,
+            }
+        }
+        let asked = configured || HOOKS.iter().any(|name| hooks.join(name).exists());
+        Ok(Wishes { hooks: asked.then_some(hooks), shared })
+    }
+
+    /// Where the configuration says that hooks are.
+    async fn hooks_path(&self) -> Result<PathBuf, Trouble> {
+        let call = self.here("config").args(["--show-scope", "-z", "--type=path", "--get-all", "core.hooksPath"]);
+        let said = self.run(call.fine(&[0, 1])).await?;
+        let mut fields = said.split(|byte| *byte == 0);
+        let mut hooks = PathBuf::new();
+        while let (Some(scope), Some(path)) = (fields.next(), fields.next()) {
+            if scope != b"command" {
+                hooks = self.target.place.path().join(OsStr::from_bytes(path));
+            }
+        }
+        Ok(hooks)
+    }
+}
