@@ -105,13 +105,20 @@ async fn pointers_to_large_files_stay_pointers() {
     std::fs::write(world.home.worktree(id).join("x"), "x").unwrap();
     assert_eq!(world.commit(id, base.as_deref()).await.expect("a change").files, 1);
     assert_eq!(std::fs::read_to_string(&traces).ok(), None, "a filter was run");
+    // As the document says: what was brought is committed as it lies there.
+    let id = task();
+    let base = world.prepare(id, Some(&upstream)).await.base;
+    std::fs::write(world.home.worktree(id).join("large.bin"), "brought").unwrap();
+    let change = world.commit(id, base.as_deref()).await.expect("a change");
+    assert_eq!(git(&world.bare(), &["show", &format!("{}:large.bin", change.commit)]), "brought");
+    assert_eq!(std::fs::read_to_string(&traces).ok(), None, "a filter was run");
 }
 
 /// Only where `MAKIMA_LONG` says so: it takes a while.
 #[tokio::test]
 async fn a_repository_of_sixty_thousand_files_is_prepared_in_good_time() {
     if std::env::var_os("MAKIMA_LONG").is_none() {
-        return;
+        return eprintln!("skipped: it makes 60,000 files; set MAKIMA_LONG=1");
     }
     let mut world = World::new();
     let upstream = world.repository("upstream");

@@ -1,7 +1,10 @@
 //! Daemons that are killed by a test while they do something, and what they do.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use makima_core::effect::{Child, Deed, Delivery, Merge, Source, Work};
@@ -14,9 +17,31 @@ use uuid::Uuid;
 
 use crate::support::{Options, World, branch, committing, open, portable, preparing};
 
+/// Microseconds in which all of what a life does is done.
+const LONGEST: u64 = 160_000;
+
 /// How many are killed.
 pub(crate) fn kills() -> u32 {
     std::env::var("MAKIMA_GIT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(24)
+}
+
+/// What the moments follow from: another one each time, unless it is given.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| match std::env::var("MAKIMA_GIT_KILL_SEED") {
+        Ok(seed) => seed.parse().expect("MAKIMA_GIT_KILL_SEED is to be a number"),
+        Err(_) => RandomState::new().hash_one(0) & 0xffff_ffff,
+    })
+}
+
+/// When the kill of this number comes, and whether git is killed as well.
+fn moment(seed: u64, n: u32) -> (Duration, bool) {
+    // SplitMix64: each number has a moment of its own, whichever came before.
+    let mut x = seed.wrapping_add(u64::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^= x >> 31;
+    (Duration::from_micros(x % LONGEST), x >> 63 == 1)
 }
 
 /// Something that a daemon does in `place`, by name. `more` is a commit, or a subtask.
@@ -84,8 +109,8 @@ async fn life() {
     std::process::exit(0);
 }
 
-/// A life that does this in the world's folder, and is killed after so long: by itself, or with the git that it has
-/// started, as by who runs out of memory.
+/// A life that does this in the world's folder, and is killed at a moment of chance, that of this number: by itself, or with
+/// the git that it has started, as by who runs out of memory. Which moment it was is printed, for the test that fails.
 pub(crate) async fn live_and_die(world: World, id: TaskId, does: &str, more: &str, n: u32) -> World {
     let World { folder, executor, home, .. } = world;
     drop(executor);
@@ -100,9 +125,10 @@ pub(crate) async fn live_and_die(world: World, id: TaskId, does: &str, more: &st
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // Spread over all of it, in no order.
-    tokio::time::sleep(Duration::from_millis(u64::from(n * 37 % 160))).await;
-    let gits = if n.is_multiple_of(2) { children(life.id()) } else { Vec::new() };
+    let (after, with_git) = moment(seed(), n);
+    eprintln!("kill {n}, of {does}, after {after:?}, git too: {with_git} (MAKIMA_GIT_KILL_SEED={})", seed());
+    tokio::time::sleep(after).await;
+    let gits = if with_git { children(life.id()) } else { Vec::new() };
     let _ = life.kill();
     for git in gits {
         let _ = kill_process(git, Signal::KILL);

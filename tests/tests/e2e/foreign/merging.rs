@@ -127,6 +127,44 @@ impl<'a> Boss<'a> {
         assert_eq!(self.key_file().metadata().expect("it lies here").permissions().mode() & 0o777, 0o600);
         key
     }
+
+    /// It ends, and its work, with this commit in it, goes to the user; once more is as once.
+    #[track_caller]
+    fn is_handed_over(&self, first: &str) {
+        self.stage.tell(&self.id, "sendMessage", &json!({ "message": "over" }));
+        assert_eq!(self.stage.ends(&self.id, "done")["error"], Value::Null);
+        let last = ["completionActionResult", "revokeToolKey", "taskStatusChange", "taskComplete"];
+        last_of(&self.stage, &self.id, &last);
+        let merged = |told: &Value| {
+            assert_eq!((&told["success"], &told["prUrl"]), (&json!(true), &Value::Null), "{told}");
+            let repo = &self.stage.repo;
+            assert_eq!(repo.git(["ls-tree", "-r", "--name-only", "main"]), "new\nsrc/code");
+            assert_eq!(repo.git(["status", "--porcelain"]), "");
+            repo.git(["merge-base", "--is-ancestor", first, "main"]);
+            repo.git(["rev-parse", "main"])
+        };
+        let at = merged(&self.stage.desk.all(&self.id, "completionActionResult")[0]);
+        let retry = json!({ "taskName": "Fix it", "action": "merge", "targetRepoPath": self.stage.repo.path(),
+            "targetBranch": "main" });
+        let again = self.stage.ask(&self.id, "retryCompletionAction", &retry, "completionActionResult");
+        assert_eq!(merged(&again), at, "twice is as once");
+    }
+
+    /// Of a merge in which one file has been settled and `readme` has not: nothing is committed before that is.
+    #[track_caller]
+    fn settles_the_rest(&self, branch: &str) {
+        self.merge("mergeCommit", &json!({ "message": "too early" }), false, &json!(["readme"]));
+        self.refused("mergeResolve", &resolve("src/code", "ours"), "in no conflict");
+        self.refused("mergeResolve", &resolve("readme", "both"), "both");
+        self.done("mergeResolve", &resolve("readme", "ours"));
+        self.status(Some(branch), &[]);
+        self.done("mergeCommit", &json!({ "message": "Take the second" }));
+        assert_eq!(
+            (self.tree.show("HEAD", "src/code"), self.tree.show("HEAD", "readme")),
+            ("b".into(), "first\na".into())
+        );
+        assert_eq!(self.tree.git(["status", "--porcelain"]), "");
+    }
 }
 
 fn start(branch: &str) -> Value {
@@ -221,14 +259,7 @@ fn merges(reading: Reading) {
     boss.stage.is_killed();
     boss.stage.begins();
     boss.status(Some(&b), &["readme"]);
-    boss.merge("mergeCommit", &json!({ "message": "too early" }), false, &json!(["readme"]));
-    boss.refused("mergeResolve", &resolve("src/code", "ours"), "in no conflict");
-    boss.refused("mergeResolve", &resolve("readme", "both"), "both");
-    boss.done("mergeResolve", &resolve("readme", "ours"));
-    boss.status(Some(&b), &[]);
-    boss.done("mergeCommit", &json!({ "message": "Take the second" }));
-    assert_eq!((boss.tree.show("HEAD", "src/code"), boss.tree.show("HEAD", "readme")), ("b".into(), "first\na".into()));
-    assert_eq!(boss.tree.git(["status", "--porcelain"]), "");
+    boss.settles_the_rest(&b);
 
     // The other way about.
     boss.merge("mergeStart", &start(&c), false, &files);
@@ -245,23 +276,7 @@ fn merges(reading: Reading) {
     boss.gate(&[], 3, 1, true);
     boss.tree.git(["fsck", "--strict"]);
 
-    boss.stage.tell(&boss.id, "sendMessage", &json!({ "message": "over" }));
-    assert_eq!(boss.stage.ends(&boss.id, "done")["error"], Value::Null);
-    let last = ["completionActionResult", "revokeToolKey", "taskStatusChange", "taskComplete"];
-    last_of(&boss.stage, &boss.id, &last);
-    let merged = |told: &Value| {
-        assert_eq!((&told["success"], &told["prUrl"]), (&json!(true), &Value::Null), "{told}");
-        let repo = &boss.stage.repo;
-        assert_eq!(repo.git(["ls-tree", "-r", "--name-only", "main"]), "new\nsrc/code");
-        assert_eq!(repo.git(["status", "--porcelain"]), "");
-        repo.git(["merge-base", "--is-ancestor", &first, "main"]);
-        repo.git(["rev-parse", "main"])
-    };
-    let at = merged(&boss.stage.desk.all(&boss.id, "completionActionResult")[0]);
-    let retry = json!({ "taskName": "Fix it", "action": "merge", "targetRepoPath": boss.stage.repo.path(),
-        "targetBranch": "main" });
-    let again = boss.stage.ask(&boss.id, "retryCompletionAction", &retry, "completionActionResult");
-    assert_eq!(merged(&again), at, "twice is as once");
+    boss.is_handed_over(&first);
     // Its worktree is here, and so are the answers.
     boss.gate(&[], 3, 1, true);
     boss.stage.over(&place);
