@@ -230,7 +230,9 @@ impl Job<'_> {
             parent
         } else {
             let parents: Vec<&str> = parent.iter().chain(&merging).map(String::as_str).collect();
-            Some(self.make(shop, &tree, &parents, unfinished).await?)
+            let (made, note) = self.make(shop, &tree, &parents, unfinished).await?;
+            notes.extend(note);
+            Some(made)
         };
         let mut kept = self.scene.tip.clone().filter(|_| trust != Trust::Nothing && !self.scene.on_branch);
         if let (Some(branch), Some(now)) = (&kept, &tip) {
@@ -253,19 +255,26 @@ impl Job<'_> {
         Ok(self.run(call.names([to, from])).await?.code == 0)
     }
 
-    /// A commit of this tree; the one that an earlier try has made, if there is one.
-    async fn make(&self, shop: &Workshop, tree: &str, parents: &[&str], note: Option<&str>) -> Result<String, Trouble> {
+    /// A commit of this tree; the one that an earlier try has made, if there is one. And what a person should know of it.
+    async fn make(
+        &self,
+        shop: &Workshop,
+        tree: &str,
+        parents: &[&str],
+        note: Option<&str>,
+    ) -> Result<(String, Option<String>), Trouble> {
         if let Some(made) = refs::find(&self.bare, &self.name()).await {
             let said = self.run(shop.call("cat-file").fine(&[0, 128]).args(["commit", &made])).await?;
             let said = String::from_utf8_lossy(&said.out);
             let links = said.lines().map_while(|line| line.strip_prefix("tree ").or(line.strip_prefix("parent ")));
             if links.eq(std::iter::once(tree).chain(parents.iter().copied())) {
-                return Ok(made);
+                return Ok((made, None));
             }
         }
         let message = self.wanted.text.message(note);
         let user = user::of_task(self.hands, self.task, self.cancel).await;
-        sign::make_by(self.hands, &user, self.cancel, shop.call("commit-tree"), tree, parents, message).await
+        let call = || shop.call("commit-tree");
+        sign::keep(self.hands, &user, self.cancel, call, (tree, parents), message).await
     }
 
     fn name(&self) -> String {

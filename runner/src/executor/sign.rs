@@ -33,8 +33,38 @@ pub(super) async fn make_by(
     parents: &[&str],
     message: String,
 ) -> Result<String, Trouble> {
+    write(hands, (user, user.signs), cancel, call, (tree, parents), message).await
+}
+
+/// Makes one of work that must not be lost: where it cannot be signed it is made without, and it is said why. A key that is
+/// locked overnight is no reason to leave a night's work in no commit.
+pub(super) async fn keep(
+    hands: &Hands,
+    user: &User,
+    cancel: &Cancel,
+    call: impl Fn() -> Call,
+    of: (&str, &[&str]),
+    message: String,
+) -> Result<(String, Option<String>), Trouble> {
+    match write(hands, (user, user.signs), cancel, call(), of, message.clone()).await {
+        Err(Trouble::Plain(why)) if user.signs && !cancel.is_set() => {
+            let oid = write(hands, (user, false), cancel, call(), of, message).await?;
+            Ok((oid, Some(format!("it could not be signed: {why}"))))
+        }
+        made => made.map(|oid| (oid, None)),
+    }
+}
+
+async fn write(
+    hands: &Hands,
+    (user, signs): (&User, bool),
+    cancel: &Cancel,
+    call: Call,
+    (tree, parents): (&str, &[&str]),
+    message: String,
+) -> Result<String, Trouble> {
     let mut call = call.limit(SIGN).envs(user.identity.iter().cloned());
-    if user.signs {
+    if signs {
         call = user.how.iter().fold(call.arg("-S"), |call, (key, value)| call.setting(key, value));
     }
     for parent in parents {
