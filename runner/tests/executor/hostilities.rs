@@ -89,10 +89,10 @@ hostilities! {
     folders_of_gits_that_are_links: "for f in refs/heads logs info hooks; do rm -rf .git/$f; \
         ln -s \"$OUT/dir\" .git/$f; done", [], MERGING;
     nobody_may_read_it: "chmod 000 .git/objects/?? .git/index file; chmod 000 .git", [], [];
-    no_worktree: "d=$PWD; cd /; rm -rf \"$d\"", ["go on", "clone", "commit"], GONE;
-    a_worktree_that_is_a_link: "d=$PWD; cd /; rm -rf \"$d\"; ln -s \"$OUT/dir\" \"$d\"", ["go on", "clone", "commit"], GONE;
-    a_worktree_that_is_the_users: "d=$PWD; cd /; rm -rf \"$d\"; ln -s \"$USERS\" \"$d\"", ["go on", "clone", "commit"], GONE;
-    a_worktree_that_is_a_file: "d=$PWD; cd /; rm -rf \"$d\"; echo x > \"$d\"", ["go on", "clone", "commit"], GONE;
+    no_worktree: "d=$PWD; cd /; rm -rf \"$d\"", ["go on", "clone", "commit", "start", "start again"], GONE;
+    a_worktree_that_is_a_link: "d=$PWD; cd /; rm -rf \"$d\"; ln -s \"$OUT/dir\" \"$d\"", ["go on", "clone", "commit", "start", "start again"], GONE;
+    a_worktree_that_is_the_users: "d=$PWD; cd /; rm -rf \"$d\"; ln -s \"$USERS\" \"$d\"", ["go on", "clone", "commit", "start", "start again"], GONE;
+    a_worktree_that_is_a_file: "d=$PWD; cd /; rm -rf \"$d\"; echo x > \"$d\"", ["go on", "clone", "commit", "start", "start again"], GONE;
 
     // References and what stands open.
     references_deleted: "rm -rf .git/refs/heads .git/packed-refs; mkdir .git/refs/heads", [], MERGING;
@@ -134,12 +134,12 @@ hostilities! {
     strange_names: "for n in \"$(printf 'a\\nb')\" \"q'\\\"q\" --exec=x -rf 'back\\\\slash' \"$(printf 'tab\\tx')\" \
         \"$(printf '\\377\\376')\" ':(glob)**' ':!x' '..x' '...' 'git~1' \"$(printf '.g\\342\\200\\214it')\" \
         \"$(printf 'caf\\303\\251')\" \"$(printf 'cafe\\314\\201')\" '$(x)' '*' ' ' '\u{202e}x'; do echo x > \"./$n\"; \
-        done; git add -A --ignore-errors || true; git commit -qm names; for n in ' ' -rf '*'; do echo y > \"./$n\"; done", ["go on", "clone", "commit", "start from"], ["settle", "commit"];
+        done; git add -A --ignore-errors || true; git commit -qm names; for n in ' ' -rf '*'; do echo y > \"./$n\"; done", ["go on", "clone", "commit", "start from", "start", "start again"], ["settle", "commit"];
     trees_that_lead_out: "b=$(echo evil | git hash-object -w --stdin); \
         t=$(printf \"100644 blob $b\\tHEAD\\n\" | git mktree); r=$(printf \"040000 tree $t\\taa\\n040000 tree $t\\tbbbb\\n\
         100644 blob $b\\tfile\\n\" | git mktree); r=$(git cat-file tree $r | LC_ALL=C sed 's/ aa\\x00/ ..\\x00/; \
         s/ bbbb\\x00/ .git\\x00/' | git hash-object -t tree --literally -w --stdin); \
-        git update-ref HEAD $(git commit-tree -p HEAD -m evil $r)", ["go on", "clone", "commit", "start from"], ["commit"];
+        git update-ref HEAD $(git commit-tree -p HEAD -m evil $r)", ["go on", "clone", "commit", "start from", "start", "start again"], ["commit"];
     links_out_not_committed: "for f in file other README .gitignore .gitattributes .gitmodules .makima.toml \
         .mailmap there; do rm -rf $f; ln -s \"$OUT/file\" $f; done; rm -rf d; ln -s \"$OUT/dir\" d; \
         ln -sf \"$OUT/pipe\" new", [], [];
@@ -155,7 +155,7 @@ hostilities! {
         \\tpath = f\\n\\turl = -u%s\\n' $CANARY $CANARY $CANARY > .gitmodules; \
         git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),e; \
         git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),f; \
-        git add .gitmodules; git commit -qm modules", ["go on", "clone", "commit", "start from"], ["settle", "commit"];
+        git add .gitmodules; git commit -qm modules", ["go on", "clone", "commit", "start from", "start", "start again"], ["settle", "commit"];
     what_is_read_by_others: "printf '[checks]\\nrun = [\"%s\"]\\n' $CANARY > .makima.toml; \
         echo \"$OUT/file\" > .worktreeinclude; echo 'n*w' > .gitignore; git add -f .; git commit -qm settings", [], [];
 
