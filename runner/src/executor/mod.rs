@@ -55,6 +55,7 @@ mod shut;
 mod sign;
 mod source;
 mod stage;
+mod still;
 mod supervisor;
 mod task;
 mod trash;

@@ -13,6 +13,7 @@ use super::git::{BRING, Call};
 use super::record::{Folder, Standing};
 use super::scene::Scene;
 use super::stage::stage;
+use super::still::Still;
 use super::trouble::Trouble;
 use super::workshop::{RESULT, Trust, Workshop};
 use super::{Hands, blocking, foreign, refs};
@@ -74,7 +75,7 @@ impl Other<'_> {
             if look == LOOKS + 1
                 && let Some(task) = self.hands.task(self.task)
             {
-                still = task.stand_still(self.hands).await;
+                still = Still::for_a_look(task, self.hands).await;
             }
             let Some((shop, scene)) = self.open(&standing).await? else {
                 let head = match self.kept(&standing, bare).await? {

@@ -17,6 +17,7 @@ use super::deliver::Delivered;
 use super::output::Log;
 use super::reach::Reach;
 use super::record::Folder;
+use super::still::Still;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Tree, Way};
@@ -29,7 +30,7 @@ use crate::supervise::protocol::Sign;
 
 /// One task.
 pub(super) struct Task {
-    id: TaskId,
+    pub(super) id: TaskId,
     /// Held by the one thing that is done in its worktree.
     pub(super) turn: tokio::sync::Mutex<()>,
     /// Held by the one thing that is done with its work: it is checked, handed over or copied. Taken after the other.
@@ -43,26 +44,9 @@ pub(super) struct Task {
     seat: Mutex<Option<Seat>>,
     /// From the agent's start until its tree is empty.
     running: Mutex<Option<Running>>,
-    /// Held while its tree is stopped or let go on.
-    still: tokio::sync::Mutex<Still>,
+    /// For whom its tree stands still.
+    pub(super) still: Still,
 }
-
-/// For whom its tree stands still.
-#[derive(Debug, Default)]
-struct Still {
-    /// For the core. Not known before that has said so in this life of the daemon.
-    for_the_core: Option<bool>,
-    /// For so many looks at its files.
-    looks: usize,
-}
-
-/// A tree that stands still while its files are looked at. It goes on when this is let go of, whatever has become of the
-/// look, and after a while in any case. Where the daemon is killed meanwhile, the core lets it go on in its next life, as
-/// it has each tree do as it is to.
-pub(super) struct Standstill(#[expect(dead_code, reason = "what counts is when it is dropped")] oneshot::Sender<()>);
-
-/// The longest that a look at its files may have a tree stand still.
-const LOOK: Duration = Duration::from_secs(30);
 
 /// How long the end of a tree waits for a start that was called off: less than the core waits for that end.
 const CALLED_OFF: Duration = Duration::from_secs(10);
@@ -84,7 +68,7 @@ impl Task {
             log: Mutex::default(),
             seat: Mutex::default(),
             running: Mutex::default(),
-            still: tokio::sync::Mutex::default(),
+            still: Still::default(),
         }
     }
 
@@ -129,11 +113,7 @@ impl Task {
                 answer.give(merged.unwrap_or_else(Outcome::Failed));
             }
             Work::Freeze | Work::Thaw => {
-                let mut still = self.still.lock().await;
-                let stands = matches!(work, Work::Freeze);
-                still.for_the_core = Some(stands);
-                let held = self.hold(folder, stands).await;
-                drop(still);
+                let held = self.still.for_the_core(self, folder, matches!(work, Work::Freeze)).await;
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
@@ -215,10 +195,7 @@ impl Task {
         let Started { mut child, found, tree } = started;
         // So that it leaves no entry behind in the table of processes.
         tokio::spawn(async move { child.wait().await });
-        // A tree begins by going on.
-        if let Ok(mut still) = self.still.try_lock() {
-            still.for_the_core.get_or_insert(false);
-        }
+        self.still.begins();
         self.found(hands, answer, found, Ok(Some(tree)));
     }
 
@@ -366,7 +343,7 @@ impl Task {
     }
 
     /// Stops all processes of the task where they stand, or lets them go on.
-    async fn hold(&self, folder: Folder, still: bool) -> Result<(), String> {
+    pub(super) async fn hold(&self, folder: Folder, still: bool) -> Result<(), String> {
         let (running, place) = (self.running_tree(), folder.clone());
         let held = blocking(move || {
             let tree = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree)))?;
@@ -382,35 +359,6 @@ impl Task {
             None if !is_held(place.path()) => Ok(()),
             None => Err("its supervisor is not in hand".to_owned()),
         }
-    }
-
-    /// Has the tree stand still for a look at its files. None where it stands for the core, or nobody knows yet whether it
-    /// does: then it is left as it is.
-    pub(super) async fn stand_still(self: &Arc<Self>, hands: &Hands) -> Option<Standstill> {
-        let folder = Folder::of(&hands.home, self.id);
-        let mut still = self.still.lock().await;
-        if still.for_the_core != Some(false) {
-            return None;
-        }
-        still.looks += 1;
-        if let Err(why) = self.hold(folder.clone(), true).await {
-            tracing::warn!("task {} does not stand still to be looked at: {why}", self.id);
-        }
-        drop(still);
-        let (let_go, told) = oneshot::channel();
-        let task = Arc::clone(self);
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(LOOK, told).await;
-            let mut still = task.still.lock().await;
-            still.looks = still.looks.saturating_sub(1);
-            if still.looks > 0 || still.for_the_core != Some(false) {
-                return;
-            }
-            if let Err(why) = task.hold(folder, false).await {
-                tracing::warn!("task {} was looked at and cannot be let go on: {why}", task.id);
-            }
-        });
-        Some(Standstill(let_go))
     }
 
     fn link(&self) -> Option<Arc<Link>> {
