@@ -38,7 +38,10 @@ impl RepositoryUrl {
     /// # Errors
     /// Another transport than https, ssh, scp-like and local ones; what git could take for an option.
     pub fn read(text: &str) -> Result<Self, Refused> {
-        let shown = || shorten(text, limits::NAME_SHOWN);
+        let shown = || {
+            let bare = split_credentials(text).map(|(bare, _)| bare);
+            shorten(bare.as_deref().unwrap_or(text), limits::NAME_SHOWN)
+        };
         if text.chars().any(char::is_control) {
             return Err(Refused("the repository's URL has a control character in it".to_string()));
         }
@@ -52,27 +55,41 @@ impl RepositoryUrl {
                 Err(Refused(format!("`{}` names a host; a file URL has three slashes", shown())))
             };
         }
-        if text.contains("::") {
+        if names_a_helper(text) {
             return Err(Refused(format!(
                 "`{}` asks for a transport helper; https, ssh and local paths are allowed",
                 shown()
             )));
         }
         if let Some((scheme, rest)) = text.split_once("://") {
-            let known = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("ssh");
-            let authority = rest.split('/').next().unwrap_or_default();
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            return if known && !host.is_empty() && !host.starts_with('-') && !authority.starts_with('-') {
-                Ok(Self::Remote(text.to_string()))
-            } else {
-                Err(Refused(format!("`{}` cannot be a repository: https, ssh and local paths are allowed", shown())))
-            };
+            let is_ssh = scheme.eq_ignore_ascii_case("ssh");
+            let authority = authority(rest);
+            let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+            if !is_ssh && !scheme.eq_ignore_ascii_case("https")
+                || [host, authority].iter().any(|name| name.starts_with('-'))
+                || host.is_empty()
+            {
+                return Err(Refused(format!(
+                    "`{}` cannot be a repository: https, ssh and local paths are allowed",
+                    shown()
+                )));
+            }
+            if is_ssh && user.contains(':') {
+                return Err(Refused(format!(
+                    "`{}` bears a password, and ssh takes none from a URL: use a key, or https",
+                    shown()
+                )));
+            }
+            return Ok(Self::Remote(text.to_string()));
         }
         // git's own rule: a colon before the first slash makes it `host:path`.
         let head = text.split('/').next().unwrap_or_default();
-        if let Some((host, _)) = head.split_once(':') {
+        if let Some((host, path)) = head.split_once(':') {
             let bare = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            return if bare.is_empty() || bare.starts_with('-') {
+            if bare.starts_with('[') {
+                return Err(Refused(format!("`{}` is not understood: write `ssh://user@[address]/path`", shown())));
+            }
+            return if bare.is_empty() || bare.starts_with('-') || path.starts_with(':') {
                 Err(Refused(format!("`{}` names no host", shown())))
             } else {
                 Ok(Self::Remote(text.to_string()))
@@ -96,18 +113,34 @@ impl fmt::Display for RepositoryUrl {
     }
 }
 
-/// A URL without its credentials, and those; none where it bears none. Only the web's URLs bear any: the `user@` of
-/// ssh is a name. One without encryption is refused later, and must not be shown or kept with a password in it then.
+/// Whether git would look for a program of this name: `NAME::rest`. Other colons are those of an address or a path.
+fn names_a_helper(text: &str) -> bool {
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    text.trim_start_matches(is_of_a_name).starts_with("::")
+}
+
+/// The part of a URL that names user and host, of what stands behind `://`.
+fn authority(rest: &str) -> &str {
+    rest.split('/').next().unwrap_or_default()
+}
+
+/// A URL without its credentials, and those; none where it bears none. For the web that is all before the `@`. Anywhere
+/// else, as for ssh, what stands before a colon there is a name and stays, and so does the colon: no password is taken from
+/// such a URL, which is refused by that colon. It must not be shown or kept with a password in it then.
 #[must_use]
 pub fn split_credentials(url: &str) -> Option<(String, String)> {
     let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+    if !scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')) {
         return None;
     }
-    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = authority(rest);
     let (credentials, host) = authority.rsplit_once('@')?;
     let path = rest.get(authority.len()..).unwrap_or_default();
-    Some((format!("{scheme}://{host}{path}"), credentials.to_string()))
+    if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") {
+        return Some((format!("{scheme}://{host}{path}"), credentials.to_string()));
+    }
+    let (user, _) = credentials.split_once(':').filter(|(_, password)| !password.is_empty())?;
+    Some((format!("{scheme}://{user}:@{host}{path}"), credentials.to_string()))
 }
 
 /// Reads a branch, a tag or a full commit id.
@@ -262,6 +295,16 @@ impl CommitText {
         }
         text
     }
+}
+
+/// What a commit says that merges a branch, into another one where that is told: one line as of any commit, and below
+/// it all of that line where it had to be cut.
+#[must_use]
+pub fn merge_message(branch: &str, into: Option<&str>) -> String {
+    let into = into.map(|into| format!(" into {into}")).unwrap_or_default();
+    let whole = one_line(&format!("Merge branch '{branch}'{into}"));
+    let subject = shorten(&whole, limits::SUBJECT);
+    if subject == whole { subject } else { format!("{subject}\n\n{whole}") }
 }
 
 /// What people call a task: the name that it was given, else the first words of its plan.

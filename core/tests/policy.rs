@@ -14,8 +14,20 @@ fn id() -> TaskId {
 
 #[test]
 fn repositories_that_are_read() {
-    let local =
-        ["/srv/repo", "~/repo", "repo", "./a:b", "../x", "/with space/é", "file:///srv/repo", "file:///a@b", "C/x"];
+    let local = [
+        "/srv/repo",
+        "~/repo",
+        "repo",
+        "./a:b",
+        "../x",
+        "/with space/é",
+        "file:///srv/repo",
+        "file:///a@b",
+        "C/x",
+        "/a::b",
+        "./a::b",
+        "a/b::c",
+    ];
     for text in local {
         let path = text.strip_prefix("file://").unwrap_or(text);
         assert_eq!(RepositoryUrl::read(text), Ok(RepositoryUrl::Local(path.to_string())));
@@ -31,6 +43,12 @@ fn repositories_that_are_read() {
         "git@example.com:team/repo.git",
         "host:path",
         "host:/abs",
+        "ssh://[2001:db8::1]/x",
+        "ssh://git@[2001:db8::1]:22/x",
+        "https://[::1]:8443/x",
+        "https://user:word@[fe80::1]/a::b",
+        "https://user:password@example.com/x",
+        "git@host:a::b",
     ];
     for text in remote {
         assert_eq!(RepositoryUrl::read(text), Ok(RepositoryUrl::Remote(text.to_string())));
@@ -48,6 +66,14 @@ fn repositories_that_are_refused() {
         "ext::sh -c x",
         "ext::https://example.com/x",
         "fd::17",
+        "::x",
+        "x+y-z.1::rest/of it",
+        "HOST::1",
+        "git@[::1]:x",
+        "[::1]:x",
+        "ssh://git:password@host/x",
+        "SSH://git:@host/x",
+        "ssh://:password@[::1]:22/x",
         "git@host::x",
         "https://",
         "https:///x",
@@ -70,6 +96,34 @@ fn repositories_that_are_refused() {
     for text in refused {
         let error = RepositoryUrl::read(text).expect_err(text).to_string();
         assert!(!error.contains(char::is_control), "{error:?}");
+    }
+}
+
+/// Protects a password in any URL from being shown or kept, also where the URL is of no use.
+#[test]
+fn passwords_are_taken_out_of_urls_and_shown_by_no_refusal() {
+    for (url, bare) in [
+        ("ssh://git:hunter22@host/x", "ssh://git:@host/x"),
+        ("SSH://git:hunter22@[::1]:22/x", "SSH://git:@[::1]:22/x"),
+        ("ssh://:hunter22@host", "ssh://:@host"),
+        ("git+ssh://git:hun@ter22@host/x", "git+ssh://git:@host/x"),
+        ("ftp://git:hunter22@host/x", "ftp://git:@host/x"),
+        ("http://git:hunter22@host/x", "http://host/x"),
+    ] {
+        let (split, credentials) = policy::split_credentials(url).expect(url);
+        assert_eq!(split, bare);
+        assert!(url.contains(&format!("{credentials}@")), "{credentials}");
+        assert_eq!(policy::split_credentials(bare), None, "once is enough");
+        for url in [url, bare] {
+            let why = RepositoryUrl::read(url).expect_err(url).to_string();
+            assert!(why.contains(bare) && !why.contains("ter22"), "{why}");
+            assert_eq!(why.contains("ssh takes none"), url.to_lowercase().starts_with("ssh:"), "{why}");
+        }
+    }
+    for url in
+        ["ssh://git@host/x", "ssh://git@[::1]:22/x", "git@host:x", "/a://b:c@d", "file:///a:b@c", "ssh://host:22/x"]
+    {
+        assert_eq!(policy::split_credentials(url), None, "{url}");
     }
 }
 
@@ -149,6 +203,18 @@ fn tasks_have_a_name_whatever_was_given() {
     assert_eq!((long.chars().count(), long.ends_with('…')), (limits::NAME, true));
     let word = policy::task_name("", &"x".repeat(500));
     assert_eq!(word.chars().count(), limits::SUBJECT);
+}
+
+/// Protects logs from first lines that run on, and the name of the branch from being lost by that.
+#[test]
+fn a_merge_says_what_it_merges_in_a_short_first_line() {
+    assert_eq!(policy::merge_message("a", None), "Merge branch 'a'");
+    assert_eq!(policy::merge_message("a\nb", Some("main")), "Merge branch 'a b' into main");
+    let name = format!("makima/{}-{ID}", "x".repeat(40));
+    let message = policy::merge_message(&name, Some("main"));
+    let (subject, rest) = message.split_once("\n\n").expect("a body");
+    assert_eq!((subject.chars().count(), subject.ends_with('…')), (limits::SUBJECT, true));
+    assert_eq!(rest, format!("Merge branch '{name}' into main"));
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl Bench {
             groups: false,
             output_max: 1 << 30,
             set_up_max: Duration::from_secs(600),
+            silence_max: Duration::from_secs(120),
             repositories: Vec::new(),
         };
         let (sender, events) = mpsc::unbounded_channel();

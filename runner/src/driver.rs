@@ -19,6 +19,9 @@ use crate::links::Links;
 /// For the journal's last records when the daemon ends.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
+/// For git that is under way to end in good order: a checkout of the user's that follows a merge may be large.
+const LAST_GIT: Duration = Duration::from_secs(20);
+
 /// What people can know of a daemon that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -243,9 +246,12 @@ impl Driver {
 
     /// Lets everything be written and sent that was to be before.
     async fn last_words(self) {
-        let Self { core, journal, links, .. } = self;
-        journal.end(&core, LAST_RECORDS).await;
-        links.end().await;
+        let Self { core, journal, links, executor, .. } = self;
+        let written = async {
+            journal.end(&core, LAST_RECORDS).await;
+            links.end().await;
+        };
+        tokio::join!(written, executor.end(LAST_GIT));
     }
 }
 

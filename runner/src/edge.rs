@@ -140,7 +140,7 @@ mod tests {
 
     /// Protects a URL's password from the core, and with it from every log and record.
     #[test]
-    fn credentials_are_taken_out_of_the_webs_urls_only() {
+    fn credentials_are_taken_out_of_urls() {
         let split = |url| split_credentials(url);
         let expect = |bare: &str, credentials: &str| Some((bare.to_string(), credentials.to_string()));
         assert_eq!(split("https://me:hunter2@host/a/b"), expect("https://host/a/b", "me:hunter2"));
@@ -151,6 +151,9 @@ mod tests {
         assert_eq!(split("http://me:hunter2@host/a"), expect("http://host/a", "me:hunter2"));
         assert_eq!(split("https://host/a@b"), None);
         assert_eq!(split("ssh://git@host/a"), None);
+        // Refused later; until then nobody sees it.
+        assert_eq!(split("ssh://git:hunter2@host/a"), expect("ssh://git:@host/a", "git:hunter2"));
+        assert_eq!(shown("ssh://git:hunter2@host/a"), "ssh://git:@host/a");
         assert_eq!(split("git@host:a"), None);
         assert_eq!(split("/a/b@c"), None);
     }

@@ -15,14 +15,22 @@ pub enum Event {
     /// A step, for people.
     Progress(String),
     /// How the completion action went.
-    Completion {
-        /// Whether it was done.
-        success: bool,
-        /// For people.
-        message: String,
-    },
+    Completion(Completion),
     /// The task has ended.
     End(Box<Task>),
+}
+
+/// How a completion action went.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Completion {
+    /// Whether it was done.
+    pub success: bool,
+    /// For people.
+    pub message: String,
+    /// Where to look at the pull request, if there is one.
+    #[serde(default)]
+    pub pr_url: Option<String>,
 }
 
 /// A stream of server-sent events.
@@ -104,21 +112,13 @@ struct ProgressData {
     summary: String,
 }
 
-#[derive(Deserialize)]
-struct CompletionData {
-    success: bool,
-    message: String,
-}
-
 /// Reads one event. What a newer server says beyond these is left out.
 fn event(name: &str, data: &str) -> Option<Event> {
     match name {
         "output" => serde_json::from_str(data).ok().map(|OutputData { text }| Event::Output(text)),
         "status" => serde_json::from_str(data).ok().map(|StatusData { to }| Event::Status(to)),
         "progress" => serde_json::from_str(data).ok().map(|ProgressData { summary }| Event::Progress(summary)),
-        "completion" => serde_json::from_str(data)
-            .ok()
-            .map(|CompletionData { success, message }| Event::Completion { success, message }),
+        "completion" => serde_json::from_str(data).ok().map(Event::Completion),
         "end" => serde_json::from_str(data).ok().map(|task| Event::End(Box::new(task))),
         _ => None,
     }

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::ConfigFile;
 use crate::driver::{Driver, State};
-use crate::executor::{Again, Executor, Secrets, Settings, Way, leftovers};
+use crate::executor::{Again, Executor, Leftovers, Secrets, Settings, Way, leftovers};
 use crate::home::{Home, daemon_file, write_atomic};
 use crate::inspect::notify::{self, Notifier, Wishes};
 use crate::inspect::socket::{self, Desk};
@@ -90,6 +90,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         tracing::error!("{unreadable}; it is left as it is");
     }
     left.know_credentials(&home, &secrets);
+    know_keys(&home, &left, &secrets);
     let config = Config {
         machine_id: home.machine_id().to_string(),
         hostname: hostname(),
@@ -131,6 +132,15 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         exit
     });
     Ok(Service { stop, state, task, notifier, exit: None })
+}
+
+/// The keys of orchestrators of before: the server is told them again, and no output is read before they are masked.
+fn know_keys(home: &Home, left: &Leftovers, secrets: &Secrets) {
+    for left in left.tasks.iter().filter(|left| left.spec.orchestrator) {
+        if let Ok(key) = std::fs::read_to_string(home.task(left.spec.id).join("key")) {
+            secrets.set(SecretId::ToolKey(left.spec.id), key);
+        }
+    }
 }
 
 fn who(server: &Endpoint) -> Identity {

@@ -78,6 +78,9 @@ impl Subject for Model {
     fn casts(&mut self, task: TaskId, agent: Agent) {
         self.cast.insert(task, agent);
         self.kinds.insert(task, kind(agent));
+        if let Agent::Writes(text) = agent {
+            self.machine.writes(task, text);
+        }
     }
 
     fn crash(&mut self) {

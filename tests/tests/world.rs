@@ -86,6 +86,8 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("failed", "conclude", 20),
     ("failed", "delivered", 2),
     ("failed", "close", 10),
+    ("called off too late", "start", 5),
+    ("called off too late", "prepare", 2),
     ("cancelled", "accept", 2),
     ("cancelled", "prepare", 10),
     ("cancelled", "start", 10),

@@ -107,7 +107,8 @@ pub struct Delivery {
     pub credentials: Option<SecretId>,
     /// The branch of the work.
     pub branch: BranchName,
-    /// Its tip; none for where the work stands by now.
+    /// Its tip; none for where the work stands by now. Where the task has changed nothing, that is what is said, and it is
+    /// no failure.
     pub commit: Option<String>,
     /// The branch that a merge or a pull request goes to; none for the target's current one, and for a pull request
     /// the one that the work started from, else the default one.

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::print;
-use crate::events::Event;
+use crate::events::{Completion, Event};
 use crate::rest::Task;
 
 /// How a task is shown.
@@ -46,7 +46,7 @@ pub(super) struct View {
     /// It was said that there is nothing to commit.
     pub(super) unchanged: bool,
     /// How the completion action went.
-    pub(super) completion: Option<(bool, String)>,
+    pub(super) completion: Option<Completion>,
 }
 
 impl View {
@@ -77,8 +77,8 @@ impl View {
         if matches!(event, Event::Progress(summary) if summary == "no changes") {
             self.unchanged = true;
         }
-        if let Event::Completion { success, message } = event {
-            self.completion = Some((*success, message.clone()));
+        if let Event::Completion(completion) = event {
+            self.completion = Some(completion.clone());
         }
         match (self.manner, event) {
             // Made of strings and numbers: it can always be written.
@@ -90,7 +90,7 @@ impl View {
             (Manner::Raw, _) => {}
             (Manner::Plain, Event::Status(status)) => self.status(status),
             (Manner::Plain, Event::Progress(summary)) => self.step(summary),
-            (Manner::Plain, Event::Completion { .. } | Event::End(_)) => {}
+            (Manner::Plain, Event::Completion(_) | Event::End(_)) => {}
         }
     }
 
@@ -192,12 +192,12 @@ fn bar(name: &str) -> ProgressBar {
 
 /// An event as a line of JSON. The fields keep their order.
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum Line<'a> {
     Output { text: &'a str },
     Status { status: &'a str },
     Progress { summary: &'a str },
-    Completion { success: bool, message: &'a str },
+    Completion { success: bool, message: &'a str, pr_url: Option<&'a str> },
     End { task: &'a Task },
 }
 
@@ -207,7 +207,9 @@ impl<'a> From<&'a Event> for Line<'a> {
             Event::Output(text) => Self::Output { text },
             Event::Status(status) => Self::Status { status },
             Event::Progress(summary) => Self::Progress { summary },
-            Event::Completion { success, message } => Self::Completion { success: *success, message },
+            Event::Completion(Completion { success, message, pr_url }) => {
+                Self::Completion { success: *success, message, pr_url: pr_url.as_deref() }
+            }
             Event::End(task) => Self::End { task },
         }
     }

@@ -16,6 +16,7 @@ use super::print;
 use super::repo::Repo;
 use super::work::Work;
 use crate::config::{self, ConfigFile};
+use crate::events::Completion;
 use crate::report::{FAILED, Failure, INTERRUPTED};
 use crate::rest::Task;
 
@@ -82,8 +83,11 @@ fn conclude(
         let shown = if success { style(status).green() } else { style(status).red() };
         print::note(&format!("{elapsed} {}", shown.bold().for_stderr()));
         match &view.completion {
-            Some((true, message)) if matches!(action, OnComplete::Merge | OnComplete::Pr) => {
+            Some(Completion { success: true, message, pr_url })
+                if matches!(action, OnComplete::Merge | OnComplete::Pr) =>
+            {
                 print::note(&print::tame(message));
+                pr_url.iter().for_each(|url| print::note(&print::tame(url)));
             }
             Some(_) | None => tell_work(view, task, repo, home),
         }
@@ -91,8 +95,8 @@ fn conclude(
     let error = task.error.as_deref().unwrap_or("the task failed");
     match (success, interrupted) {
         (_, true) => Err(Failure::silent(INTERRUPTED)),
-        (true, false) if view.completion.as_ref().is_some_and(|(done, _)| !done) => {
-            let why = view.completion.as_ref().map(|(_, why)| print::tame(why)).unwrap_or_default();
+        (true, false) if view.completion.as_ref().is_some_and(|completion| !completion.success) => {
+            let why = view.completion.as_ref().map(|completion| print::tame(&completion.message)).unwrap_or_default();
             Err(Failure::failed(format!("the work is done, but was not delivered: {why}")))
         }
         (true, false) => Ok(()),
@@ -113,7 +117,7 @@ fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
         return;
     };
     match (&task.branch, &view.completion, &repo.local) {
-        (Some(branch), Some((true, _)), Some(local)) => {
+        (Some(branch), Some(Completion { success: true, .. }), Some(local)) => {
             let branch = print::tame(branch);
             let at = if Path::new(".").canonicalize().ok().as_ref() == Some(local) {
                 String::new()

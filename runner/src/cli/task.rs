@@ -10,7 +10,7 @@ use super::follow::{Manner, View};
 use super::run::read_plan;
 use super::{merge, print, say, show};
 use crate::config::{self, ConfigFile};
-use crate::events::{Event, Events};
+use crate::events::{Completion, Event, Events};
 use crate::report::{FAILED, Failure};
 use crate::rest::{Rest, Task};
 use crate::service;
@@ -161,7 +161,8 @@ async fn wait(rest: &Rest, id: Uuid, output: bool) -> Result<(Task, Option<Strin
     loop {
         match events.next().await.map_err(|error| rest.away(&error))? {
             Some(Event::End(task)) => return Ok((*task, undelivered)),
-            Some(Event::Completion { success, message }) => {
+            Some(Event::Completion(Completion { success, message, pr_url })) => {
+                pr_url.iter().for_each(|url| print::note(&print::tame(url)));
                 undelivered = (!success).then(|| format!("the work is done, but was not delivered: {message}"));
             }
             Some(event) if output => {

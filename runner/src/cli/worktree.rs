@@ -6,6 +6,7 @@ mod trash;
 use std::path::Path;
 use std::time::Duration;
 
+use makima_core::Keep;
 use makima_core::policy::shorten;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -13,9 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::args::WorktreeCommand;
 use super::print;
 use super::status::size;
-use crate::config;
+use crate::config::{self, ConfigFile};
 use crate::executor::{Settings, Size, is_dirty, size as size_of};
-use crate::inspect::worktrees::{Why, Worktree, worktrees};
+use crate::inspect::worktrees::{Fate, Why, Worktree, worktrees};
 use crate::report::Failure;
 
 /// For all of them to be looked into. What has not been until then is listed without its size and state.
@@ -49,6 +50,9 @@ struct Listed {
     bytes_whole: bool,
     /// None where it cannot be told.
     dirty: Option<bool>,
+    /// Whether it may go into the trash by itself.
+    goes: bool,
+    /// Why it is still there, and for how long.
     kept: String,
     /// For how many seconds its task has ended.
     ended: Option<u64>,
@@ -56,12 +60,13 @@ struct Listed {
 
 async fn list(as_json: bool) -> Result<(), Failure> {
     let home = config::home_path()?;
+    let keep = ConfigFile::read(&home)?.keep.keep();
     let found = worktrees(&home).map_err(|error| Failure::failed(error.to_string()).hint("see that it is yours"))?;
     let settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
     let until = Instant::now() + PATIENCE;
     let mut all = Vec::new();
     for tree in found {
-        all.push(look(&home, &settings, tree, until).await);
+        all.push(look(&home, &settings, &keep, tree, until).await);
     }
     if as_json {
         print::json(&all);
@@ -71,12 +76,12 @@ async fn list(as_json: bool) -> Result<(), Failure> {
         print::note("no worktrees");
         return Ok(());
     }
-    print::line(&format!("{:36}  {:11}  {:>10}  {:5}  {:24}  NAME", "TASK", "STATUS", "SIZE", "STATE", "KEPT"));
+    print::line(&format!("{:36}  {:11}  {:>10}  {:5}  {:39}  NAME", "TASK", "STATUS", "SIZE", "STATE", "KEPT"));
     all.iter().for_each(|tree| print::line(&line(tree)));
     Ok(())
 }
 
-async fn look(home: &Path, settings: &Settings, tree: Worktree, until: Instant) -> Listed {
+async fn look(home: &Path, settings: &Settings, keep: &Keep, tree: Worktree, until: Instant) -> Listed {
     let path = tree.path.clone();
     let measured = tokio::task::spawn_blocking(move || size_of(&path));
     let Size { bytes, whole } = match timeout_at(until, measured).await {
@@ -92,6 +97,10 @@ async fn look(home: &Path, settings: &Settings, tree: Worktree, until: Instant) 
         None => None,
     };
     let spec = tree.task.as_ref().map(|task| &task.spec);
+    let (goes, kept) = match tree.fate(keep) {
+        Fate::Stays(why) => (false, why),
+        Fate::Goes(why) => (true, format!("{why}, may go")),
+    };
     Listed {
         task: tree.id.map(|id| id.to_string()),
         path: tree.path.display().to_string(),
@@ -101,7 +110,8 @@ async fn look(home: &Path, settings: &Settings, tree: Worktree, until: Instant) 
         bytes: (whole || bytes > 0).then_some(bytes),
         bytes_whole: whole,
         dirty,
-        kept: tree.why.to_string(),
+        goes,
+        kept,
         ended: match tree.why {
             Why::Ended(ago) => Some(ago),
             Why::Runs | Why::Unended | Why::Unreadable | Why::NoTask => None,
@@ -122,5 +132,5 @@ fn line(tree: &Listed) -> String {
     };
     let (status, name) = (tree.status.as_deref().unwrap_or("-"), tree.name.as_deref().unwrap_or("-"));
     let name = print::tame(&shorten(name, NAME));
-    format!("{id:36}  {status:11}  {room:>10}  {state:5}  {:24}  {name}", tree.kept)
+    format!("{id:36}  {status:11}  {room:>10}  {state:5}  {:39}  {name}", tree.kept)
 }

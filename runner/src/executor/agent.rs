@@ -19,7 +19,8 @@ use super::record::{Folder, Intent, now};
 use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
-use super::{Hands, blocking, foreign, group, log, supervisor};
+use super::user::User;
+use super::{Hands, blocking, foreign, group, log, supervisor, user};
 use crate::supervise::orders::{Orders, SetUp};
 use crate::supervise::{NO_GROUP, WORD};
 
@@ -114,8 +115,9 @@ impl Seat {
         let Some(mut stdin) = self.stdin.take() else { return Err("a pipe is missing".to_owned()) };
         let folder = folder.clone();
         let ready = {
+            let user = user::of_task(hands, task, cancel).await.into_owned();
             let (hands, folder, intent) = (Arc::clone(hands), folder.clone(), intent.clone());
-            blocking(move || ready(&hands, task, (&launch, limit), &folder, &intent)).await.flatten()
+            blocking(move || ready(&hands, task, (&launch, limit, &user), &folder, &intent)).await.flatten()
         };
         let orders = match ready {
             Ok(orders) => orders,
@@ -168,7 +170,7 @@ impl Started {
 fn ready(
     hands: &Hands,
     task: TaskId,
-    launch: (&Launch, Duration),
+    launch: (&Launch, Duration, &User),
     folder: &Folder,
     intent: &Intent,
 ) -> Result<Vec<u8>, String> {
@@ -188,7 +190,7 @@ fn ready(
 fn orders(
     hands: &Hands,
     task: TaskId,
-    (launch, limit): (&Launch, Duration),
+    (launch, limit, user): (&Launch, Duration, &User),
     folder: &Folder,
     intent: &Intent,
 ) -> Result<Orders, String> {
@@ -202,7 +204,7 @@ fn orders(
         Arg::PlanFile => folder.plan().into_os_string(),
     });
     let own = hands.settings.environment.iter().filter(|(name, _)| policy::passes(name));
-    let texts = own.chain(&hands.user.identity).chain(&hands.settings.agent_env);
+    let texts = own.chain(&user.identity).chain(&hands.settings.agent_env);
     let mut env: Vec<(OsString, OsString)> = vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), temporary.into())];
     // What comes later wins.
     env.extend(texts.map(|(name, value)| (name.into(), value.into())));

@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fs_err as fs;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
+};
 
 /// How deep folders are followed.
 const DEPTH: usize = 128;
@@ -36,17 +37,33 @@ impl Along<'_> {
     /// Brings a file, a link or a folder with all that is in it. Blocks.
     pub(super) fn bring(&self, path: &Path, brought: &mut Brought) {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
-        let found = folder_in(self.from, folder, false);
+        let found = folder_in(self.from, folder);
         let source = match found
             .and_then(|source| statat(&source, name, AtFlags::SYMLINK_NOFOLLOW).map(|_| source).map_err(Into::into))
         {
             Ok(source) => source,
             Err(failure) => return brought.note(path, &reason(&failure)),
         };
-        match folder_in(self.to, folder, true) {
+        match self.way_to(folder) {
             Ok(target) => self.entry(&source, &target, name, path, DEPTH, brought),
             Err(failure) => brought.note(path, &reason(&failure)),
         }
+    }
+
+    /// Opens a folder of the worktree that is made. What is missing on the way is made as the other has it, but so that
+    /// more can be brought into it.
+    fn way_to(&self, folder: &Path) -> io::Result<OwnedFd> {
+        let (mut from, mut to) = (root(self.from)?, root(self.to)?);
+        for name in parts(folder) {
+            let name = name?;
+            from = enter(&from, name)?;
+            let made = make(&to, name)?;
+            if made.is_new {
+                fchmod(&made.folder, mode(&from)? | Mode::RWXU)?;
+            }
+            to = made.folder;
+        }
+        Ok(to)
     }
 
     fn entry(&self, from: &OwnedFd, to: &OwnedFd, name: &OsStr, path: &Path, depth: usize, brought: &mut Brought) {
@@ -84,7 +101,8 @@ impl Along<'_> {
         depth: usize,
         brought: &mut Brought,
     ) -> io::Result<()> {
-        let (from, to) = (enter(from, name, false)?, enter(to, name, true)?);
+        let from = enter(from, name)?;
+        let Made { folder: to, is_new } = make(to, name)?;
         let mut names: Vec<OsString> = Vec::new();
         for entry in Dir::read_from(&from)? {
             let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
@@ -96,6 +114,10 @@ impl Along<'_> {
         for name in names {
             self.entry(&from, &to, &name, &path.join(&name), depth, brought);
         }
+        if is_new {
+            // Last: it may be one that nothing can be put into.
+            fchmod(&to, mode(&from)?)?;
+        }
         Ok(())
     }
 }
@@ -104,32 +126,6 @@ impl Brought {
     fn note(&mut self, path: &Path, why: &str) {
         self.notes.push(format!("`{}` was not brought along: {why}", path.display()));
     }
-
-    /// Has git leave alone what was brought along, where it is not known to it anyway. Blocks.
-    pub(super) fn exclude(&self, worktree: &Path) -> io::Result<()> {
-        use std::io::Write as _;
-        if self.paths.is_empty() {
-            return Ok(());
-        }
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(worktree.join(".git/info/exclude"))?;
-        let lines: Vec<u8> = self.paths.iter().flat_map(|path| pattern(path)).collect();
-        file.write_all(&lines)
-    }
-}
-
-/// The pattern that means this very path.
-fn pattern(path: &Path) -> Vec<u8> {
-    let mut pattern = b"/".to_vec();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            // No pattern can hold one; this stands for any one character.
-            b'\n' => pattern.push(b'?'),
-            b'\\' | b'*' | b'?' | b'[' | b']' | b'!' | b'#' | b' ' => pattern.extend([b'\\', *byte]),
-            _ => pattern.push(*byte),
-        }
-    }
-    pattern.push(b'\n');
-    pattern
 }
 
 fn reason(failure: &io::Error) -> String {
@@ -140,33 +136,48 @@ fn reason(failure: &io::Error) -> String {
     }
 }
 
-/// Opens a folder inside of another, which no link may lead out of; makes what is missing where that is wanted.
-fn folder_in(root: &Path, folder: &Path, make: bool) -> io::Result<OwnedFd> {
-    let mut at = openat(CWD, root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    for part in folder.components() {
-        match part {
-            Component::Normal(name) if name != ".git" => at = enter(&at, name, make)?,
-            Component::CurDir => {}
-            Component::Normal(_) | Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-                return Err(io::Error::other("it does not lie inside"));
-            }
-        }
-    }
-    Ok(at)
+/// Opens a folder inside of another, which no link may lead out of.
+fn folder_in(root: &Path, folder: &Path) -> io::Result<OwnedFd> {
+    parts(folder).try_fold(self::root(root)?, |at, name| enter(&at, name?))
 }
 
-fn enter(at: &OwnedFd, name: &OsStr, make: bool) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(at, name, flags, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) if make => {
-            match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(failure) => return Err(failure.into()),
-            }
-            Ok(openat(at, name, flags, Mode::empty())?)
+fn root(folder: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The names that lead to a folder inside.
+fn parts(folder: &Path) -> impl Iterator<Item = io::Result<&OsStr>> {
+    folder.components().filter_map(|part| match part {
+        Component::Normal(name) if name != ".git" => Some(Ok(name)),
+        Component::CurDir => None,
+        Component::Normal(_) | Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+            Some(Err(io::Error::other("it does not lie inside")))
         }
-        other => Ok(other?),
-    }
+    })
+}
+
+fn enter(at: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    Ok(openat(at, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A folder, and whether it was not there.
+struct Made {
+    folder: OwnedFd,
+    is_new: bool,
+}
+
+fn make(at: &OwnedFd, name: &OsStr) -> io::Result<Made> {
+    let is_new = match mkdirat(at, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::EXIST) => false,
+        Err(failure) => return Err(failure.into()),
+    };
+    Ok(Made { folder: enter(at, name)?, is_new })
+}
+
+/// What may be done with a folder, by whom.
+fn mode(folder: &OwnedFd) -> io::Result<Mode> {
+    Ok(Mode::from_raw_mode(fstat(folder)?.st_mode & 0o777))
 }
 
 /// In place of whatever file or link is there.
@@ -190,7 +201,7 @@ fn file(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let target = openat(to, name, flags, Mode::from_raw_mode(0o600))?;
     let mut target = File::from(target);
     io::copy(&mut source, &mut target)?;
-    rustix::fs::fchmod(target.as_fd(), mode)?;
+    fchmod(target.as_fd(), mode)?;
     Ok(())
 }
 
@@ -231,10 +242,5 @@ mod tests {
         assert!(!stays("a/link", "/etc"));
         assert!(!stays("link", "x/../../y"));
         assert!(!stays("link", ".git/config"));
-    }
-
-    #[test]
-    fn a_pattern_means_one_path() {
-        assert_eq!(pattern(Path::new("a b/[c]*!\n")), b"/a\\ b/\\[c\\]\\*\\!?\n");
     }
 }

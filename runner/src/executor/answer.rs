@@ -18,7 +18,14 @@ pub(super) const CANCELLED: &str = "it was cancelled";
 pub(super) struct Desk {
     events: mpsc::UnboundedSender<Input>,
     secrets: Secrets,
-    owed: Mutex<BTreeMap<EffectId, Arc<Cancel>>>,
+    owed: Mutex<BTreeMap<EffectId, Owed>>,
+}
+
+/// An answer that is owed.
+struct Owed {
+    cancel: Arc<Cancel>,
+    /// Git writes for it, to repositories that others use as well: it is not to be killed without a word.
+    writes: bool,
 }
 
 impl Desk {
@@ -26,19 +33,27 @@ impl Desk {
         Self { events, secrets, owed: Mutex::default() }
     }
 
-    /// A new debt.
-    pub(super) fn open(self: &Arc<Self>, id: EffectId) -> Answer {
+    /// A new debt. `writes`: git writes for it.
+    pub(super) fn open(self: &Arc<Self>, id: EffectId, writes: bool) -> Answer {
         let cancel = Arc::new(Cancel::default());
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&cancel));
+        let owed = Owed { cancel: Arc::clone(&cancel), writes };
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, owed);
         Answer { id, cancel, desk: Some(Arc::clone(self)) }
     }
 
     /// One that was answered already is none any more.
     pub(super) fn cancel(&self, id: EffectId) {
         let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cancel) = owed.get(&id) {
-            cancel.cancel();
+        if let Some(owed) = owed.get(&id) {
+            owed.cancel.cancel();
         }
+    }
+
+    /// Calls off all that git writes for. Returns whether there is any left.
+    pub(super) fn cancel_writes(&self) -> bool {
+        let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let writes = owed.values().filter(|owed| owed.writes);
+        writes.map(|owed| owed.cancel.cancel()).count() > 0
     }
 
     fn settle(&self, id: EffectId, outcome: Outcome) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::cancel::Cancel;
 use super::git::{BRING, Call, Git, GitError};
@@ -55,7 +55,7 @@ impl Bare {
         if self.is_whole() && self.has(tips).await {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn(cancel).await?;
         if !self.is_whole() {
             self.set_aside_and_clone(git, cancel, source).await?;
         }
@@ -65,11 +65,22 @@ impl Bare {
         Ok(())
     }
 
-    /// Makes it anew from its source. What finished tasks had left in it is taken along as far as it can be
-    /// read, and the old one is kept.
-    pub(super) async fn renew(&self, git: &Git, cancel: &Cancel, source: &Source) -> Result<(), GitError> {
-        let _turn = self.turn.lock().await;
-        self.set_aside_and_clone(git, cancel, source).await
+    /// Makes it anew from its source, if that makes one that is better. What finished tasks had left in it is taken along
+    /// as far as it can be read, and the old one is kept.
+    pub(super) async fn renew(
+        &self,
+        git: &Git,
+        cancel: &Cancel,
+        source: &Source,
+        is_better: impl AsyncFnOnce(&Self) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let _turn = self.turn(cancel).await?;
+        let staging = self.staging().map_err(not_made(&self.path))?;
+        self.clone_into(git, cancel, source, staging.path()).await?;
+        let new = Self { path: staging.path().to_path_buf(), turn: Arc::default() };
+        is_better(&new).await?;
+        self.replace_by(git, cancel, staging).await?;
+        Ok(())
     }
 
     /// The empty one, for tasks without a repository.
@@ -77,7 +88,7 @@ impl Bare {
         if self.is_whole() {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn(cancel).await?;
         let staging = self.staging().map_err(not_made(&self.path))?;
         let call = Call::at(Path::new("/"), "init").args(["--bare", "--quiet", "--template="]);
         git.run(cancel, call.names([staging.path()])).await?;
@@ -95,7 +106,7 @@ impl Bare {
         source: &Source,
         oid: &str,
     ) -> Result<(), GitError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn(cancel).await?;
         git.run(cancel, self.fetching(source).names([source.address.as_str(), oid])).await.map(|_| ())
     }
 
@@ -118,6 +129,14 @@ impl Bare {
         let names = std::iter::once(from.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
         hands.git.run(cancel, call.names(names)).await?;
         Ok(())
+    }
+
+    /// Waits until nobody else writes to it.
+    async fn turn(&self, cancel: &Cancel) -> Result<MutexGuard<'_, ()>, GitError> {
+        tokio::select! {
+            turn = self.turn.lock() => Ok(turn),
+            () = cancel.set() => Err(GitError::Cancelled),
+        }
     }
 
     fn is_whole(&self) -> bool {
@@ -155,6 +174,10 @@ impl Bare {
         let staging = self.staging().map_err(not_made(&self.path))?;
         // Where this fails, the temporary folder takes the half-made one with it.
         self.clone_into(git, cancel, source, staging.path()).await?;
+        self.replace_by(git, cancel, staging).await
+    }
+
+    async fn replace_by(&self, git: &Git, cancel: &Cancel, staging: tempfile::TempDir) -> Result<(), GitError> {
         let Some(old) = self.take_place(staging).map_err(not_made(&self.path))? else { return Ok(()) };
         tracing::warn!("{} could not be used; it was made anew, the old one is {}", self.path.display(), old.display());
         self.take_over(git, cancel, &old).await;

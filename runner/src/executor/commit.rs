@@ -17,14 +17,16 @@ use makima_core::id::TaskId;
 use makima_core::input::Change;
 
 use super::bare::OURS;
+use super::brought::Lent;
 use super::cancel::Cancel;
 use super::git::{Answer, BRING, Call};
+use super::harvest::{self, Harvest};
 use super::record::Folder;
 use super::scene::Scene;
 use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
-use super::{Hands, blocking, foreign, refs, shut, sign};
+use super::{Hands, blocking, foreign, refs, shut, sign, user};
 
 /// More than anybody merges at once. Each is looked at, and an agent may have written any number.
 const PARENTS_MAX: usize = 64;
@@ -36,6 +38,20 @@ pub(super) async fn commit(
     wanted: &Commit,
     cancel: &Cancel,
 ) -> Result<Option<Change>, String> {
+    let folder = Folder::of(&hands.home, task);
+    // Until it is known to be in a commit, it is known not to be.
+    harvest::note(&folder, Harvest::Lies { why: "it was being committed".to_owned() }).await;
+    let made = bring_in(hands, task, wanted, cancel).await;
+    let harvest = match &made {
+        Ok(Some(change)) => Harvest::Commit { tip: change.commit.clone() },
+        Ok(None) => Harvest::Nothing,
+        Err(why) => Harvest::Lies { why: why.clone() },
+    };
+    harvest::note(&folder, harvest).await;
+    made
+}
+
+async fn bring_in(hands: &Hands, task: TaskId, wanted: &Commit, cancel: &Cancel) -> Result<Option<Change>, String> {
     let folder = Folder::of(&hands.home, task);
     let worktree = hands.home.worktree(task);
     let standing = folder.standing().map_err(|why| format!("it cannot be known where its work belongs: {why}"))?;
@@ -51,11 +67,12 @@ pub(super) async fn commit(
         })
         .await?
     };
+    let lent = Lent::to(hands, task).await.map_err(Trouble::into_words)?;
     let place = folder.file("git");
     let trusts: &[Trust] = if scene.lends { &[Trust::All, Trust::Objects, Trust::Nothing] } else { &[Trust::Nothing] };
     let lies = format!("; it lies in {}", worktree.display());
     let left = place.clone();
-    let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, place };
+    let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, lent, place };
     let mut last = String::new();
     for trust in trusts {
         match job.attempt(*trust).await {
@@ -83,6 +100,8 @@ struct Job<'a> {
     worktree: PathBuf,
     bare: PathBuf,
     scene: Scene,
+    /// What is no part of its work.
+    lent: Lent,
     place: PathBuf,
 }
 
@@ -108,6 +127,7 @@ impl Job<'_> {
             self.run(call).await?;
         }
         let Staged { mut notes, left_out } = stage(self.hands, self.cancel, &shop, self.wanted.base.as_deref()).await?;
+        self.lent.leave_out(&self.hands.git, self.cancel, &shop, parent.as_deref()).await?;
         notes.extend(left_out.iter().cloned());
         if trust == Trust::Nothing || (parent.is_none() && self.wanted.base.is_some()) {
             notes.push("the agent had broken its repository; its files are committed on top of the base".to_owned());
@@ -131,8 +151,13 @@ impl Job<'_> {
 
     async fn open(&self, trust: Trust, long: bool) -> Result<(Workshop, bool), Trouble> {
         let (place, worktree, bare) = (self.place.clone(), self.worktree.clone(), self.bare.clone());
-        let scene = self.scene.clone();
-        let opened = blocking(move || Workshop::open(place, &worktree, &bare, &scene, trust, long)).await;
+        let (scene, lent) = (self.scene.clone(), self.lent.clone());
+        let opened = blocking(move || {
+            let (shop, index) = Workshop::open(place, &worktree, &bare, &scene, trust, long)?;
+            shop.leave_alone(&lent)?;
+            Ok::<_, std::io::Error>((shop, index))
+        })
+        .await;
         let plain = |why: String| Trouble::Plain(format!("nothing can be committed: {why}"));
         opened.map_err(plain)?.map_err(|failure| plain(failure.to_string()))
     }
@@ -239,7 +264,8 @@ impl Job<'_> {
             }
         }
         let message = self.wanted.text.message(note);
-        sign::make(self.hands, self.cancel, shop.call("commit-tree"), tree, parents, message).await
+        let user = user::of_task(self.hands, self.task, self.cancel).await;
+        sign::make_by(self.hands, &user, self.cancel, shop.call("commit-tree"), tree, parents, message).await
     }
 
     fn name(&self) -> String {
@@ -287,7 +313,10 @@ impl Job<'_> {
                 Some(_) | None => {}
             }
         }
-        change.note = (!work.notes.is_empty()).then(|| work.notes.join("; "));
+        let call = shop.call("diff-tree");
+        let borne = self.lent.borne(&self.hands.git, self.cancel, call, &base, &work.tip).await?;
+        let notes: Vec<String> = work.notes.iter().cloned().chain(borne).collect();
+        change.note = (!notes.is_empty()).then(|| notes.join("; "));
         Ok(change)
     }
 

@@ -14,13 +14,16 @@ use std::time::Duration;
 use makima_core::policy::NETWORK_VARIABLES;
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::cancel::Cancel;
 use super::fence::Fence;
+use super::heard::Bounded;
 use super::reach::Held;
+use super::settings::Settings;
+use super::user::Own;
 
 /// The longest that a local step may take.
 pub(super) const LOCAL: Duration = Duration::from_secs(120);
@@ -28,6 +31,8 @@ pub(super) const LOCAL: Duration = Duration::from_secs(120);
 pub(super) const ASK: Duration = Duration::from_secs(60);
 /// The longest that bringing or writing a repository's content may take.
 pub(super) const BRING: Duration = Duration::from_secs(60 * 60);
+/// How often ssh asks a server that says nothing whether it is there, in the time that it is given.
+const ALIVE: u64 = 4;
 /// The longest that git may go on after it was asked to end.
 const GRACE: Duration = Duration::from_secs(2);
 /// The longest that its pipes are read after its own end: a helper that it left behind may hold them.
@@ -338,24 +343,41 @@ impl Call {
 pub(super) struct Git {
     program: PathBuf,
     env: Vec<(OsString, OsString)>,
+    /// When a server is given up that says nothing.
+    pace: Vec<(&'static str, String)>,
 }
 
 impl Git {
-    /// A door to `program` for the user whose environment this is. `system` lets the machine's own
-    /// configuration in: it may be what allows a repository to be opened.
-    pub(super) fn new(program: &Path, environment: &[(String, String)], ssh: bool, system: bool) -> Self {
+    /// One to ask it about its user by, which lets the machine's own configuration in.
+    pub(super) fn asking(settings: &Settings) -> Self {
+        Self::new(settings, Own { ssh: true, pace: true, system: true })
+    }
+
+    /// A door for the user whose settings these are. The machine's own configuration is let in where it is what allows a
+    /// repository to be opened.
+    pub(super) fn new(settings: &Settings, own: Own) -> Self {
+        let environment = &settings.environment;
         let passes = |name: &str| VARIABLES.iter().chain(NETWORK_VARIABLES).any(|passes| *passes == name);
         let given = environment.iter().filter(|(name, _)| passes(name));
         let mut env: Vec<(OsString, OsString)> = given.map(|(name, value)| (name.into(), value.into())).collect();
         env.extend(FIXED.iter().map(|(name, value)| (name.into(), value.into())));
         let own_ssh = env.iter().any(|(name, _)| name == "GIT_SSH_COMMAND" || name == "GIT_SSH");
-        if ssh && !own_ssh {
-            env.push(("GIT_SSH_COMMAND".into(), "ssh -o BatchMode=yes".into()));
+        let silence = settings.silence_max.as_secs().max(1);
+        if !own.ssh && !own_ssh {
+            let (alive, times) = (silence.div_ceil(ALIVE), ALIVE);
+            let ssh = format!(
+                "ssh -o BatchMode=yes -o ConnectTimeout={silence} -o ServerAliveInterval={alive} -o ServerAliveCountMax={times}"
+            );
+            env.push(("GIT_SSH_COMMAND".into(), ssh.into()));
         }
-        if !system {
+        if !own.system {
             env.push(("GIT_CONFIG_NOSYSTEM".into(), "1".into()));
         }
-        Self { program: program.to_path_buf(), env }
+        // A server that only thinks says so every few seconds.
+        let pace =
+            [("http.lowSpeedLimit", 1), ("http.lowSpeedTime", silence)].map(|(key, value)| (key, value.to_string()));
+        let pace = if own.pace { Vec::new() } else { pace.into() };
+        Self { program: settings.git.clone(), env, pace }
     }
 
     /// Runs git and waits for it: to its end, its limit or a cancellation, whichever comes first.
@@ -374,7 +396,7 @@ impl Git {
             }
         };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut out, mut said) = (Bounded { to, ..Bounded::new(ANSWER_MAX) }, Bounded::new(SAID_MAX));
+        let (mut out, mut said) = (Bounded::new(ANSWER_MAX).to(to), Bounded::new(SAID_MAX));
         let ended = {
             let talk = async { tokio::join!(feed, out.fill(stdout), said.fill(stderr)) };
             tokio::pin!(talk);
@@ -436,8 +458,9 @@ impl Git {
         command.arg(&call.verb).args(&call.args).current_dir(door.as_ref().unwrap_or(&call.dir));
         command.env_clear().envs(self.env.iter().cloned()).envs(call.env.iter().cloned());
         let ours = if call.theirs { &[] } else { OURS };
-        let settings =
-            SETTINGS.iter().chain(ours).copied().chain(call.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        let own = call.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let pace = self.pace.iter().map(|(key, value)| (*key, value.as_str()));
+        let settings = SETTINGS.iter().chain(ours).copied().chain(pace).chain(own);
         let mut count = 0_usize;
         for (key, value) in settings {
             command.env(format!("GIT_CONFIG_KEY_{count}"), key).env(format!("GIT_CONFIG_VALUE_{count}"), value);
@@ -467,34 +490,4 @@ async fn end_group(child: &mut Child) {
 fn has_ended(child: Pid) -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(waitid(WaitId::Pid(child), look), Ok(None))
-}
-
-struct Bounded {
-    bytes: Vec<u8>,
-    max: usize,
-    cut: bool,
-    /// Where it goes instead.
-    to: Option<mpsc::Sender<Vec<u8>>>,
-}
-
-impl Bounded {
-    fn new(max: usize) -> Self {
-        Self { bytes: Vec::new(), max, cut: false, to: None }
-    }
-
-    /// Reads to the end; what is beyond the bound is read and dropped, so that the writer is never blocked.
-    async fn fill(&mut self, from: Option<impl AsyncRead + Unpin>) {
-        let Some(mut from) = from else { return };
-        let mut buffer = vec![0_u8; 16 * 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            if let Some(to) = &self.to {
-                // Who has heard enough is gone.
-                let _ = to.send(buffer.get(..count).unwrap_or_default().to_vec()).await;
-                continue;
-            }
-            let room = self.max.saturating_sub(self.bytes.len());
-            self.cut |= count > room;
-            self.bytes.extend(buffer.iter().take(count.min(room)));
-        }
-    }
 }

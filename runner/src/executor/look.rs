@@ -2,8 +2,11 @@
 //! agent's repository: its files are looked at through one of our own, which is gone afterwards.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use fs_err as fs;
 
 use super::cancel::Cancel;
 use super::git::{Call, Git};
@@ -30,6 +33,10 @@ pub(super) async fn is_kept(hands: &Hands, folder: &Folder, worktree: &Path) -> 
     if let Some(inner) = inner.into_iter().find(|path| path.exists()) {
         return Err(format!("{} has a history of its own", inner.display()));
     }
+    let place = worktree.to_path_buf();
+    if let Some(inner) = blocking(move || nested(&place)).await?.map_err(|failure| failure.to_string())? {
+        return Err(format!("{} has a history of its own", inner.display()));
+    }
     let commits = blocking(move || {
         let head = refs::at_head(&git);
         refs::read(&git).map(|refs| refs.into_values().chain(head).collect::<BTreeSet<String>>())
@@ -45,6 +52,24 @@ pub(super) async fn is_kept(hands: &Hands, folder: &Folder, worktree: &Path) -> 
         Ok(_) => Err("it has commits that are nowhere else".to_owned()),
         Err(why) => Err(format!("it has commits that are nowhere else: {why}")),
     }
+}
+
+/// A repository inside of the worktree: its files may be committed, its history is not. Blocks.
+fn nested(worktree: &Path) -> io::Result<Option<PathBuf>> {
+    let mut folders = vec![worktree.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name() == ".git" {
+                if folder != worktree {
+                    return Ok(Some(entry.path()));
+                }
+            } else if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// For git to look through one worktree.
@@ -72,7 +97,7 @@ pub async fn is_dirty(settings: &Settings, records: &Path, worktree: &Path, bran
     let opened = Workshop::open(own, worktree, &bare, &scene, Trust::All, long);
     let (shop, index) = opened.map_err(|failure| failure.to_string())?;
     shop.point(RESULT, &head).map_err(|failure| failure.to_string())?;
-    let git = Git::new(&settings.git, &settings.environment, false, true);
+    let git = Git::asking(settings);
     let run = async |call: Call| git.run(&Cancel::default(), call.limit(LOOK)).await.map_err(|why| why.to_string());
     if !index {
         run(shop.call("read-tree").names([&head])).await?;

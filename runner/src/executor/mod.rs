@@ -14,6 +14,7 @@ mod before;
 #[cfg(test)]
 mod bounded;
 mod branch;
+mod brought;
 mod cancel;
 mod check;
 mod commit;
@@ -24,6 +25,8 @@ mod foreign;
 mod git;
 mod gone;
 mod group;
+mod harvest;
+mod heard;
 mod include;
 mod into;
 mod key;
@@ -62,9 +65,10 @@ mod user;
 mod wants;
 mod workshop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
@@ -138,6 +142,7 @@ struct Hands {
     turns: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
     targets: into::Targets,
     silent: wants::Silent,
+    tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
 }
 
 impl Hands {
@@ -146,6 +151,15 @@ impl Hands {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = Arc::clone(turns.entry(path.clone()).or_default());
         Bare { path, turn }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task that something was asked for in this life of the daemon.
+    fn task(&self, id: TaskId) -> Option<Arc<Task>> {
+        self.tasks().get(&id).map(Arc::clone)
     }
 
     /// The value of a secret: as it was told, or as an earlier life of the daemon wrote it down.
@@ -167,12 +181,13 @@ impl Hands {
 pub struct Executor {
     hands: Arc<Hands>,
     desk: Arc<Desk>,
-    tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// Of the tasks, those that nothing more is expected of.
+    leaving: BTreeSet<TaskId>,
 }
 
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Executor").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Executor").field("tasks", &self.hands.tasks().len()).finish_non_exhaustive()
     }
 }
 
@@ -201,16 +216,17 @@ impl Executor {
             turns: Mutex::default(),
             targets: into::Targets::default(),
             silent: wants::Silent::default(),
+            tasks: Mutex::default(),
         });
-        Ok(Self { hands, desk, tasks: BTreeMap::new() })
+        Ok(Self { hands, desk, leaving: BTreeSet::new() })
     }
 
     /// Does one thing. The answer comes by itself.
     pub fn perform(&mut self, id: EffectId, task: TaskId, work: Work) {
-        let answer = self.desk.open(id);
-        let entry = self.tasks.entry(task).or_insert_with(|| Arc::new(Task::new(task)));
-        let entry = Arc::clone(entry);
+        self.let_go();
+        let answer = self.desk.open(id, writes(&work));
         let hands = Arc::clone(&self.hands);
+        let entry = Arc::clone(hands.tasks().entry(task).or_insert_with(|| Arc::new(Task::new(task))));
         match work {
             Work::Read { from } => entry.read(&hands, answer, from),
             Work::Stdin { n, text } => entry.write(answer, n, text),
@@ -227,7 +243,7 @@ impl Executor {
                 in_turn(hands, entry, answer, work, Turns::Worktree);
             }
             Work::Close | Work::Forget => {
-                self.tasks.remove(&task);
+                self.leaving.insert(task);
                 in_turn(hands, entry, answer, work, Turns::Both);
             }
             Work::Accept { .. }
@@ -245,9 +261,31 @@ impl Executor {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
             }
             Work::Expire { .. } | Work::Weigh { .. } => {
-                self.tasks.remove(&task);
+                self.leaving.insert(task);
                 tokio::spawn(async move { entry.perform(&hands, answer, work).await });
             }
+        }
+    }
+
+    /// Holds nothing of tasks that have left any more. While something is done for one, its turns are needed: what is
+    /// asked then waits for it.
+    fn let_go(&mut self) {
+        let mut tasks = self.hands.tasks();
+        self.leaving.retain(|id| {
+            let is_busy = tasks.get(id).is_some_and(|task| Arc::strong_count(task) > 1);
+            if !is_busy {
+                tasks.remove(id);
+            }
+            is_busy
+        });
+    }
+
+    /// The daemon ends. Git that is under way is asked to end, and taken at its word for up to `limit`: killed, it would
+    /// leave its lock files in the user's repositories, and a checkout half-way. Agents and their checks go on.
+    pub async fn end(self, limit: Duration) {
+        let until = tokio::time::Instant::now() + limit;
+        while self.desk.cancel_writes() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(SOON).await;
         }
     }
 
@@ -255,6 +293,17 @@ impl Executor {
     pub fn cancel(&mut self, id: EffectId) {
         self.desk.cancel(id);
     }
+}
+
+/// Between two looks whether all of git has ended.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Whether git writes to a repository for it.
+const fn writes(work: &Work) -> bool {
+    matches!(
+        work,
+        Work::Prepare(_) | Work::Commit(_) | Work::Merge(_) | Work::Deliver(_) | Work::Clone { .. } | Work::Purge
+    )
 }
 
 /// For which of the two things that may be done for a task at once something waits: what is asked about a merge is not

@@ -4,8 +4,10 @@
 use fs_err as fs;
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
+use makima_core::task::EndStatus;
 
 use super::bare::{Bare, OURS};
+use super::brought::Lent;
 use super::cancel::Cancel;
 use super::git::{BRING, Call};
 use super::record::{Folder, Standing};
@@ -17,6 +19,9 @@ use super::{Hands, blocking, foreign, refs};
 
 /// How often the files of a task that works on them are looked at, until two looks in a row see the same.
 const LOOKS: usize = 6;
+
+/// How often beside, with the task's processes standing still.
+const STILL: usize = 3;
 
 /// Where another task stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,21 +67,35 @@ impl Other<'_> {
     /// Brings its last commit and its files into `bare`, all of one moment.
     pub(super) async fn state(&self, bare: &Bare) -> Result<Option<State>, Trouble> {
         let Some(standing) = self.standing().await? else { return Ok(None) };
+        let lent = Lent::to(self.hands, self.task).await?;
         let mut before: Option<(Option<String>, String)> = None;
-        for look in 1..=LOOKS {
+        let mut still = None;
+        for look in 1..=LOOKS + STILL {
+            if look == LOOKS + 1
+                && let Some(task) = self.hands.task(self.task)
+            {
+                still = task.stand_still(self.hands).await;
+            }
             let Some((shop, scene)) = self.open(&standing).await? else {
-                let head = self.kept(&standing, bare).await?;
+                let head = match self.kept(&standing, bare).await? {
+                    Some(head) => Some(head),
+                    None => self.base(&standing, bare).await?,
+                };
                 return Ok(head.map(|head| State { head: Some(head), ..State::default() }));
             };
             let head = scene.head.clone().or_else(|| standing.prepared.base.clone());
+            shop.leave_alone(&lent)?;
             let staged = stage(self.hands, self.cancel, &shop, standing.prepared.base.as_deref()).await?;
+            lent.leave_out(&self.hands.git, self.cancel, &shop, head.as_deref()).await?;
             let tree = self.line(shop.call("write-tree")).await?;
             let now = (head.clone(), tree.clone());
-            if before.as_ref() != Some(&now) && look < LOOKS {
+            if before.as_ref() != Some(&now) && look < LOOKS + STILL {
                 before = Some(now);
                 self.close(shop).await;
                 continue;
             }
+            // What was seen is in our repository by now.
+            drop(still);
             let mut notes = staged.left_out;
             if before.as_ref() != Some(&now) {
                 notes.push("the files of that task were changing while they were copied".to_owned());
@@ -129,6 +148,24 @@ impl Other<'_> {
             self.fetch(bare, standing.bare.as_os_str(), &format!("+{name}:{name}")).await?;
         }
         Ok(Some(oid))
+    }
+
+    /// Where it began, where its worktree is gone and it has changed nothing: else what it had changed is not here.
+    async fn base(&self, standing: &Standing, bare: &Bare) -> Result<Option<String>, Trouble> {
+        let (worktree, folder) = (self.hands.home.worktree(self.task), Folder::of(&self.hands.home, self.task));
+        let changed_nothing = blocking(move || {
+            // What is done without a commit is done without a change.
+            let is_done = folder.end().is_some_and(|end| end.status == EndStatus::Done);
+            is_done && fs::symlink_metadata(&worktree).is_err()
+        });
+        let Some(base) = standing.prepared.base.clone() else { return Ok(None) };
+        if !changed_nothing.await? {
+            return Ok(None);
+        }
+        if standing.bare != bare.path {
+            self.fetch(bare, standing.bare.as_os_str(), &format!("+{base}:{OURS}from/{}", self.new)).await?;
+        }
+        Ok(Some(base))
     }
 
     /// A commit of these files; none where they are the last commit's.

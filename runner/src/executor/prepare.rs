@@ -12,8 +12,9 @@ use makima_core::wants::{Settled, Wants};
 
 use super::along::{Along, Brought};
 use super::bare::{Bare, folder_for};
+use super::brought::Lent;
 use super::cancel::Cancel;
-use super::git::{BRING, Call, GitError};
+use super::git::{BRING, Call};
 use super::lay::Start;
 use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
@@ -113,11 +114,41 @@ impl Job<'_> {
             Err(Trouble::Damaged(why)) => {
                 tracing::warn!("{} is damaged: {why}", bare.path.display());
                 let git = &self.hands.git;
-                bare.renew(git, self.cancel, source).await.map_err(|why| why.to_string())?;
+                let renewed =
+                    bare.renew(git, self.cancel, source, async |new: &Bare| self.look_into(new, source).await);
+                renewed.await.map_err(Trouble::into_words)?;
                 self.attempt(&bare, source).await.map_err(Trouble::into_words)
             }
             other => other.map_err(Trouble::into_words),
         }
+    }
+
+    /// Whether a new clone of the source has all that the work starts from: where the source itself is damaged, so is what
+    /// is linked to it.
+    async fn look_into(&self, new: &Bare, source: &Source) -> Result<(), Trouble> {
+        let (Where::Default | Where::At(_)) = self.wanted.start else { return Ok(()) };
+        let plain =
+            |why: Trouble| Trouble::Plain(format!("{} is damaged itself: {}", source.address, why.into_words()));
+        let tips = source.tips(&self.hands.git, self.cancel).await?;
+        let base = self.base(new, source, &tips).await.map_err(plain)?;
+        // All of it is read.
+        let files = self.staging();
+        let emptied = files.clone();
+        on_disk(move || {
+            forgiving(fs::remove_dir_all(&emptied))
+                .and_then(|()| fs::create_dir(&emptied))
+                .map_err(words("a folder to look into it cannot be made"))
+        })
+        .await?;
+        let call = laying(Call::on(&new.path, "read-tree")).env("GIT_WORK_TREE", &files);
+        let read = self.hands.git.run(self.cancel, call.names([base])).await;
+        let _ = blocking(move || fs::remove_dir_all(files)).await;
+        read.map(drop).map_err(|why| plain(why.into()))
+    }
+
+    /// Where the worktree is made.
+    fn staging(&self) -> PathBuf {
+        self.hands.home.worktree(self.task).with_file_name(format!(".making-{}", self.task))
     }
 
     /// Without a repository: in an empty one, or in that of the task that is gone on with.
@@ -223,8 +254,9 @@ impl Job<'_> {
         }
         match bare.fetch_object(&self.hands.git, self.cancel, source, oid).await {
             Ok(()) => self.peel(bare, oid).await,
-            Err(GitError::Refused { .. }) => Ok(None),
-            Err(why) => Err(why.into()),
+            Err(why) if says_absent(why.said()) => Ok(None),
+            // The source could not be asked, which says nothing of what it has.
+            Err(why) => Err(Trouble::Plain(format!("{oid} cannot be brought from {}: {why}", source.address))),
         }
     }
 
@@ -243,7 +275,7 @@ impl Job<'_> {
         let (source, Settled { wants, note }) =
             source.map_or_else(Default::default, |(source, settled)| (Some(source), settled));
         let place = self.hands.home.worktree(self.task);
-        let staging = place.with_file_name(format!(".making-{}", self.task));
+        let staging = self.staging();
         let (base, bare) = (start.base.clone(), start.bare.clone());
         on_disk({
             let staging = staging.clone();
@@ -268,13 +300,16 @@ impl Job<'_> {
         let local = source.and_then(|source| source.local.clone());
         let mut notes = from.notes;
         notes.extend(note);
-        notes.extend(self.bring_along(&staging, local.as_deref()).await?);
+        let brought = self.bring_along(&staging, local.as_deref()).await?;
+        notes.extend(brought.notes);
+        let lent = Lent::of(brought.paths);
         let local = local.map(|path| path.to_string_lossy().into_owned());
         let Wants { setup, checks, env, .. } = wants;
         let prepared = Prepared { base, local, notes, setup, checks, env: env.into_iter().collect() };
         let standing = Standing { prepared, bare };
         let folder = Folder::of(&self.hands.home, self.task);
         on_disk(move || {
+            exclude(&staging, &lent).and_then(|()| folder.brought(&lent)).map_err(words(NOT_WRITTEN))?;
             folder.prepared(&standing).map_err(words("it cannot be written down that the worktree stands"))?;
             fs::rename(&staging, &place).map_err(words("the worktree cannot be put in place"))?;
             Ok(standing)
@@ -297,41 +332,43 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Brings files along from the user's own checkout and from another task's worktree. Returns what a person should
-    /// know of it.
-    async fn bring_along(&self, staging: &Path, local: Option<&Path>) -> Result<Vec<String>, Trouble> {
-        let mut notes = Vec::new();
+    /// Brings files along from the user's own checkout and from another task's worktree.
+    async fn bring_along(&self, staging: &Path, local: Option<&Path>) -> Result<Brought, Trouble> {
+        let mut brought = Brought::default();
         if let Some(from) = local {
             let (paths, told) = include::wanted(&self.hands.git, self.cancel, from, staging).await?;
-            notes.extend(told);
-            notes.extend(self.bring(from.to_path_buf(), staging, paths).await?);
+            brought.notes.extend(told);
+            brought = self.bring(from.to_path_buf(), staging, paths, brought).await?;
         }
-        let Some(copy) = self.wanted.copy.clone() else { return Ok(notes) };
+        let Some(copy) = self.wanted.copy.clone() else { return Ok(brought) };
         let from = self.hands.home.worktree(copy.from);
         if !foreign::is_folder(&from) {
-            notes.push(format!("no file could be brought along: task {} has no worktree here", copy.from));
-            return Ok(notes);
+            brought.notes.push(format!("no file could be brought along: task {} has no worktree here", copy.from));
+            return Ok(brought);
         }
         let paths = copy.paths.iter().map(|path| PathBuf::from(path.as_str())).collect();
-        notes.extend(self.bring(from, staging, paths).await?);
-        Ok(notes)
+        self.bring(from, staging, paths, brought).await
     }
 
-    async fn bring(&self, from: PathBuf, staging: &Path, paths: Vec<PathBuf>) -> Result<Vec<String>, Trouble> {
+    async fn bring(
+        &self,
+        from: PathBuf,
+        staging: &Path,
+        paths: Vec<PathBuf>,
+        mut brought: Brought,
+    ) -> Result<Brought, Trouble> {
         if paths.is_empty() {
-            return Ok(Vec::new());
+            return Ok(brought);
         }
         let to = staging.to_path_buf();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let brought = on_disk(move || {
             let along = Along { from: &from, to: &to, stop: &stopped };
-            let mut brought = Brought::default();
             for path in &paths {
                 along.bring(path, &mut brought);
             }
-            brought.exclude(&to).map_err(words("what was brought along cannot be written down"))?;
-            Ok(brought.notes)
+            Ok(brought)
         });
         tokio::pin!(brought);
         tokio::select! {
@@ -363,9 +400,27 @@ impl Base {
 /// A call that makes the files of a commit. What is kept elsewhere for its size stays a pointer, also where the user has
 /// the program that would bring it: that takes as long as it likes, and may ask for a password.
 fn checkout(staging: &Path) -> Call {
-    let call = Call::at(staging, "read-tree").args(["-u", "--reset"]).limit(BRING);
+    laying(Call::at(staging, "read-tree"))
+}
+
+fn laying(call: Call) -> Call {
+    let call = call.args(["-u", "--reset"]).limit(BRING);
     let call = call.setting("filter.lfs.smudge", "").setting("filter.lfs.process", "");
     call.setting("filter.lfs.required", "false")
+}
+
+/// Whether git says that the far side was asked for a commit and does not have it, or does not give it away.
+fn says_absent(said: &str) -> bool {
+    ["not our ref", "unadvertised object", "couldn't find remote ref"].iter().any(|sign| said.contains(sign))
+}
+
+const NOT_WRITTEN: &str = "what was brought along cannot be written down";
+
+/// Has the agent's git leave alone what was brought along, where that is not known to it anyway. Blocks.
+fn exclude(staging: &Path, lent: &Lent) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(staging.join(".git/info/exclude"))?;
+    file.write_all(&lent.patterns())
 }
 
 fn not_here(task: TaskId) -> String {

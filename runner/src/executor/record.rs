@@ -6,6 +6,7 @@
 //! credentials    what stood in its URL; gone once the server knows the end
 //! key            by which its agent speaks to the server; gone with the end
 //! prepared.json  its worktree stands
+//! brought        what was brought into it and is no part of its work: paths that end with a zero byte
 //! started.json   its agent was started, or was about to be
 //! agent          which processes that became: its supervisor writes this
 //! exit           how the agent ended: its supervisor writes this
@@ -19,6 +20,7 @@
 //! merge.json     a merge in its worktree that we began: see `merge`
 //! into.json      a checkout of the user's that is following its branch: see `into`
 //! index          what its repository's index was before that merge
+//! harvest.json   what became of its work: see `harvest`
 //! end.json       how it ended
 //! closed         the server knows
 //! git/           the repository that its work is committed through: see `commit`
@@ -38,7 +40,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::brought::Lent;
 use super::gone::Gone;
+use super::harvest::Harvest;
 use super::mask::Secrets;
 use super::merge::Begun;
 use crate::home::{Home, make_private, write_atomic, write_whole};
@@ -149,6 +153,9 @@ const GONE: &str = "output.gone";
 
 const KEY: &str = "key";
 
+/// The name of the list of what was brought into its worktree.
+const LENT: &str = "brought";
+
 /// The records of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder(PathBuf);
@@ -224,6 +231,20 @@ impl Folder {
     /// Not flushed: a worktree is made anew if the machine goes down before its agent is started.
     pub(super) fn prepared(&self, standing: &Standing) -> io::Result<()> {
         write_whole(&self.file("prepared.json"), &bytes(standing)?, 0o600)
+    }
+
+    /// What was brought into its worktree. Before it is said that that stands, and no more lasting than that.
+    pub(super) fn brought(&self, lent: &Lent) -> io::Result<()> {
+        write_whole(&self.file(LENT), &lent.bytes(), 0o600)
+    }
+
+    /// Nothing, where nothing was written down.
+    pub(super) fn lent(&self) -> io::Result<Lent> {
+        match fs::read(self.file(LENT)) {
+            Ok(bytes) => Ok(Lent::read(&bytes)),
+            Err(failure) if failure.kind() == io::ErrorKind::NotFound => Ok(Lent::default()),
+            Err(failure) => Err(failure),
+        }
     }
 
     pub(super) fn standing(&self) -> Result<Option<Standing>, RecordError> {
@@ -309,6 +330,11 @@ impl Folder {
         self.keep("skipped.json", &Skipped { skipped })
     }
 
+    /// How it ended, where that is known.
+    pub(super) fn end(&self) -> Option<End> {
+        read(&self.file("end.json")).ok().flatten().map(|Ended { end }| end)
+    }
+
     /// What it was asked to do.
     pub(super) fn spec(&self) -> Option<Spec> {
         read(&self.file("spec.json")).ok().flatten().map(|Accepted { spec }| spec)
@@ -337,6 +363,16 @@ impl Folder {
     /// The checkout that may not have followed yet.
     pub(super) fn following(&self) -> Result<Option<Following>, RecordError> {
         read(&self.file("into.json"))
+    }
+
+    /// That became of its work.
+    pub(super) fn harvests(&self, harvest: &Harvest) -> io::Result<()> {
+        self.keep("harvest.json", harvest)
+    }
+
+    /// What became of its work, where it was about to be committed.
+    pub(super) fn harvest(&self) -> Result<Option<Harvest>, RecordError> {
+        read(&self.file("harvest.json"))
     }
 
     /// It has, or there is none.

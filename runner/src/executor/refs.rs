@@ -10,7 +10,7 @@ use fs_err as fs;
 use super::blocking;
 use super::foreign::{self, LIST, SMALL};
 
-/// References by their full names.
+/// References by their full names. Of a name that is no text the rest is there: what it is at counts all the same.
 pub(super) type Refs = BTreeMap<String, String>;
 
 /// How deep folders of references are followed.
@@ -47,7 +47,21 @@ pub(super) fn one(git_dir: &Path, name: &str) -> Option<String> {
     }
 }
 
-/// The same, off the runtime's thread: the list of all references may be long.
+/// Those of these that are there. The list of all references is read once at most.
+pub(super) fn some(git_dir: &Path, names: impl IntoIterator<Item = String>) -> Refs {
+    let mut found = Refs::new();
+    let mut listed: Option<Refs> = None;
+    for name in names {
+        let oid = match foreign::text(&git_dir.join(&name), SMALL) {
+            Ok(text) => Some(text.trim().to_owned()).filter(|oid| is_oid(oid)),
+            Err(_) => listed.get_or_insert_with(|| packed(git_dir).unwrap_or_default()).remove(&name),
+        };
+        found.extend(oid.map(|oid| (name, oid)));
+    }
+    found
+}
+
+/// One reference, off the runtime's thread: the list of all of them may be long.
 pub(super) async fn find(git_dir: &Path, name: &str) -> Option<String> {
     let (git_dir, name) = (git_dir.to_path_buf(), name.to_owned());
     blocking(move || one(&git_dir, &name)).await.ok().flatten()
@@ -82,11 +96,12 @@ pub(super) fn head(git_dir: &Path) -> Head {
 }
 
 fn packed(git_dir: &Path) -> io::Result<Refs> {
-    let text = match foreign::text(&git_dir.join("packed-refs"), LIST) {
-        Ok(text) => text,
+    let bytes = match foreign::read(&git_dir.join("packed-refs"), LIST) {
+        Ok(bytes) => bytes,
         Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(Refs::new()),
         Err(failure) => return Err(failure),
     };
+    let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().filter(|line| !line.starts_with(['#', '^']));
     let pairs = lines.filter_map(|line| line.split_once(' '));
     Ok(pairs.filter(|(oid, _)| is_oid(oid)).map(|(oid, name)| (name.to_owned(), oid.to_owned())).collect())
@@ -101,7 +116,7 @@ fn loose(folder: &Path, name: &str, depth: usize, refs: &mut Refs) -> io::Result
     };
     for entry in entries {
         let entry = entry?;
-        let Ok(file_name) = entry.file_name().into_string() else { continue };
+        let file_name = entry.file_name().to_string_lossy().into_owned();
         let name = format!("{name}/{file_name}");
         if entry.file_type()?.is_dir() {
             loose(&entry.path(), &name, depth.saturating_sub(1), refs)?;
@@ -132,4 +147,29 @@ pub(super) fn pack<'a>(refs: impl IntoIterator<Item = (&'a str, &'a str)>) -> St
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    /// Protects all references from one whose name is no text, and what that one is at from being overlooked.
+    #[test]
+    fn a_name_that_is_no_text_hides_nothing() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (one, two, three) = ("1".repeat(40), "2".repeat(40), "3".repeat(40));
+        let packed = [format!("# pack-refs with: sorted \n{one} refs/heads/gr").as_bytes(), b"\xf6\xdfe\n"].concat();
+        let packed = [&packed[..], format!("{two} refs/heads/main\n").as_bytes()].concat();
+        fs::write(place.path().join("packed-refs"), packed).expect("a file");
+        fs::create_dir_all(place.path().join("refs/heads")).expect("a folder");
+        let odd = place.path().join("refs/heads").join(OsStr::from_bytes(b"\xff"));
+        fs::write(odd, format!("{three}\n")).expect("a file");
+        assert_eq!(self::one(place.path(), "refs/heads/main"), Some(two.clone()));
+        let all: Vec<String> = read(place.path()).expect("references").into_values().collect();
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!([one, two, three].iter().all(|oid| all.contains(oid)), "{all:?}");
+    }
 }

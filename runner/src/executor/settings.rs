@@ -16,6 +16,9 @@ pub(crate) const OUTPUT_MAX: u64 = 1 << 30;
 /// How long a worktree may take to be set up where nothing else is said.
 pub(crate) const SET_UP_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// How long a server may say nothing where nothing else is said.
+const SILENCE_MAX: Duration = Duration::from_secs(2 * 60);
+
 /// What the executor is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -41,6 +44,8 @@ pub struct Settings {
     pub output_max: u64,
     /// How long the commands may take that set a worktree up.
     pub set_up_max: Duration,
+    /// How long a server may say nothing while a repository is brought from it or to it.
+    pub silence_max: Duration,
     /// What the user wants of repositories, whatever these say themselves.
     pub repositories: Vec<OwnWants>,
 }
@@ -86,6 +91,7 @@ impl Settings {
             groups: true,
             output_max: OUTPUT_MAX,
             set_up_max: SET_UP_MAX,
+            silence_max: SILENCE_MAX,
             repositories: Vec::new(),
         })
     }

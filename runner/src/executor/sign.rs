@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cancel::Cancel;
 use super::git::Call;
 use super::trouble::Trouble;
+use super::user::User;
 use super::{Hands, refs};
 
 /// The longest that signing may take: a program that asks somebody for a passphrase asks nobody.
@@ -19,9 +20,22 @@ pub(super) async fn make(
     parents: &[&str],
     message: String,
 ) -> Result<String, Trouble> {
-    let mut call = call.limit(SIGN).envs(hands.user.identity.iter().cloned());
-    if hands.user.signs {
-        call = call.arg("-S");
+    make_by(hands, &hands.user, cancel, call, tree, parents, message).await
+}
+
+/// The same, by the user as a repository knows them.
+pub(super) async fn make_by(
+    hands: &Hands,
+    user: &User,
+    cancel: &Cancel,
+    call: Call,
+    tree: &str,
+    parents: &[&str],
+    message: String,
+) -> Result<String, Trouble> {
+    let mut call = call.limit(SIGN).envs(user.identity.iter().cloned());
+    if user.signs {
+        call = user.how.iter().fold(call.arg("-S"), |call, (key, value)| call.setting(key, value));
     }
     for parent in parents {
         call = call.args(["-p", parent]);

@@ -43,7 +43,26 @@ pub(super) struct Task {
     seat: Mutex<Option<Seat>>,
     /// From the agent's start until its tree is empty.
     running: Mutex<Option<Running>>,
+    /// Held while its tree is stopped or let go on.
+    still: tokio::sync::Mutex<Still>,
 }
+
+/// For whom its tree stands still.
+#[derive(Debug, Default)]
+struct Still {
+    /// For the core. Not known before that has said so in this life of the daemon.
+    for_the_core: Option<bool>,
+    /// For so many looks at its files.
+    looks: usize,
+}
+
+/// A tree that stands still while its files are looked at. It goes on when this is let go of, whatever has become of the
+/// look, and after a while in any case. Where the daemon is killed meanwhile, the core lets it go on in its next life, as
+/// it has each tree do as it is to.
+pub(super) struct Standstill(#[expect(dead_code, reason = "what counts is when it is dropped")] oneshot::Sender<()>);
+
+/// The longest that a look at its files may have a tree stand still.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// How long the end of a tree waits for a start that was called off: less than the core waits for that end.
 const CALLED_OFF: Duration = Duration::from_secs(10);
@@ -65,6 +84,7 @@ impl Task {
             log: Mutex::default(),
             seat: Mutex::default(),
             running: Mutex::default(),
+            still: tokio::sync::Mutex::default(),
         }
     }
 
@@ -109,7 +129,11 @@ impl Task {
                 answer.give(merged.unwrap_or_else(Outcome::Failed));
             }
             Work::Freeze | Work::Thaw => {
-                let held = self.hold(folder, matches!(work, Work::Freeze)).await;
+                let mut still = self.still.lock().await;
+                let stands = matches!(work, Work::Freeze);
+                still.for_the_core = Some(stands);
+                let held = self.hold(folder, stands).await;
+                drop(still);
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
@@ -191,6 +215,10 @@ impl Task {
         let Started { mut child, found, tree } = started;
         // So that it leaves no entry behind in the table of processes.
         tokio::spawn(async move { child.wait().await });
+        // A tree begins by going on.
+        if let Ok(mut still) = self.still.try_lock() {
+            still.for_the_core.get_or_insert(false);
+        }
         self.found(hands, answer, found, Ok(Some(tree)));
     }
 
@@ -354,6 +382,35 @@ impl Task {
             None if !is_held(place.path()) => Ok(()),
             None => Err("its supervisor is not in hand".to_owned()),
         }
+    }
+
+    /// Has the tree stand still for a look at its files. None where it stands for the core, or nobody knows yet whether it
+    /// does: then it is left as it is.
+    pub(super) async fn stand_still(self: &Arc<Self>, hands: &Hands) -> Option<Standstill> {
+        let folder = Folder::of(&hands.home, self.id);
+        let mut still = self.still.lock().await;
+        if still.for_the_core != Some(false) {
+            return None;
+        }
+        still.looks += 1;
+        if let Err(why) = self.hold(folder.clone(), true).await {
+            tracing::warn!("task {} does not stand still to be looked at: {why}", self.id);
+        }
+        drop(still);
+        let (let_go, told) = oneshot::channel();
+        let task = Arc::clone(self);
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(LOOK, told).await;
+            let mut still = task.still.lock().await;
+            still.looks = still.looks.saturating_sub(1);
+            if still.looks > 0 || still.for_the_core != Some(false) {
+                return;
+            }
+            if let Err(why) = task.hold(folder, false).await {
+                tracing::warn!("task {} was looked at and cannot be let go on: {why}", task.id);
+            }
+        });
+        Some(Standstill(let_go))
     }
 
     fn link(&self) -> Option<Arc<Link>> {

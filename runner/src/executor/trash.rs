@@ -34,15 +34,17 @@ const LEAVING: &str = "leaving";
 const WORKTREE: &str = "worktree";
 
 /// What a task is remembered by once its worktree is gone.
-const RECORDS: [&str; 11] = [
+const RECORDS: [&str; 13] = [
     "spec.json",
     "plan",
     "prepared.json",
+    "brought",
     "started.json",
     "agent",
     "exit",
     "delivered",
     "skipped.json",
+    "harvest.json",
     "end.json",
     "closed",
     RESTORED,

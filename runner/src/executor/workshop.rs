@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::brought::Lent;
 use super::foreign::{self, INDEX, SMALL};
 use super::git::Call;
 use super::refs;
@@ -85,6 +86,14 @@ impl Workshop {
         shallow.retain(|oid| (oid.len() == 64) == long);
         write_shallow(&place, shallow)?;
         Ok((Self { git: place, worktree: worktree.to_path_buf() }, index))
+    }
+
+    /// Leaves alone what was brought along, whatever the agent's own list says.
+    pub(super) fn leave_alone(&self, lent: &Lent) -> io::Result<()> {
+        use io::Write as _;
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(self.git.join("info/exclude"))?;
+        // Its last line may have no end.
+        file.write_all(&[b"\n", lent.patterns().as_slice()].concat())
     }
 
     pub(super) fn worktree(&self) -> &Path {

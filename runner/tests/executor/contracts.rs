@@ -9,7 +9,7 @@ use makima_runner::executor::leftovers;
 use makima_tests::contracts::{Agent, Subject, all, keep, kinds};
 use tokio::runtime::Runtime;
 
-use crate::support::World;
+use crate::support::{World, git};
 
 struct Real {
     runtime: Runtime,
@@ -21,7 +21,9 @@ impl Real {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let world = runtime.block_on(async { World::new() });
-        let repository = world.repository("upstream").display().to_string();
+        let repository = world.repository("upstream");
+        git(&repository, &["tag", "first"]);
+        let repository = repository.display().to_string();
         Self { runtime, world: Some(world), repository }
     }
 

@@ -9,7 +9,7 @@ use makima_core::input::Outcome;
 
 use crate::lives::{kills, live_and_die, work};
 use crate::merges::{sh, state};
-use crate::support::{Disk, Options, World, branch, committing, folder, git, preparing, task};
+use crate::support::{Disk, Options, World, branch, committing, folder, git, is_by_itself, preparing, task};
 
 /// What is done to the user's repository, or beside it.
 const DOES: &[&str] = &["branch", "merge", "clone"];
@@ -244,4 +244,135 @@ async fn a_full_disk_is_a_reason_and_no_harm() {
         git(&scene.world.bare(), &["fsck", "--strict", "--no-dangling"]);
     }
     assert!(failed >= 6, "the disk was not full enough: {failed}");
+}
+
+/// The words for it; where it was a folder on the way to a reference, git has no more of them.
+fn says_no(why: &str) -> bool {
+    ["ermission", "unable to create directory"].iter().any(|words| why.contains(words))
+}
+
+/// As a user whom modes keep out, which the superuser is not.
+fn kept_out() -> std::process::Command {
+    if !rustix::process::geteuid().is_root() {
+        return std::process::Command::new("env");
+    }
+    let mut command = std::process::Command::new("setpriv");
+    command.arg("--bounding-set=-dac_override,-dac_read_search,-fowner");
+    command
+}
+
+/// Protects the user's repository, and ours, from what is half done where nothing may be written.
+#[tokio::test]
+async fn what_may_not_be_written_is_a_reason_and_no_harm() {
+    if !is_by_itself("failing::what_may_not_be_written_is_a_reason_and_no_harm", kept_out()) {
+        return;
+    }
+    // The user's: all of it, what is new among objects and references, its files alone.
+    for (does, closed) in [
+        ("branch", ".git"),
+        ("branch", ".git/refs/heads"),
+        ("branch", ".git/objects"),
+        ("merge", "."),
+        ("merge", ".git"),
+        ("merge", ".git/objects"),
+        ("merge", ".git/refs/heads"),
+    ] {
+        let mut scene = Scene::new().await;
+        let before = scene.state();
+        sh(&scene.target, &format!("find '{closed}' -type d -exec chmod a-w {{}} +"));
+        let work = scene.work(does);
+        let why = scene.world.refused(scene.id, work).await;
+        sh(&scene.target, &format!("find '{closed}' -type d -exec chmod u+w {{}} +"));
+        let told = says_no(&why) && why.contains("the work is kept in");
+        assert!(told, "{does} {closed}: {why}");
+        assert_eq!(scene.state(), before, "{does} {closed}: {why}");
+        scene.done(does).await;
+    }
+    // A copy, where nothing may be made.
+    let mut scene = Scene::new().await;
+    sh(scene.world.folder.path(), "chmod a-w .");
+    let work = scene.work("clone");
+    let why = scene.world.refused(scene.id, work).await;
+    sh(scene.world.folder.path(), "chmod u+w .");
+    assert!(says_no(&why), "{why}");
+    scene.done("clone").await;
+}
+
+/// Protects the work from a shared repository that may not be written for a while.
+#[tokio::test]
+async fn a_shared_repository_that_may_not_be_written_waits_for_better_times() {
+    if !is_by_itself("failing::a_shared_repository_that_may_not_be_written_waits_for_better_times", kept_out()) {
+        return;
+    }
+    let mut world = World::new();
+    let upstream = world.repository("upstream");
+    let id = task();
+    let base = world.prepare(id, Some(&upstream)).await.base;
+    world.act(id, "echo a > a").await;
+    let bare = world.bare();
+    let refs = git(&bare, &["for-each-ref"]);
+    sh(&upstream, "echo more > more; git add -A; git commit -qm more");
+    for closed in [".", "objects", "refs"] {
+        sh(&bare, &format!("find '{closed}' -type d -exec chmod a-w {{}} +"));
+        let outcome = world.run(id, committing(id, base.as_deref())).await;
+        let next = task();
+        let prepared = world.run(next, preparing(next, Some(&upstream), None)).await;
+        sh(&bare, &format!("find '{closed}' -type d -exec chmod u+w {{}} +"));
+        for outcome in [&outcome, &prepared] {
+            assert!(matches!(outcome, Outcome::Failed(why) if says_no(why)), "{closed}: {outcome:?}");
+        }
+        assert_eq!(git(&bare, &["for-each-ref"]), refs, "{closed}");
+        git(&bare, &["fsck", "--strict", "--no-dangling"]);
+        assert_eq!(world.bare(), bare, "it was not taken for a damaged one");
+        assert!(!world.home.worktree(next).exists());
+    }
+    // Nor may one be made where none may.
+    let other = world.repository("other");
+    let repos = world.home.repos();
+    sh(&repos, "chmod a-w .");
+    let why = world.refused(task(), preparing(task(), Some(&other), None)).await;
+    sh(&repos, "chmod u+w .");
+    assert!(says_no(&why), "{why}");
+    let change = world.commit(id, base.as_deref()).await.expect("its work");
+    assert_eq!(git(&bare, &["rev-parse", &format!("refs/makima/{id}")]), change.commit);
+    for repository in [&upstream, &other] {
+        world.prepare(task(), Some(repository)).await;
+    }
+    git(&bare, &["fsck", "--strict", "--no-dangling"]);
+}
+
+/// Protects all others from a repository of the user's that is damaged: who starts from what is whole is as good as any,
+/// and so is everybody once it is mended.
+#[tokio::test]
+async fn a_damaged_source_is_a_reason_and_no_harm() {
+    for (object, damage) in [
+        ("side:only", "chmod u+w $f; printf garbage > $f"),
+        ("side:only", "rm -f $f"),
+        ("side^{tree}", "chmod u+w $f; printf garbage > $f"),
+        ("side", "chmod u+w $f; : > $f"),
+    ] {
+        let mut world = World::new();
+        let upstream = world.repository("upstream");
+        sh(&upstream, "git switch -qc side; echo only > only; git add -A; git commit -qm side; git switch -q main");
+        let oid = git(&upstream, &["rev-parse", object]);
+        let file = format!(".git/objects/{}/{}", &oid[..2], &oid[2..]);
+        sh(&upstream, &format!("cp -p {file} saved; f={file}; {damage}"));
+        for round in 0..3 {
+            let id = task();
+            let outcome = world.run(id, preparing(id, Some(&upstream), Some("side"))).await;
+            assert!(matches!(&outcome, Outcome::Failed(why) if why.contains("git ")), "{object} {damage}: {outcome:?}");
+            assert!(!world.home.worktree(id).exists(), "{round}");
+        }
+        // No copy of it is left for each that has failed.
+        let kept = std::fs::read_dir(world.home.repos()).unwrap().count();
+        assert!(kept <= 2, "{object} {damage}: {kept} are left");
+        let other = world.repository("other");
+        world.prepare(task(), Some(&other)).await;
+        sh(&upstream, &format!("rm -f {file}; mv saved {file}"));
+        let id = task();
+        let outcome = world.run(id, preparing(id, Some(&upstream), Some("side"))).await;
+        assert!(matches!(&outcome, Outcome::Prepared(_)), "{object} {damage}: {outcome:?}");
+        git(&world.home.worktree(id), &["fsck", "--strict"]);
+        git(&upstream, &["fsck", "--strict"]);
+    }
 }

@@ -44,6 +44,10 @@ struct State {
     git_is_silent: bool,
     /// After so many bytes of an answer of git's the connection is gone.
     git_drops: Option<usize>,
+    /// In the middle of a pack nothing more comes.
+    git_stalls: bool,
+    /// Instead of a pack the connection goes away.
+    git_drops_packs: bool,
 }
 
 #[derive(Clone)]
@@ -84,6 +88,16 @@ impl Forge {
     /// What git answers breaks off after so many bytes; or does not any more.
     pub(crate) fn drops(&self, after: Option<usize>) {
         self.state.lock().unwrap().git_drops = after;
+    }
+
+    /// What git answers stops in the middle of a pack, and the connection stays; or does not any more.
+    pub(crate) fn stalls(&self, stalls: bool) {
+        self.state.lock().unwrap().git_stalls = stalls;
+    }
+
+    /// Where git would answer with a pack, the connection goes away; or does not any more.
+    pub(crate) fn drops_packs(&self, drops: bool) {
+        self.state.lock().unwrap().git_drops_packs = drops;
     }
 
     /// The requests that are open.
@@ -149,6 +163,18 @@ impl Forge {
             (false, false) => said(401, "text/plain", b"who are you?", "WWW-Authenticate: Basic realm=\"forge\"\r\n"),
             (false, true) => self.git(&method, &path, &header, body).await,
         };
+        let (stalls, drops_packs) = {
+            let state = self.state.lock().unwrap();
+            (state.git_stalls, state.git_drops_packs)
+        };
+        let pack = answer.windows(4).position(|four| four == b"PACK");
+        if pack.is_some() && drops_packs {
+            return;
+        }
+        if let Some(pack) = pack.filter(|_| stalls) {
+            let _ = stream.write_all(&answer[..pack + 40]).await;
+            tokio::time::sleep(Duration::from_secs(600)).await;
+        }
         let drops = self.state.lock().unwrap().git_drops.filter(|_| !is_api).unwrap_or(answer.len());
         let _ = stream.write_all(&answer[..drops.min(answer.len())]).await;
         let _ = stream.shutdown().await;

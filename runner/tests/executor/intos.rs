@@ -98,7 +98,8 @@ async fn a_clean_checkout_is_moved_along() {
     assert_eq!(into.git(&["status", "--porcelain"]), "?? untracked");
     assert!(into.repository.join("a").exists() && !into.repository.join("README").exists());
     let said = into.git(&["log", "-1", "--format=%an: %B"]);
-    assert_eq!(said, format!("Ada: Merge branch '{}' into main\n\nMakima-Task: {}", branch(into.id), into.id));
+    let merges = makima_core::policy::merge_message(branch(into.id).as_str(), Some("main"));
+    assert_eq!(said, format!("Ada: {merges}\n\nMakima-Task: {}", into.id));
     assert!(into.merge(None).await.contains("has all of it already"));
     assert_eq!(into.git(&["rev-parse", "HEAD"]), tip);
     into.git(&["fsck", "--strict"]);
@@ -343,4 +344,69 @@ async fn where_history_ends_nothing_is_made_up() {
     assert_eq!(into.git(&["log", "--format=%s"]).lines().count(), 5);
     into.git(&["fsck", "--strict"]);
     assert!(!into.repository.join(".git/shallow").exists());
+}
+
+/// A branch that moves by one commit whenever it is about to be moved, so many times.
+async fn that_moves(times: u32) -> Into {
+    let folder = crate::support::folder();
+    // In there, as it is all that git may write to then.
+    let steps = folder.path().join("upstream/.git/steps");
+    let script = format!(
+        "#!/bin/sh
+for branch in main side; do
+  full=refs/heads/$branch
+  case \"$*\" in *makima:*$full*) ;; *) continue ;; esac
+  left=$(cat '{0}' 2> /dev/null || echo 0)
+  if [ $left -gt 0 ]; then
+    echo $((left - 1)) > '{0}'
+    git update-ref $full $(git commit-tree -p $full -m \"moved $left\" $full^{{tree}}) || exit 99
+  fi
+done
+exec git \"$@\"
+",
+        steps.display()
+    );
+    let git = folder.path().join("git");
+    std::fs::write(&git, script).unwrap();
+    std::fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let world = World::with_user(folder, crate::support::Options { git, ..crate::support::Options::default() });
+    let then = format!("{GONE_ON}; git branch side; echo mine > untracked; echo {times} > .git/steps");
+    Into::on(world, "true", "echo a > a; rm README", &then).await
+}
+
+/// Protects commits that somebody makes while we merge: the merge is made with them, or not at all.
+#[tokio::test]
+async fn a_branch_that_moves_meanwhile_is_merged_where_it_is_or_left_alone() {
+    for branch in ["main", "side"] {
+        let full = format!("refs/heads/{branch}");
+        for times in [1, 3] {
+            let mut into = that_moves(times).await;
+            let message = into.merge(Some(branch)).await;
+            let tip = into.git(&["rev-parse", &full]);
+            assert!(message.ends_with(&format!("merged as {tip}")), "{message}");
+            assert_eq!(into.git(&["rev-parse", &format!("{full}^2")]), into.commit);
+            // Every one of them, once.
+            let log = into.git(&["log", "--first-parent", "--format=%s", &format!("{full}^1")]);
+            assert_eq!(log.lines().filter(|line| line.starts_with("moved")).count(), times as usize, "{log}");
+            assert_eq!(into.git(&["status", "--porcelain"]), "?? untracked");
+            assert_eq!(into.repository.join("a").exists(), branch == "main");
+            assert!(!into.world.home.task(into.id).join("into.json").exists());
+            into.git(&["fsck", "--strict", "--no-dangling"]);
+        }
+        let mut into = that_moves(100).await;
+        let before = (into.git(&["status", "--porcelain"]), into.git(&["rev-parse", &full]));
+        let why = into.refused(Some(branch)).await;
+        assert!(why.contains(&format!("`{branch}`")) && why.contains("moved each time that it was tried"), "{why}");
+        assert!(why.contains("the work is kept in"), "{why}");
+        let moved = into.git(&["log", "--first-parent", "--format=%s", &format!("{}..{full}", before.1)]);
+        assert!(moved.lines().all(|line| line.starts_with("moved")) && !moved.is_empty(), "{moved}");
+        assert_eq!(into.git(&["status", "--porcelain"]), before.0);
+        assert!(into.repository.join("README").exists() && !into.repository.join("a").exists());
+        // Nothing waits to be followed: whoever goes on by hand is not disturbed by it.
+        assert!(!into.world.home.task(into.id).join("into.json").exists());
+        assert!(!into.world.home.task(into.id).join("git").exists());
+        std::fs::remove_file(into.repository.join(".git/steps")).unwrap();
+        into.merge(Some(branch)).await;
+        into.git(&["fsck", "--strict", "--no-dangling"]);
+    }
 }

@@ -73,6 +73,7 @@ async fn life() {
         groups: false,
         output_max: 1 << 30,
         set_up_max: Duration::from_secs(600),
+        silence_max: Duration::from_secs(120),
         repositories: Vec::new(),
     };
     let (sender, mut events) = mpsc::unbounded_channel();

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use makima_core::effect::{Deed, Delivery, Work};
+use makima_core::effect::{Copy, Deed, Delivery, Work};
 use makima_core::forge::Kind;
 use makima_core::id::TaskId;
 use makima_core::input::Outcome;
 use makima_core::policy::{CommitText, InnerPath, RepositoryUrl};
 
 use crate::forge::{Fault, Forge};
-use crate::support::{Options, World, branch, folder, git, spec, task, user_git};
+use crate::support::{Options, World, branch, folder, git, preparing, task, user_git};
 
 const TOKEN: &str = "ghp_thisIsNobodysBusiness0123456789";
 
@@ -445,13 +445,51 @@ async fn without_a_target_it_goes_to_where_the_work_came_from() {
     }
 }
 
-/// Protects what was only lent: files that were brought along are told where the branch bears them.
+/// Protects what was only lent: where a branch bears it all the same, as the agent has committed it, that is told when the
+/// work is committed, which is before anything is pushed. Also where it was committed by nobody but the agent.
 #[tokio::test]
 async fn what_was_brought_along_is_told() {
     let mut scene = Scene::new(None, &[]).await;
-    let mut spec = spec(scene.id);
-    spec.copy = vec![InnerPath::read("a").unwrap(), InnerPath::read("README").unwrap()];
-    scene.world.run(scene.id, Work::Accept { spec: Box::new(spec) }).await;
-    let (message, _) = scene.open().await.expect("it is pushed");
-    assert!(message.ends_with("; it bears what was brought along and is in no base: `a`"), "{message}");
+    // A file that the base tracks, and two that it does not.
+    std::fs::write(scene.clone.join(".worktreeinclude"), "*.o\n").unwrap();
+    std::fs::write(scene.clone.join("key.o"), "secret\n").unwrap();
+    let parent = task();
+    scene.world.prepare(parent, Some(&scene.clone)).await;
+    scene.world.act(parent, "echo secret > .env; echo changed > README").await;
+    for (script, borne) in [
+        ("git add -f .env; git commit -qm mine", Some("`.env`")),
+        ("git add -f -A; git commit -qm mine; rm .env", Some("`key.o`")),
+        ("git add -f -A; git commit -qm mine", Some("`.env` and 1 more")),
+        ("rm -rf .git; git init -q; git add -f -A; git commit -qm mine", Some("`.env` and 1 more")),
+        ("git add -f -A; git commit -qm mine; git rm -q .env key.o; git commit -qm better", None),
+    ] {
+        scene.id = task();
+        let paths = [".env", "README"].map(|path| InnerPath::read(path).unwrap());
+        let Work::Prepare(mut work) = preparing(scene.id, Some(&scene.clone), None) else { panic!() };
+        work.copy = Some(Copy { from: parent, paths: paths.to_vec() });
+        let Outcome::Prepared(prepared) = scene.world.run(scene.id, Work::Prepare(work)).await else { panic!() };
+        scene.world.act(scene.id, &format!("echo x > x; {script}")).await;
+        let told = borne.map(|borne| format!("the branch bears what was brought along and is in no base: {borne}"));
+        if told.is_some() && !script.contains("init") {
+            // Nobody has committed it for the task: the first time that is all, the second is somebody's wish.
+            let bare = scene.world.bare();
+            let work = Delivery { commit: None, ..scene.work() };
+            let why = scene.deliver(work.clone()).await.expect_err("it is told");
+            assert!(why.contains("bears what was brought along") && why.contains("nothing was pushed yet"), "{why}");
+            assert_eq!(scene.on_the_forge(), "");
+            scene.deliver(work).await.expect("it is pushed");
+            git(&scene.remote, &["update-ref", "-d", &format!("refs/heads/{}", branch(scene.id))]);
+            git(&bare, &["update-ref", "-d", &format!("refs/makima/{}", scene.id)]);
+        }
+        let change = scene.world.commit(scene.id, prepared.base.as_deref()).await.expect("a change");
+        let note = change.note.unwrap_or_default();
+        assert_eq!(scene.on_the_forge(), "", "{script}: nothing is pushed by then");
+        match &told {
+            Some(told) => assert!(note.ends_with(told.as_str()), "{script}: {note}"),
+            None => assert!(!note.contains("brought along"), "{script}: {note}"),
+        }
+        scene.commit = change.commit;
+        scene.open().await.expect("it is pushed");
+        assert_eq!(scene.on_the_forge(), scene.commit);
+    }
 }

@@ -10,7 +10,7 @@ use makima_core::wants::Wants;
 use makima_runner::consent::{Book, key, parse};
 use makima_runner::executor::OwnWants;
 
-use crate::support::{Options, World, git, is_alive, leaves, number_in, preparing, task, text_of};
+use crate::support::{Options, World, branch, git, is_alive, leaves, number_in, preparing, task, text_of};
 
 const FILE: &str = "setup = ['echo ready > set-up', 'echo $WORD']\nchecks = ['test -f built']\n[env]\nWORD = 'hello'\n";
 
@@ -238,6 +238,28 @@ async fn what_is_asked_about_a_merge_does_not_wait_for_checks() {
     assert!(matches!(listed, Outcome::Branches { .. }), "{listed:?}");
     std::fs::write(world.home.worktree(id).join("go"), "").unwrap();
     assert_eq!(world.answer(asked).await, Outcome::Checked { failed: None });
+}
+
+/// Protects what is under way for a task from being done beside what is asked next, also when its end has been told.
+#[tokio::test]
+async fn a_closed_task_still_does_one_thing_after_the_other() {
+    let mut world = World::new();
+    let (id, repository) = (task(), world.repository("upstream"));
+    world.prepare(id, Some(&repository)).await;
+    world.act(id, "true").await;
+    let go = world.home.worktree(id).join("go");
+    let commands = vec!["echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done".to_owned()];
+    let check = world.ask(id, Work::Check(Box::new(Check { commands, env: Vec::new() })));
+    number_in(&world.home.worktree(id).join("pid")).await;
+    let close = world.ask(id, Work::Close);
+    let to = world.path("copy").display().to_string();
+    let clone = world.ask(id, Work::Clone { to, branch: branch(id) });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(world.is_quiet(), "something overtook the check");
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(world.answer(check).await, Outcome::Checked { failed: None });
+    assert_eq!(world.answer(close).await, Outcome::Done);
+    assert!(matches!(world.answer(clone).await, Outcome::Cloned { .. }));
 }
 
 #[tokio::test]

@@ -79,6 +79,7 @@ pub(crate) struct Options {
     pub(crate) groups: bool,
     pub(crate) output_max: u64,
     pub(crate) set_up_max: Duration,
+    pub(crate) silence_max: Duration,
     pub(crate) repositories: Vec<OwnWants>,
     pub(crate) agent_env: Vec<(String, String)>,
     pub(crate) git: PathBuf,
@@ -94,6 +95,7 @@ impl Default for Options {
             groups: true,
             output_max: 1 << 30,
             set_up_max: Duration::from_secs(600),
+            silence_max: Duration::from_secs(120),
             repositories: Vec::new(),
             agent_env: Vec::new(),
             git: PathBuf::from("git"),
@@ -176,6 +178,7 @@ impl World {
             groups: options.groups,
             output_max: options.output_max,
             set_up_max: options.set_up_max,
+            silence_max: options.silence_max,
             repositories: options.repositories,
         };
         let (sender, events) = mpsc::unbounded_channel();

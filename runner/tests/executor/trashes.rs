@@ -242,6 +242,17 @@ async fn what_is_nowhere_else_makes_no_room() {
     }
 }
 
+/// Protects the history of a repository inside of the worktree, of which only the files are committed.
+#[tokio::test]
+async fn a_repository_inside_makes_no_room() {
+    let mut world = World::new();
+    let inner = "git init -q in/side && cd in/side && echo x > x && git add x && git -c user.name=x -c user.email=x@y \
+                 commit -qm x";
+    let id = ended(&mut world, inner).await;
+    let Outcome::Failed(why) = world.run(id, Work::Spare).await else { panic!("it went") };
+    assert!(why.contains("history of its own") && world.home.worktree(id).join("in/side/.git").exists(), "{why}");
+}
+
 /// Somebody has changed something in the trash since.
 #[tokio::test]
 async fn what_has_changed_in_the_trash_stays_there() {

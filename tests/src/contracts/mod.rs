@@ -4,12 +4,14 @@
 //! A contract is a scene of [`Work`]s and of what is said to each. Everything that one executor may call otherwise than
 //! another (paths, commits, process numbers) is left out of what is said.
 
+mod begins;
 mod branches;
 mod lives;
+mod overs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use makima_core::effect::{Arg, Child, Commit, Deed, Delivery, Launch, Merge, Prepare, Source, Start, Work};
+use makima_core::effect::{Arg, Child, Commit, Copy, Deed, Delivery, Launch, Merge, Prepare, Source, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{ExitStatus, Leftover, Merging, Outcome, Stage};
 use makima_core::policy::{BranchName, CommitText, RepositoryUrl};
@@ -55,7 +57,7 @@ pub trait Subject {
     fn crash(&mut self);
     /// What the records on the disk tell of tasks.
     fn leftovers(&mut self) -> Vec<Leftover>;
-    /// A repository of the user's with a commit on `main`.
+    /// A repository of the user's with one commit, on `main` and tagged `first`.
     fn repository(&self) -> String;
     /// A path beside it, where nothing is.
     fn beside(&self) -> String;
@@ -67,7 +69,7 @@ pub type Contract = (&'static str, fn(&mut Scene<'_>));
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Contract> {
-    [lives::CONTRACTS, branches::CONTRACTS].concat()
+    [lives::CONTRACTS, begins::CONTRACTS, branches::CONTRACTS, overs::CONTRACTS].concat()
 }
 
 /// What has to have been asked for once all are done.
@@ -86,6 +88,7 @@ pub fn kinds() -> BTreeSet<&'static str> {
         "thaw",
         "make key",
         "commit",
+        "check",
         "merge",
         "deliver",
         "clone",
@@ -202,14 +205,35 @@ impl Scene<'_> {
     }
 
     fn prepare(&self, task: TaskId) -> Work {
+        self.prepare_at(task, Start::Default, None)
+    }
+
+    fn prepare_at(&self, task: TaskId, start: Start, copy: Option<Copy>) -> Work {
         Work::Prepare(Box::new(Prepare {
             repository: Some(RepositoryUrl::Local(self.subject.repository())),
             credentials: None,
-            start: Start::Default,
+            start,
             branch: branch(task),
             plan: "do it".to_owned(),
-            copy: None,
+            copy,
         }))
+    }
+
+    /// A task whose worktree was made so: which one, and what was said.
+    fn begun(&mut self, start: Start, copy: Option<Copy>) -> (TaskId, String) {
+        let task = self.accepted(false);
+        let prepare = self.prepare_at(task, start, copy);
+        let said = self.says(task, prepare);
+        (task, said)
+    }
+
+    /// The agent of a task with a worktree is at work, and its work is committed.
+    fn works(&mut self, task: TaskId, agent: Agent) -> String {
+        let started = self.start(task, agent);
+        self.subject.exit(started);
+        assert_eq!(self.says(task, Work::Empty), "emptied");
+        let commit = self.commit(task);
+        self.says(task, commit)
     }
 
     fn commit(&self, task: TaskId) -> Work {
@@ -229,6 +253,13 @@ impl Scene<'_> {
             base: None,
             text: CommitText::of("work", task, None),
         }))
+    }
+
+    fn deliver_to(&self, task: TaskId, deed: Deed, target: &str, into: Option<&str>) -> Work {
+        let Work::Deliver(mut wanted) = self.deliver(task, deed) else { return Work::Close };
+        wanted.target = Some(target.to_owned());
+        wanted.into = into.map(str::to_owned);
+        Work::Deliver(wanted)
     }
 
     /// What the records tell of a task.
@@ -287,7 +318,9 @@ const fn stage(stage: &Stage) -> &'static str {
 fn said(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done => "done".to_owned(),
-        Outcome::Prepared(_) => "prepared".to_owned(),
+        Outcome::Prepared(prepared) => {
+            if prepared.notes.is_empty() { "prepared" } else { "prepared, and a note" }.to_owned()
+        }
         Outcome::Started { .. } => "started".to_owned(),
         Outcome::NotStarted => "not started".to_owned(),
         Outcome::Chunk(chunk) if chunk.to > chunk.from => "output".to_owned(),
@@ -303,6 +336,7 @@ fn said(outcome: &Outcome) -> String {
             format!("branches: {}{}", branches.join(", "), if *merging { "; one is being merged" } else { "" })
         }
         Outcome::Merging(merging) => merge_said(merging),
+        Outcome::Delivered { message, .. } if message == "no changes" => message.clone(),
         Outcome::Delivered { .. } => "delivered".to_owned(),
         Outcome::Cloned { .. } => "cloned".to_owned(),
         Outcome::Weighed(_) => "weighed".to_owned(),

@@ -1,6 +1,6 @@
 //! What the machine has of one task: its records on the disk, its log, its process.
 
-use makima_core::effect::{Delivery, Signal, Work};
+use makima_core::effect::{Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Outcome, Prepared};
 use makima_core::task::{End, EndStatus, Spec};
@@ -8,6 +8,7 @@ use makima_core::task::{End, EndStatus, Spec};
 use super::act::{TaskKind, Temper};
 use super::git::Merges;
 use super::log::Log;
+use super::machine::REPOSITORY;
 
 /// What there is of one task: its folder on the disk, and its process.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +20,13 @@ pub(super) struct Folder {
     pub(super) log: Log,
     /// Changes of the agent's that are in no commit.
     pub(super) dirty: bool,
+    /// Files of another task's lie in its worktree, in no commit.
+    pub(super) laid: bool,
     pub(super) committed: bool,
+    /// Its last commit.
+    pub(super) tip: Option<String>,
+    /// What its agent writes, where that may be what another one does.
+    pub(super) text: Option<&'static str>,
     pub(super) delivered_branch: bool,
     pub(super) end: Option<End>,
     pub(super) closed: bool,
@@ -183,17 +190,29 @@ impl Folder {
 
     pub(super) fn commit(&mut self, commit: String) -> Option<Change> {
         self.merges.close();
-        self.committed |= self.dirty;
-        self.dirty = false;
+        if self.dirty || self.laid {
+            self.tip = Some(commit.clone());
+        }
+        self.committed |= self.dirty || self.laid;
+        (self.dirty, self.laid) = (false, false);
         self.committed.then_some(Change { commit, files: 1, insertions: 2, deletions: 0, note: None })
     }
 
     /// Its work is handed over: for itself, or as the server wishes, whatever is there.
     pub(super) fn deliver(&mut self, task: TaskId, wanted: &Delivery) -> Outcome {
         if wanted.commit.is_none() && !self.committed {
-            return Outcome::Delivered { message: "no changes".to_string(), url: None };
+            return match self.dirty {
+                true => Outcome::Failed("its work is in no commit".to_string()),
+                false => Outcome::Delivered { message: "no changes".to_string(), url: None },
+            };
         }
         assert!(self.committed, "{task} delivers a branch that is not committed");
+        if wanted.target.as_ref().is_some_and(|target| target != REPOSITORY) {
+            return Outcome::Failed("there is no such repository".to_string());
+        }
+        if wanted.deed == Deed::Merge && wanted.into.as_ref().is_some_and(|into| into != "main") {
+            return Outcome::Failed("there is no such branch".to_string());
+        }
         self.delivered_branch = true;
         Outcome::Delivered { message: "the branch is there".to_string(), url: None }
     }

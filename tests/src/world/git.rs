@@ -7,6 +7,7 @@ use makima_core::id::TaskId;
 use makima_core::input::{Branch, Merging, Outcome};
 use makima_core::policy::BranchName;
 
+use super::begin::FILE;
 use super::machine::Machine;
 
 /// The merges in one worktree.
@@ -49,7 +50,10 @@ impl Machine {
                 let list = children.iter().map(|child| self.branch(task, child)).collect();
                 return Outcome::Branches { list, merging: self.merges(task).open.is_some() };
             }
-            Merge::Start { source } => self.begin(task, source),
+            Merge::Start { source } => match self.begin(task, source) {
+                Ok(merging) => merging,
+                Err(why) => return Outcome::Failed(why),
+            },
             Merge::Status => self.stand(task),
             Merge::Resolve { file, .. } => match &mut self.merges(task).open {
                 None => Merging::Nothing,
@@ -74,31 +78,51 @@ impl Machine {
 
     fn branch(&mut self, task: TaskId, child: &Child) -> Branch {
         let name = child.branch.as_ref().map(BranchName::to_string).unwrap_or_default();
+        let same = self.has_the_same(task, child.task);
         let changed = self.has_work(child.task);
-        let merged = child.ended && (!changed || self.merges(task).merged.contains(&name));
+        let here = !changed || same || self.merges(task).merged.contains(&name);
+        let merged = child.ended && here && !self.is_dirty(child.task);
         Branch { name, task: Some(child.task), merged, commit: String::new(), subject: String::new() }
     }
 
-    fn begin(&mut self, task: TaskId, source: Source) -> Merging {
-        let (name, here) = match source {
+    /// Whether its commit has just what the subtask's has: as a squash leaves it.
+    fn has_the_same(&self, task: TaskId, child: TaskId) -> bool {
+        let text = |task| self.folder(task).filter(|folder| folder.committed).and_then(|folder| folder.text);
+        text(task).is_some_and(|own| text(child) == Some(own))
+    }
+
+    fn is_dirty(&self, task: TaskId) -> bool {
+        self.folder(task).is_some_and(|folder| folder.dirty)
+    }
+
+    fn begin(&mut self, task: TaskId, source: Source) -> Result<Merging, String> {
+        let (name, work) = match source {
+            Source::Child(Child { branch: None, .. }) => (String::new(), None),
             Source::Child(child) => {
                 assert!(child.ended, "{} is merged before it has ended", child.task);
-                (child.branch.map(|branch| branch.to_string()).unwrap_or_default(), self.has_work(child.task))
+                let name = child.branch.map(|branch| branch.to_string()).unwrap_or_default();
+                let has_work = self.has_work(child.task);
+                if self.is_dirty(child.task) && !has_work {
+                    return Err("its work is in no commit".to_string());
+                }
+                (name, Some(has_work && !self.has_the_same(task, child.task)))
             }
-            Source::Branch(name) => (name, false),
+            Source::Branch(name) => (name, None),
         };
+        let dirty = self.is_dirty(task);
         let merges = self.merges(task);
-        match &merges.open {
+        Ok(match &merges.open {
             Some(open) if open.source != name => Merging::Busy(Some(open.source.clone())),
             Some(_) => self.stand(task),
-            None if merges.merged.contains(&name) => Merging::Already,
-            None if !here => Merging::NoBranch,
+            None if merges.merged.contains(&name) || work == Some(false) => Merging::Already,
+            None if work.is_none() => Merging::NoBranch,
+            None if dirty => Merging::InTheWay(vec![FILE.to_string()]),
             None => {
-                let conflicts = if name.ends_with(['1', '3', '5', '7']) { vec!["x".to_string()] } else { Vec::new() };
+                let conflicts = if name.ends_with(['1', '3', '5', '7']) { vec![FILE.to_string()] } else { Vec::new() };
                 merges.open = Some(Open { source: name, conflicts });
                 self.stand(task)
             }
-        }
+        })
     }
 
     fn stand(&mut self, task: TaskId) -> Merging {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
-use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Prepared, Stage, Stream, Weighed};
+use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Stage, Stream, Weighed};
 use makima_core::limits;
 use makima_core::task::EndStatus;
 
@@ -14,6 +14,9 @@ use super::folder::{Folder, Process};
 use super::git::Merges;
 use super::sightings::Sightings;
 
+/// The one repository of the user's.
+pub(super) const REPOSITORY: &str = "/repository";
+
 /// One machine.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -21,6 +24,10 @@ pub struct Machine {
     /// Effects that the daemon waits for.
     pending: BTreeMap<EffectId, (TaskId, Work)>,
     cancelled: BTreeSet<EffectId>,
+    /// Folders that tasks were copied to.
+    cloned: BTreeSet<String>,
+    /// Starts that cannot be made any more, however late somebody comes to them.
+    called_off: BTreeSet<EffectId>,
     /// Ends of agents that the daemon has not been told yet.
     exits: Vec<(EffectId, ExitStatus)>,
     /// What it did, and how often.
@@ -41,6 +48,11 @@ impl Machine {
         folder.commit_failed |= not_committed && matches!(work, Work::Conclude { .. });
         folder.action_failed |= not_delivered && matches!(work, Work::Conclude { .. });
         folder.unkillable |= given_up && matches!(work, Work::Commit(_));
+        if matches!(work, Work::Empty) {
+            // What is to be emptied gets no agent any more.
+            let starts = self.pending.iter().filter(|(_, (of, work))| *of == task && matches!(work, Work::Start(_)));
+            self.called_off.extend(starts.map(|(id, _)| *id));
+        }
         self.pending.insert(id, (task, work));
     }
 
@@ -114,7 +126,12 @@ impl Machine {
         }
         let (task, work) = self.pending.remove(&id)?;
         let cancelled = self.cancelled.remove(&id);
-        let outcome = if cancelled && !matches!(work, Work::Read { .. }) {
+        // Some are called off when they are done already.
+        let too_late = cancelled && id.n.is_multiple_of(3) && !self.called_off.remove(&id);
+        if too_late {
+            self.seen.see("called off too late", work.kind());
+        }
+        let outcome = if cancelled && !too_late && !matches!(work, Work::Read { .. }) {
             // What was called off in time was not done.
             self.seen.see("cancelled", work.kind());
             self.tasks.entry(task).or_default().refused(&work);
@@ -126,7 +143,7 @@ impl Machine {
             if id.n.is_multiple_of(2) { Outcome::NoRoom(why) } else { Outcome::Failed(why) }
         } else {
             self.seen.see("done", work.kind());
-            self.carry_out(id, task, work, cancelled, kind(task))
+            self.carry_out(id, task, work, cancelled && !too_late, kind(task))
         };
         Some(Input::Done { id, outcome })
     }
@@ -135,19 +152,7 @@ impl Machine {
         let folder = self.tasks.entry(task).or_default();
         match work {
             Work::Accept { spec } => folder.accept(*spec),
-            Work::Prepare(prepare) => {
-                assert!(folder.spec.is_some(), "{task} is prepared before it is written down");
-                let here = prepare.repository.is_some();
-                let prepared = Prepared {
-                    base: here.then(|| "0123456789abcdef".to_string()),
-                    local: here.then(|| "/repository".to_string()),
-                    setup: if kind.checks { vec!["true".to_string()] } else { Vec::new() },
-                    checks: if kind.checks { vec!["true".to_string()] } else { Vec::new() },
-                    ..Prepared::default()
-                };
-                folder.prepared = Some(prepared.clone());
-                return Outcome::Prepared(prepared);
-            }
+            Work::Prepare(prepare) => return self.prepare(task, &prepare, kind),
             Work::Start(launch) => return folder.start(id, task, kind, !launch.setup.is_empty()),
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
@@ -177,13 +182,20 @@ impl Machine {
                 assert!(folder.process.is_none() || folder.unkillable, "{task} is committed while its agent runs");
                 return Outcome::Committed(folder.commit(format!("commit-of-{}", commit.branch)));
             }
-            Work::Check(_) => {
+            Work::Check(check) => {
                 assert!(folder.committed, "{task} is checked before it is committed");
-                return Outcome::Checked { failed: (!kind.branch).then(|| "a check failed".to_string()) };
+                let fails = !kind.branch || check.commands.iter().any(|command| command == "false");
+                return Outcome::Checked { failed: fails.then(|| "a check failed".to_string()) };
             }
             Work::Merge(merge) => return self.merge(task, merge),
-            Work::Clone { to, .. } => return Outcome::Cloned { to },
-            Work::Look { path } => return Outcome::Looked { path, exists: true, refused: None },
+            Work::Clone { to, .. } => {
+                self.cloned.insert(to.clone());
+                return Outcome::Cloned { to };
+            }
+            Work::Look { path } => {
+                let exists = path == REPOSITORY || self.cloned.contains(&path);
+                return Outcome::Looked { path, exists, refused: None };
+            }
             Work::Deliver(wanted) => return folder.deliver(task, &wanted),
             Work::Conclude { end } => {
                 folder.end = Some(end);
@@ -300,6 +312,7 @@ impl Machine {
         }
         self.pending.clear();
         self.cancelled.clear();
+        self.called_off.clear();
         self.tasks.values_mut().for_each(|folder| folder.concluding = false);
         self.exits.clear();
     }
@@ -363,6 +376,15 @@ impl Machine {
 
     pub(super) fn has_work(&self, task: TaskId) -> bool {
         self.tasks.get(&task).is_some_and(|folder| folder.committed)
+    }
+
+    pub(super) fn folder_of(&mut self, task: TaskId) -> &mut Folder {
+        self.tasks.entry(task).or_default()
+    }
+
+    /// The work of a task comes to this: that of two tasks may be the same.
+    pub fn writes(&mut self, task: TaskId, text: &'static str) {
+        self.folder_of(task).text = Some(text);
     }
 
     pub(super) fn merges(&mut self, task: TaskId) -> &mut Merges {

@@ -1,6 +1,7 @@
 //! The whole system in one process and one thread, deterministic.
 
 mod act;
+mod begin;
 mod commands;
 mod folder;
 mod git;

@@ -77,10 +77,10 @@ impl World {
     pub(super) fn see_command(&mut self, command: &DaemonCommand) {
         let of = |task| self.daemon.statuses().find(|(id, _)| *id == TaskId(task)).map(|(_, status)| status);
         let Some(task) = task_of(command) else { return self.seen.see("command", command.kind()) };
-        let name = match command {
-            DaemonCommand::InterruptTask(body) if body.graceful => "interruptTask, gracefully",
-            DaemonCommand::InterruptTask(_) => "interruptTask, by force",
-            other => other.kind(),
+        let name = if let DaemonCommand::InterruptTask(body) = command {
+            if body.graceful { "interruptTask, gracefully" } else { "interruptTask, by force" }
+        } else {
+            command.kind()
         };
         self.seen.see(name, of(task).map_or("unknown", Status::as_str));
         if let DaemonCommand::SpawnTask(_) = command {

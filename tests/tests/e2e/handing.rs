@@ -1,20 +1,12 @@
 //! Handing work over, end to end: branch, merge, pull request, clone, and whether a target is there.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Fleet, Place, Proc, Repo};
-
-/// A program for the daemon's PATH.
-fn program(folder: &Path, name: &str, script: &str) {
-    fs::create_dir_all(folder).expect("a folder");
-    let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it may be run");
-}
+use crate::support::{Call, Fleet, Forge, Place, Proc, Repo};
 
 /// A fleet whose daemon has these in its environment.
 fn fleet_with(place: &Place, env: &[(&str, String)]) -> Fleet {
@@ -81,40 +73,63 @@ fn work_is_handed_over_in_each_way() {
 #[test]
 fn a_pull_request_is_opened_once() {
     let place = Place::new();
-    let (bin, forge) = (place.path("bin"), place.path("forge"));
-    let notes = place.path("notes");
     let repo = place.repo();
-    fs::create_dir_all(forge.join("o")).expect("a folder");
-    repo.git(["clone", "-q", "--bare", ".", forge.join("o/r.git").to_str().expect("text")]);
-    repo.git(["remote", "add", "origin", "git@github.com:o/r.git"]);
-    // As ssh does: the last word is the command that is run there.
-    program(&bin, "ssh-to-here", &format!("for last; do :; done; cd '{}' && eval \"$last\"", forge.display()));
-    let gh = format!(
-        "echo \"$*\" >> {0}; case \"$1 $2\" in 'pr list') cat {0}.list 2>/dev/null || echo '[]';; \
-         'pr create') echo '[{{\"url\":\"https://github.com/o/r/pull/1\"}}]' > {0}.list; echo https://github.com/o/r/pull/1;; esac",
-        notes.display()
-    );
-    program(&bin, "gh", &gh);
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
-    let ssh = bin.join("ssh-to-here").display().to_string();
-    let token = "ghp_nobodysBusiness0123456789".to_owned();
-    let env = [("PATH", path), ("GIT_SSH_COMMAND", ssh), ("GH_TOKEN", token.clone())];
-    let fleet = fleet_with(&place, &env);
+    let forge = Forge::of(&place, &repo);
+    let fleet = fleet_with(&place, &Forge::env(&place));
     let spawned = json!({ "plan": "echo done > done", "repoUrl": repo.path(), "completionAction": "pr" });
     let id = fleet.spawn(spawned);
     assert_eq!(fleet.ended(&id)["status"], "done");
     for _ in 0..2 {
         let done = place.makima(["task", "retry", "--json", &id, "pr"]).done().code(0).json();
-        assert_eq!(done["prUrl"], "https://github.com/o/r/pull/1", "{done}");
+        assert_eq!(done["prUrl"], Forge::PR, "{done}");
     }
-    let told = fs::read_to_string(&notes).expect("notes");
-    assert_eq!(told.lines().filter(|line| line.starts_with("pr create")).count(), 1, "{told}");
-    assert!(told.contains("--base=main") && !told.contains(&token), "{told}");
-    let pushed = Repo::at(forge.join("o/r.git"));
-    assert!(pushed.branches().iter().any(|name| name.ends_with(&id)), "{:?}", pushed.branches());
+    let (told, token) = (forge.told(), Forge::TOKEN);
+    assert_eq!(forge.opened(), 1, "{told}");
+    assert!(told.contains("--base=main") && !told.contains(token), "{told}");
+    let pushed = forge.repo.branches();
+    assert!(pushed.iter().any(|name| name.ends_with(&id)), "{pushed:?}");
     // Journal, logs, records, the repositories and what the user has: none has the token.
-    let found = std::process::Command::new("grep").args(["-rlF", &token]).arg(place.root()).output().expect("grep");
+    let found = std::process::Command::new("grep").args(["-rlF", token]).arg(place.root()).output().expect("grep");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
-    assert!(!fleet.daemon.err().contains(&token) && !fleet.serve.err().contains(&token));
+    assert!(!fleet.daemon.err().contains(token) && !fleet.serve.err().contains(token));
+    fleet.end();
+}
+
+/// Protects people who ask for a pull request at the command line: it is opened by a run of its own and by a fleet's daemon, its
+/// page is told, and where none can be opened the work is kept and that is said.
+#[test]
+fn a_pull_request_is_asked_for_at_the_command_line() {
+    let place = Place::new();
+    let repo = place.repo();
+    let refused = place.run(&repo, &["--on-complete", "pr", "echo x > x"]).done().code(1);
+    drop(refused.noted(&["the work is done, but was not delivered", "has no remote `origin`"]));
+
+    let forge = Forge::of(&place, &repo);
+    let with = |call: Call| Forge::env(&place).into_iter().fold(call, |call, (name, value)| call.env(name, value));
+    let run = with(place.run(&repo, &["--on-complete", "pr", "--name", "Run it", "echo run > run"])).done().code(0);
+    drop(run.noted(&[Forge::PR]));
+    assert!(forge.told().contains("--base=main"), "{}", forge.told());
+    let pushed = || forge.repo.branches();
+    let of = |slug: &str| pushed().into_iter().find(|name| name.contains(slug)).expect("it is pushed");
+    assert_eq!(forge.repo.show(&of("run-it"), "run"), "run");
+
+    let run = with(place.run(&repo, &["--json", "--on-complete", "pr", "echo x > x"])).done().code(0);
+    assert!(run.out().contains(&format!("\"prUrl\":\"{}\"", Forge::PR)), "{}", run.out());
+    let file = place.path("tasks.toml");
+    let tasks = format!(
+        "[[task]]\nname = 'One'\nplan = 'echo y > y'\nrepo = '{}'\non_complete = 'pr'\n",
+        repo.path().display()
+    );
+    fs::write(&file, tasks).expect("a file");
+    let words = ["run", "--agent", "shell", "--tasks", file.to_str().expect("text")];
+    drop(with(place.makima(words)).done().code(0).noted(&[Forge::PR]));
+
+    let fleet = fleet_with(&place, &Forge::env(&place));
+    let path = repo.path().to_str().expect("text");
+    let words =
+        ["task", "create", "--repo", path, "--on-complete", "pr", "--name", "Create it", "--wait", "echo c > c"];
+    let created = place.makima(words).done().code(0);
+    assert_eq!(forge.repo.show(&of("create-it"), "c"), "c");
+    assert!((created.out() + &created.err()).contains(Forge::PR), "{}{}", created.out(), created.err());
     fleet.end();
 }

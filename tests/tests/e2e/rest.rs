@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Fleet, Place};
 
@@ -44,6 +44,61 @@ fn every_example_of_the_document_works() {
     let ended = answers.iter().filter_map(|answer| answer["id"].as_str()).next_back().expect("the task").to_owned();
     assert_eq!(fleet.ended(&ended)["status"], "interrupted");
     assert!(fleet.output(&ended).starts_with("heard leave the tests as they are\n"), "{}", fleet.output(&ended));
+    fleet.end();
+}
+
+/// The ids of whole events, and the output in them.
+fn seen(events: &str) -> (Vec<String>, String) {
+    let (mut ids, mut text) = (Vec::new(), String::new());
+    let whole = events.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+    for block in whole.split("\n\n").filter(|block| !block.starts_with(':') && !block.is_empty()) {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        ids.push(field("id: ").to_owned());
+        if field("event: ") == "output" {
+            let data: Value = serde_json::from_str(field("data: ")).expect("JSON");
+            text.push_str(data["text"].as_str().expect("a text"));
+        }
+    }
+    (ids, text)
+}
+
+/// Protects whoever follows a task and loses the connection, or the server: by the id of the last event they go on behind it,
+/// with nothing missing and nothing twice.
+#[test]
+fn events_go_on_behind_the_last_that_was_seen() {
+    let place = Place::new();
+    let mut fleet = Fleet::start(&place);
+    let count = "for n in $(seq $1 $2); do echo \"line $n\"; done";
+    let plan = format!("set -- 1 40; {count}; read go; set -- 41 80; {count}; read go; set -- 81 120; {count}");
+    let id = fleet.spawn(json!({ "plan": plan }));
+    let (mut ids, mut text) = seen(&fleet.events(&id, None, |came| came.contains("line 20")));
+    assert!(!ids.is_empty());
+    let mut goes_on = |fleet: &Fleet, until: &str| {
+        if text.contains(until) {
+            return text.clone();
+        }
+        let last = ids.last().cloned();
+        let (more, came) = seen(&fleet.events(&id, last.as_deref(), |came| came.contains(until)));
+        assert!(more.iter().all(|id| !ids.contains(id)), "twice: {more:?}");
+        ids.extend(more);
+        text.push_str(&came);
+        text.clone()
+    };
+    goes_on(&fleet, "line 40");
+    // Nobody follows while there is more.
+    let say = |fleet: &Fleet| {
+        assert_eq!(fleet.post(&format!("/api/v1/tasks/{id}/messages"), &json!({ "message": "go" })).0, 202)
+    };
+    say(&fleet);
+    fleet.writes(&id, "line 80\n");
+    goes_on(&fleet, "line 60");
+    fleet.another_server(&place);
+    goes_on(&fleet, "line 80");
+    say(&fleet);
+    let all = goes_on(&fleet, "event: end\n");
+    let whole: String = (1..=120).map(|n| format!("line {n}\n")).collect();
+    assert_eq!(fleet.ended(&id)["status"], "done");
+    assert_eq!((all, fleet.output(&id)), (whole.clone(), whole));
     fleet.end();
 }
 

@@ -13,7 +13,8 @@ const KEY: &str = "daemons+key/4c21=7f3e9ab0";
 const PASSWORD: &str = "url-password-58d1c7aa";
 const OF_AGENTS: &str = "of/agents env+\"quoted\"=91b2";
 const HANDED_ON: &str = "handed on? 0f5e#77&3c-value";
-const ALL: [&str; 4] = [KEY, PASSWORD, OF_AGENTS, HANDED_ON];
+const OF_SSH: &str = "ssh-password-e04b2c6d";
+const ALL: [&str; 5] = [KEY, PASSWORD, OF_SSH, OF_AGENTS, HANDED_ON];
 
 /// A secret in each form in which it is looked for.
 fn forms(secret: &str) -> Vec<String> {
@@ -122,6 +123,10 @@ fn no_secret_stands_in_journal_states_recordings_or_logs() {
     let remote = format!("https://me:{PASSWORD}@127.0.0.1:1/team/app");
     let refused = fleet.spawn(json!({ "plan": "true", "repoUrl": remote }));
     assert_eq!(fleet.ended(&refused)["status"], "failed");
+    let remote = format!("ssh://git:{OF_SSH}@127.0.0.1:1/team/app");
+    let refused = fleet.spawn(json!({ "plan": "true", "repoUrl": remote }));
+    let why = fleet.ended(&refused)["error"].to_string();
+    assert!(why.contains("ssh://git:@127.0.0.1:1/team/app") && why.contains("ssh takes none"), "{why}");
     let id = fleet.plan(&repo, &showing(&place));
     fleet.writes(&id, "up\n");
     // A life that takes its steps again, and one that ends in order: all that it knows is written down.

@@ -1,124 +1,14 @@
 //! Every command in every status, said to the real binary by servers that know nothing but the wire's tables, and held
 //! against the reviewed table of what the core answers (`tests/tests/transcripts/table.rs`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::{FakeServer, Peer, Place, Proc, Repo, SOON, until};
-
-/// How a server takes the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    /// Nothing but what the tables name comes in, and nothing else goes out.
-    Literal,
-    /// What goes out has room in it, fields of tomorrow, nothing where nothing is meant, and commands of tomorrow beside
-    /// it.
-    Loose,
-}
-
-/// The wire's table of messages: what each has, beside its type.
-const MESSAGES: [(&str, &[&str]); 16] = [
-    ("authenticate", &["apiKey", "hostname", "machineId", "maxConcurrentTasks"]),
-    ("heartbeat", &["activeTasks"]),
-    ("taskOutput", &["isPartial", "output", "taskId"]),
-    ("taskStatusChange", &["newStatus", "oldStatus", "taskId"]),
-    ("taskProgress", &["summary", "taskId"]),
-    ("taskComplete", &["error", "success", "taskId"]),
-    ("registerToolKey", &["key", "taskId"]),
-    ("revokeToolKey", &["taskId"]),
-    ("branchList", &["branches", "taskId"]),
-    ("mergeStatusResponse", &["conflictedFiles", "inProgress", "sourceBranch", "taskId"]),
-    ("mergeResult", &["commitSha", "conflicts", "message", "success", "taskId"]),
-    ("mergeCompleteCheck", &["canComplete", "mergedCount", "skippedCount", "taskId", "unmergedBranches"]),
-    ("completionActionResult", &["message", "prUrl", "success", "taskId"]),
-    ("daemonDirectories", &["homeDirectory", "workingDirectory", "worktreesDirectory"]),
-    ("cloneWorktreeResult", &["message", "success", "targetDir", "taskId"]),
-    ("checkTargetExistsResult", &["exists", "targetDir", "taskId"]),
-];
-
-/// All that a task may be called.
-const STATUSES: [&str; 8] = ["pending", "preparing", "running", "paused", "finishing", "done", "failed", "interrupted"];
-
-/// A server, and what it has to say and has heard.
-#[derive(Clone)]
-struct Desk {
-    manner: Manner,
-    out: Arc<Mutex<VecDeque<Value>>>,
-    heard: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Desk {
-    fn serve(&self, peer: &mut Peer) {
-        let say = |peer: &mut Peer, value: &Value| {
-            let text = if self.manner == Manner::Loose { format!("\n{value:#}\n") } else { value.to_string() };
-            peer.send(Message::text(text)).is_ok()
-        };
-        say(peer, &json!({ "type": "authenticated", "daemonId": "0190a0e0-0000-7000-8000-000000000001" }));
-        peer.get_ref().set_read_timeout(Some(Duration::from_millis(5))).expect("a bound");
-        loop {
-            let next = self.out.lock().expect("nobody panics with it").pop_front();
-            if let Some(next) = next {
-                say(peer, &next);
-            }
-            match peer.read() {
-                Ok(Message::Text(text)) => {
-                    let message: Value = serde_json::from_str(&text).expect("daemons write JSON");
-                    self.heard.lock().expect("nobody panics with it").push(message);
-                }
-                Ok(_) => {}
-                Err(Error::Io(why)) if why.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn tell(&self, mut command: Value) {
-        let mut out = self.out.lock().expect("nobody panics with it");
-        if self.manner == Manner::Loose {
-            let fields = command.as_object_mut().expect("an object");
-            fields.insert("ofTomorrow".to_owned(), json!({ "taskId": [1, null] }));
-            if fields["type"] == "spawnTask" {
-                fields.insert("baseBranch".to_owned(), Value::Null);
-                fields.insert("copyFiles".to_owned(), Value::Null);
-            }
-            out.push_back(json!({ "type": "danceTask", "taskId": fields.get("taskId") }));
-        }
-        out.push_back(command);
-    }
-
-    /// What was heard of a task, in its order.
-    fn of(&self, id: &str) -> Vec<Value> {
-        let heard = self.heard.lock().expect("nobody panics with it");
-        heard.iter().filter(|message| message["taskId"] == id).cloned().collect()
-    }
-
-    /// What comes in is in the tables.
-    fn check(&self) {
-        for message in self.heard.lock().expect("nobody panics with it").iter() {
-            let fields = message.as_object().expect("an object");
-            let known = MESSAGES.iter().find(|(kind, _)| fields["type"] == *kind);
-            let (kind, names) = known.unwrap_or_else(|| panic!("no message of the tables: {message}"));
-            let mut given: Vec<&str> = fields.keys().map(String::as_str).filter(|name| *name != "type").collect();
-            given.sort_unstable();
-            assert_eq!(given, *names, "{message}");
-            if *kind == "taskStatusChange" {
-                for status in ["oldStatus", "newStatus"] {
-                    assert!(STATUSES.iter().any(|known| fields[status] == *known), "{message}");
-                }
-            }
-            if *kind == "taskOutput" {
-                assert!(!fields["output"].as_str().expect("a text").contains('\n'), "{message}");
-            }
-        }
-    }
-}
+use crate::support::{Place, Reading, SOON, Stage, spawn, until};
 
 /// What the core answers at once, by status and command, and whether it begins something.
 type Table = BTreeMap<(String, String), (Vec<Map<String, Value>>, bool)>;
@@ -189,71 +79,27 @@ fn commands(id: &str, repository: &Path, plan: &str) -> Vec<(&'static str, Value
     ]
 }
 
-fn spawn(id: &str, repository: &Path, plan: &str) -> Value {
-    json!({ "type": "spawnTask", "taskId": id, "taskName": "Fix it", "plan": plan, "repoUrl": repository,
-        "completionAction": "branch", "targetRepoPath": repository, "depth": 0, "isOrchestrator": false })
-}
-
-/// A daemon in a place, and the server that it speaks with.
-struct Stage {
-    desk: Desk,
-    daemon: Proc,
-    repo: Repo,
-    /// As long as this is there, git waits before it makes a worktree or a commit.
+/// A stage whose git can be made to wait before it makes a worktree or a commit.
+struct Held {
+    stage: Stage,
+    /// As long as this is there, it waits.
     hold: PathBuf,
-    _server: FakeServer,
 }
 
-impl Stage {
-    fn new(place: &Place, manner: Manner, tasks: usize) -> Self {
-        let desk = Desk { manner, out: Arc::default(), heard: Arc::default() };
-        let serving = desk.clone();
-        let server = FakeServer::start(move |peer| serving.serve(peer));
-        let (bin, hold) = (place.path("bin"), place.path("hold"));
-        fs::create_dir(&bin).expect("a folder");
-        let path = std::env::var("PATH").expect("a path");
+impl Held {
+    fn new(place: &Place, reading: Reading, tasks: usize) -> Self {
+        let (hold, path) = (place.path("hold"), std::env::var("PATH").expect("a path"));
         let script = format!(
-            "#!/bin/sh\ncase \"$1\" in read-tree|write-tree) while [ -e '{}' ]; do sleep 0.02; done;; esac\n\
-             PATH='{path}' exec git \"$@\"\n",
+            "case \"$1\" in read-tree|write-tree) while [ -e '{}' ]; do sleep 0.02; done;; esac\n\
+             PATH='{path}' exec git \"$@\"",
             hold.display()
         );
-        fs::write(bin.join("git"), script).expect("a script");
-        fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).expect("its rights");
-        let (url, most) = (server.url(), tasks.to_string());
-        let words = ["daemon", "--agent", "shell", "--server", &url, "--max-tasks", &most];
-        let call = place.makima(words).env("MAKIMA_API_KEY", "key").env("PATH", format!("{}:{path}", bin.display()));
-        let daemon = call.start();
-        daemon.notes("connected to the server");
-        Self { desk, daemon, repo: place.repo(), hold, _server: server }
-    }
-
-    /// Waits until the last status of a task is this.
-    fn is(&self, id: &str, status: &str) {
-        until(&format!("{id} is {status}"), SOON, || {
-            let told = self.desk.of(id);
-            let last = told.iter().rfind(|message| message["type"] == "taskStatusChange")?;
-            let ended = told.iter().any(|message| message["type"] == "taskComplete");
-            assert!(!ended || last["newStatus"] == status, "{id} is to be {status}: {told:#?}");
-            (last["newStatus"] == status).then_some(())
-        });
-    }
-
-    fn hears(&self, id: &str, field: &str, text: &str) {
-        until(&format!("{field} of {id}: {text}"), SOON, || {
-            self.desk.of(id).iter().any(|message| message[field] == text).then_some(())
-        });
-    }
-
-    fn says(&self, id: &str, line: &str) {
-        self.hears(id, "output", line);
-    }
-
-    fn progress(&self, id: &str, summary: &str) {
-        self.hears(id, "summary", summary);
+        place.program("git", &script);
+        Self { stage: Stage::new(place, reading, tasks, &[]), hold }
     }
 
     fn spawn(&self, id: &str, plan: &str) {
-        self.desk.tell(spawn(id, self.repo.path(), plan));
+        self.stage.spawn(id, plan, &json!({}));
     }
 
     fn holds(&self) {
@@ -265,18 +111,26 @@ impl Stage {
     }
 }
 
+impl Deref for Held {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
+}
+
 const READS: &str = "echo begun; while read -r line; do echo \"$line\"; done";
 const STUBBORN: &str = "trap '' INT; echo begun; while :; do sleep 0.05; done";
 
 /// What its task is to do, and how all tasks of a stage come to a status.
-type Way = (&'static str, fn(&Stage, &[String], &str));
+type Way = (&'static str, fn(&Held, &[String], &str));
 
 fn way(status: &str) -> Way {
-    fn begun(stage: &Stage, ids: &[String], plan: &str) {
+    fn begun(stage: &Held, ids: &[String], plan: &str) {
         ids.iter().for_each(|id| stage.spawn(id, plan));
         ids.iter().for_each(|id| stage.says(id, "begun"));
     }
-    fn ended(stage: &Stage, ids: &[String], plan: &str) {
+    fn ended(stage: &Held, ids: &[String], plan: &str) {
         ids.iter().for_each(|id| stage.spawn(id, plan));
         let ends = if plan == "true" { "done" } else { "failed" };
         ids.iter().for_each(|id| stage.is(id, ends));
@@ -328,16 +182,22 @@ fn way(status: &str) -> Way {
         }),
         "done" => ("true", ended),
         "failed" => ("exit 1", ended),
+        "interrupted" => (READS, |stage, ids, plan| {
+            begun(stage, ids, plan);
+            let by_force = |id: &String| json!({ "type": "interruptTask", "taskId": id, "graceful": false });
+            ids.iter().for_each(|id| stage.desk.tell(by_force(id)));
+            ids.iter().for_each(|id| drop(stage.ends(id, "interrupted")));
+        }),
         other => panic!("no way to {other}"),
     }
 }
 
-fn drive(manner: Manner, statuses: &[&str]) {
+fn drive(reading: Reading, statuses: &[&str]) {
     for status in statuses {
         let place = Place::new();
         let (plan, way) = way(status);
         let count = commands(OTHER, Path::new("/"), plan).len();
-        let stage = Stage::new(&place, manner, if *status == "pending" { 1 } else { count });
+        let stage = Held::new(&place, reading, if *status == "pending" { 1 } else { count });
         let ids: Vec<String> = (0..count).map(|n| format!("0190a0e0-0000-7000-8000-{n:012}")).collect();
         way(&stage, &ids, plan);
         let mut asked = Vec::new();
@@ -350,7 +210,7 @@ fn drive(manner: Manner, statuses: &[&str]) {
         for (id, name, _, before) in &asked {
             let (at_once, begins) = table(id).remove(&((*status).to_owned(), (*name).to_owned())).expect("a cell");
             assert!(begins || !at_once.is_empty(), "nothing is answered to {name} while {status}");
-            let what = format!("{manner:?}: {name} while {status}, answered with {at_once:?}");
+            let what = format!("{reading:?}: {name} while {status}, answered with {at_once:?}");
             until(&what, SOON, || {
                 let came = stage.desk.of(id).split_off(*before);
                 let mut came = came.iter().filter_map(Value::as_object);
@@ -362,7 +222,7 @@ fn drive(manner: Manner, statuses: &[&str]) {
             let Some(answer) = answer else { continue };
             let came = || stage.desk.of(id).split_off(*before);
             let is_answer = |message: &Value| message["type"] == *answer;
-            until(&format!("{manner:?}: an answer to {name} while {status}"), SOON, || {
+            until(&format!("{reading:?}: an answer to {name} while {status}"), SOON, || {
                 came().iter().find(|m| is_answer(m)).map(drop)
             });
         }
@@ -371,7 +231,7 @@ fn drive(manner: Manner, statuses: &[&str]) {
         }
         for (id, name, answer, before) in &asked {
             let ends = || stage.desk.of(id).iter().filter(|message| message["type"] == "taskComplete").count();
-            until(&format!("{manner:?}: the end after {name} while {status}"), SOON, || (ends() > 0).then_some(()));
+            until(&format!("{reading:?}: the end after {name} while {status}"), SOON, || (ends() > 0).then_some(()));
             let came = stage.desk.of(id).split_off(*before);
             let is_answer = |message: &&Value| answer.is_some_and(|answer| message["type"] == answer);
             // A task that hands its work over, or is kept from it at its end, tells that by the same message, unasked.
@@ -380,31 +240,29 @@ fn drive(manner: Manner, statuses: &[&str]) {
             let by_itself = |message: &&Value| message["success"] == true || skipped(message);
             let is_asked = |message: &&Value| *name != "retryCompletionAction" || !by_itself(message);
             let answers = came.iter().filter(is_answer).filter(is_asked).count();
-            assert_eq!(answers, usize::from(answer.is_some()), "{manner:?}: {name} while {status}: {came:?}");
+            assert_eq!(answers, usize::from(answer.is_some()), "{reading:?}: {name} while {status}: {came:?}");
         }
-        stage.desk.check();
-        stage.daemon.terminate().code(0);
-        place.assert_nothing_runs();
+        stage.stage.over(&place);
     }
 }
 
 /// Protects servers of other people's from a daemon that answers them otherwise than the table says.
 #[test]
 fn a_literal_server_is_answered_as_the_table_says() {
-    drive(Manner::Literal, &["unknown", "pending", "preparing", "paused before it runs", "running"]);
+    drive(Reading::Literal, &["unknown", "pending", "preparing", "paused before it runs", "running"]);
 }
 
 #[test]
 fn a_literal_server_is_answered_as_the_table_says_later() {
-    drive(Manner::Literal, &["paused", "running, being interrupted", "finishing", "done", "failed"]);
+    drive(Reading::Literal, &["paused", "running, being interrupted", "finishing", "done", "failed", "interrupted"]);
 }
 
 #[test]
 fn a_loose_server_is_answered_as_the_table_says() {
-    drive(Manner::Loose, &["unknown", "pending", "preparing", "paused before it runs", "running"]);
+    drive(Reading::Loose, &["unknown", "pending", "preparing", "paused before it runs", "running"]);
 }
 
 #[test]
 fn a_loose_server_is_answered_as_the_table_says_later() {
-    drive(Manner::Loose, &["paused", "running, being interrupted", "finishing", "done", "failed"]);
+    drive(Reading::Loose, &["paused", "running, being interrupted", "finishing", "done", "failed", "interrupted"]);
 }

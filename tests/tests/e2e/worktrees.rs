@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Fleet, Place};
+use crate::support::{Fleet, Place, SOON, until};
 
 #[track_caller]
 fn of(place: &Place, name: &str) -> Value {
@@ -32,7 +32,10 @@ fn each_is_listed_with_its_task_its_size_and_why_it_is_there() {
         (&id.as_str().into(), &"done".into(), &false.into()),
         "{tree:#}"
     );
-    assert_eq!(tree["kept"], "ended today");
+    let told = || place.home().join("tasks").join(&id).join("closed").exists().then_some(());
+    until("its server knows", SOON, told);
+    let tree = of(&place, &id);
+    assert_eq!((&tree["kept"], &tree["goes"]), (&"ended today, goes in 14 days".into(), &false.into()), "{tree:#}");
     assert!(tree["bytes"].as_u64().is_some_and(|bytes| bytes > 3_000_000), "{tree:#}");
     assert!(tree["branch"].as_str().is_some_and(|branch| branch.starts_with("makima/") && branch.ends_with(&id)));
 
@@ -90,6 +93,11 @@ fn what_has_ended_is_put_away_and_had_back() {
     let stays = place.makima(["worktree", "clean"]).done().code(0).out();
     assert!(stays.contains("stays") && stays.contains("ended today, goes in 14 days"), "{stays}");
     age(&place, &id, 15);
+    // Those who look are told what those are who clean.
+    let tree = of(&place, &id);
+    assert_eq!((&tree["kept"], &tree["goes"]), (&"ended today, may go".into(), &true.into()), "{tree:#}");
+    let table = place.makima(["worktree", "list"]).done().code(0).out();
+    assert!(table.contains("  ended today, may go  "), "{table}");
     let would = place.makima(["worktree", "clean", "--dry-run"]).done().code(0).out();
     assert!(would.contains("would go") && folder.exists(), "{would}");
 
@@ -109,9 +117,12 @@ fn what_has_ended_is_put_away_and_had_back() {
     let table = place.makima(["worktree", "list", "--trash"]).done().code(0).out();
     assert!(table.contains(&id) && table.contains("30 days"), "{table}");
     let begin = &id[..13];
-    let back = place.makima(["worktree", "restore", begin]).done().code(0).out();
-    assert_eq!(back.trim(), folder.canonicalize().expect("it is back").display().to_string());
+    let back = place.makima(["worktree", "restore", begin]).done().code(0);
+    assert!(back.err().contains("it stays until you put it away"), "{}", back.err());
+    assert_eq!(back.out().trim(), folder.canonicalize().expect("it is back").display().to_string());
     assert_eq!(fs::read_to_string(folder.join("work")).expect("a file"), "work\n");
+    let tree = of(&place, &id);
+    assert_eq!((&tree["kept"], &tree["goes"]), (&"was taken out of the trash".into(), &false.into()), "{tree:#}");
     let wanted = place.makima(["worktree", "clean"]).done().code(0).out();
     assert!(wanted.contains("was taken out of the trash") && folder.exists(), "{wanted}");
     let none = place.makima(["worktree", "restore", begin]).done().code(1);

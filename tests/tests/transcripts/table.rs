@@ -57,7 +57,7 @@ fn commands() -> Vec<DaemonCommand> {
 type Way = fn() -> Script;
 
 /// A way to each status.
-const STATUSES: [(&str, Way); 10] = [
+const STATUSES: [(&str, Way); 11] = [
     ("unknown", Script::live),
     ("pending", || {
         let mut script = Script::live();
@@ -108,11 +108,23 @@ const STATUSES: [(&str, Way); 10] = [
         script.hush();
         script
     }),
+    ("interrupted", || {
+        let mut script = Script::running();
+        script.tell(InterruptTask { task_id: task(1), graceful: false });
+        let mut script = concluded(script);
+        script.hush();
+        script
+    }),
 ];
 
 fn ended(code: i32) -> Script {
     let mut script = Script::running();
     script.exited(ExitStatus::Code(code));
+    concluded(script)
+}
+
+/// To the end of a task whose agent has ended, or is to.
+fn concluded(mut script: Script) -> Script {
     script.finish(0);
     script.answer("deliver", "ok", crate::script::delivered("the branch is in /repo"));
     script.done("conclude");

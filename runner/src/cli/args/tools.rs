@@ -179,7 +179,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum WorktreeCommand {
-    /// List them: whose each is, how large, whether everything in it is committed, why it is kept
+    /// List them: whose each is, how large, whether everything in it is committed, why it is kept or may go
     #[command(after_help = "\
 Examples:
   makima worktree list
@@ -188,7 +188,8 @@ Examples:
 They lie in `worktrees/` of the home folder. Nothing is changed. SIZE with a + is not all: a worktree is only looked
 through for so long.")]
     List {
-        /// Print a JSON array of {task, path, name, status, branch, bytes, bytesWhole, dirty, kept, ended}
+        /// Print a JSON array of {task, path, name, status, branch, bytes, bytesWhole, dirty, goes, kept,
+        /// ended}
         #[arg(long)]
         json: bool,
         /// List what is in the trash instead: as JSON {task, path, bytes, bytesWhole, since, goesIn}, times in seconds

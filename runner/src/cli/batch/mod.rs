@@ -21,7 +21,7 @@ use super::run::fits;
 use super::signals::{Asked, Signals};
 use super::work::{AGAIN, ALONE, LAST_WORDS, LONGEST_PAUSE, LOOK, PAUSE, RECOVERIES, ended, leave};
 use crate::config::{self, ConfigFile};
-use crate::events::Event;
+use crate::events::{Completion, Event};
 use crate::home::is_held;
 use crate::report::{FAILED, Failure, INTERRUPTED};
 use crate::rest::{Rest, RestError, Task};
@@ -39,7 +39,7 @@ struct Job {
     /// The newest of its events that was seen.
     last: Option<String>,
     /// How the completion action went.
-    completion: Option<(bool, String)>,
+    completion: Option<Completion>,
     end: Option<Box<Task>>,
 }
 
@@ -263,7 +263,7 @@ impl Batch<'_> {
         let Some(job) = self.jobs.get_mut(at) else { return };
         job.last = last;
         match event {
-            Event::Completion { success, message } => job.completion = Some((success, message)),
+            Event::Completion(completion) => job.completion = Some(completion),
             Event::End(task) => job.end = Some(task),
             Event::Output(_) | Event::Status(_) | Event::Progress(_) => {}
         }
@@ -309,7 +309,7 @@ impl Batch<'_> {
             self.jobs.iter().filter_map(|job| Some((job.end.as_deref()?, job.completion.as_ref()))).collect();
         self.view.summary(&ends);
         let bad = ends.iter().filter(|(task, completion)| {
-            task.success != Some(true) || completion.is_some_and(|(delivered, _)| !delivered)
+            task.success != Some(true) || completion.is_some_and(|completion| !completion.success)
         });
         match (bad.count(), self.asked) {
             (_, 1..) => Err(Failure::silent(INTERRUPTED)),

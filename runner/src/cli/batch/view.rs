@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::follow::{Line, Manner};
 use crate::cli::print;
-use crate::events::Event;
+use crate::events::{Completion, Event};
 use crate::rest::Task;
 
 /// Bytes of a line that are held back until it is whole.
@@ -97,10 +97,10 @@ impl View {
                 let status = task.status.clone();
                 self.step(at, &name, &status, Some(summary));
             }
-            Event::Completion { success: false, message } => {
+            Event::Completion(Completion { success: false, message, .. }) => {
                 self.note(&format!("{name}: not delivered: {}", print::tame(message)))
             }
-            Event::Completion { success: true, .. } => {}
+            Event::Completion(Completion { success: true, .. }) => {}
             Event::End(end) => {
                 let lines = task.lines("", true);
                 if let Some(bar) = task.bar.take() {
@@ -155,7 +155,7 @@ impl View {
     }
 
     /// How each task ended, and whether its work was delivered: as a table, or as a line of JSON.
-    pub(super) fn summary(&self, ends: &[(&Task, Option<&(bool, String)>)]) {
+    pub(super) fn summary(&self, ends: &[(&Task, Option<&Completion>)]) {
         if self.manner == Manner::Json {
             let tasks: Vec<&Task> = ends.iter().map(|(task, _)| *task).collect();
             return print::json(&serde_json::json!({ "type": "summary", "tasks": tasks }));
@@ -168,7 +168,8 @@ impl View {
                 .filter(|lasted| !lasted.is_zero())
                 .map_or_else(String::new, |lasted| format!("{:.1}s", lasted.as_secs_f64()));
             let result = match (completion, &task.error, &task.branch) {
-                (Some((false, why)), _, _) => format!("not delivered: {why}"),
+                (Some(Completion { success: false, message, .. }), _, _) => format!("not delivered: {message}"),
+                (Some(Completion { pr_url: Some(url), .. }), None, _) => url.clone(),
                 (_, Some(error), _) => error.clone(),
                 (_, None, Some(branch)) => branch.clone(),
                 (_, None, None) => String::new(),

@@ -114,5 +114,6 @@ pub(super) async fn restore(id: &str) -> Result<(), Failure> {
     let restored = tokio::task::spawn_blocking(move || trash.restore(task)).await.map_err(failed)?;
     let path = restored.map_err(|why| failed(format!("the worktree of {task} cannot be restored: {why}")))?;
     print::line(&path.display().to_string());
+    print::note(&format!("it stays until you put it away by its name: `makima worktree clean {task}`"));
     Ok(())
 }

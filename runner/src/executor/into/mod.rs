@@ -21,7 +21,7 @@ use std::time::Duration;
 use fs_err as fs;
 use makima_core::effect::Delivery;
 use makima_core::id::TaskId;
-use makima_core::policy::shorten;
+use makima_core::policy::{merge_message, shorten};
 
 use self::hooks::Wishes;
 use self::standing::Standing;
@@ -271,7 +271,8 @@ impl Job<'_> {
     /// What a merge commit says.
     fn text(&self, into: &str) -> String {
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
-        format!("Merge branch '{}' into {into}\n\n{}", self.wanted.branch, trailers.collect::<String>())
+        let merges = merge_message(self.wanted.branch.as_str(), Some(into));
+        format!("{merges}\n\n{}", trailers.collect::<String>())
     }
 
     /// A commit of both.
@@ -284,7 +285,7 @@ impl Job<'_> {
         text: String,
     ) -> Result<Becomes, Trouble> {
         let call = self.writing(shop, wishes, "commit-tree");
-        let tip = sign::make(self.hands, self.cancel, call, tree, &[at, self.commit], text).await?;
+        let tip = sign::make_by(self.hands, &wishes.user, self.cancel, call, tree, &[at, self.commit], text).await?;
         Ok(Becomes { tip, is_forward: false })
     }
 

@@ -1,7 +1,7 @@
 //! Telling the branches of subtasks. However many there are, a few processes do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use makima_core::effect::Child;
 use makima_core::id::TaskId;
@@ -11,11 +11,13 @@ use uuid::Uuid;
 use super::super::Hands;
 use super::super::bare::OURS;
 use super::super::cancel::Cancel;
-use super::super::git::{BRING, Call};
+use super::super::git::Call;
 use super::super::record::Folder;
 use super::super::refs;
 use super::super::trouble::Trouble;
+use super::known::Known;
 use super::look::Sight;
+use super::squash::History;
 use super::{Job, done};
 
 /// Names the parent of whoever made a commit.
@@ -30,6 +32,16 @@ pub(super) struct Found {
     short: String,
     subject: String,
     parents: String,
+}
+
+/// How subtasks' work stands to the worktree's commit.
+struct Stand {
+    sight: Sight,
+    /// Where it stands, of those that were asked for.
+    tips: BTreeMap<TaskId, String>,
+    /// All work in the shared repository.
+    here: BTreeMap<TaskId, Found>,
+    history: History,
 }
 
 /// Whether the work of `child` says that it is a subtask of `parent`.
@@ -89,154 +101,81 @@ impl Job<'_> {
 
     pub(super) async fn list(&self, children: &[Child]) -> Result<Outcome, Trouble> {
         self.mend().await?;
-        let all = || all(self.hands, self.cancel, &self.bare, OURS);
-        let (sight, elsewhere, here) = tokio::try_join!(self.look(), self.elsewhere(children), all())?;
-        let here = if elsewhere.is_empty() {
-            here
-        } else {
-            self.bring_along(elsewhere).await;
-            all().await?
-        };
-        let here: BTreeMap<TaskId, Found> = here.into_iter().map(|found| (found.task, found)).collect();
+        let ended: Vec<TaskId> = children.iter().filter(|child| child.ended).map(|child| child.task).collect();
+        let (stand, mut known) = tokio::try_join!(self.stand(&ended), self.known(&ended))?;
+        let stand = if self.bring_along(&known).await { self.stand(&ended).await? } else { stand };
+        let Stand { sight, tips, here, mut history } = stand;
         let given: BTreeSet<TaskId> = children.iter().map(|child| child.task).collect();
         let trailed = here.values().filter(|found| !given.contains(&found.task) && found.task != self.task);
         let trailed: Vec<&Found> = trailed.filter(|found| found.is_of(self.task)).collect();
-        let ended = children.iter().filter(|child| child.ended).filter_map(|child| here.get(&child.task));
-        let asked: BTreeSet<&str> = ended.chain(trailed.iter().copied()).map(|found| found.oid.as_str()).collect();
-        let unmerged = self.unmerged(&sight, &asked).await?;
-        // What goes on from the worktree's commit was not squashed into it.
-        let aside = asked.iter().copied().filter(|oid| unmerged.get(*oid) == Some(&false)).collect();
-        let squashed = self.squashed(&sight, &aside).await?;
-        let is_merged = |oid: &str| !unmerged.contains_key(oid) || squashed.contains(oid);
+        let mut asked: BTreeSet<&str> = tips.values().map(String::as_str).collect();
+        if !trailed.is_empty() {
+            asked.extend(trailed.iter().map(|found| found.oid.as_str()));
+            history = self.history(&sight, &asked).await?;
+            known.extend(self.known(&trailed.iter().map(|found| found.task).collect::<Vec<_>>()).await?);
+        }
+        let squashed = self.squashed(&sight, &history, &asked).await?;
+        let is_merged = |oid: &str| history.has(oid) || squashed.contains(oid);
         let mut list = Vec::new();
         let mut seen = BTreeSet::new();
         for child in children.iter().filter(|child| seen.insert(child.task)) {
             let name = child.branch.as_ref().map_or_else(|| self.name_of(child.task), ToString::to_string);
+            let known = known.get(&child.task);
+            let merged = known.is_some_and(|known| known.is_merged(tips.get(&child.task), is_merged));
             list.push(match here.get(&child.task) {
-                Some(found) => found.told(name, child.ended && is_merged(&found.oid)),
-                None => Branch {
-                    name,
-                    task: Some(child.task),
-                    merged: child.ended,
-                    commit: self.base_of(child.task),
-                    subject: String::new(),
-                },
+                Some(found) => found.told(name, merged),
+                None => {
+                    let tip = known.and_then(Known::tip).map(str::to_owned);
+                    let commit = short(&tip.or_else(|| self.base_of(child.task)).unwrap_or_default());
+                    Branch { name, task: Some(child.task), merged, commit, subject: String::new() }
+                }
             });
         }
-        list.extend(trailed.iter().map(|found| found.told(self.name_of(found.task), is_merged(&found.oid))));
+        list.extend(trailed.iter().map(|found| {
+            let merged = known.get(&found.task).is_some_and(|known| known.is_merged(Some(&found.oid), is_merged));
+            found.told(self.name_of(found.task), merged)
+        }));
         Ok(Outcome::Branches { list, merging: sight.merging.is_some() })
     }
 
-    /// The short id of the commit that a task started from, if that is known.
-    fn base_of(&self, task: TaskId) -> String {
-        let standing = Folder::of(&self.hands.home, task).standing().ok().flatten();
-        let base = standing.and_then(|standing| standing.prepared.base).unwrap_or_default();
-        base.chars().take(7).collect()
+    /// How these subtasks' work stands to the worktree's commit. What people read of it, and what is merged, two gits
+    /// find out at once: where the work stands is read without one.
+    async fn stand(&self, ended: &[TaskId]) -> Result<Stand, Trouble> {
+        let merged = async {
+            let (sight, tips) = tokio::try_join!(self.look(), self.tips(ended))?;
+            let asked = tips.values().map(String::as_str).collect();
+            let history = self.history(&sight, &asked).await?;
+            Ok((sight, tips, history))
+        };
+        let all = all(self.hands, self.cancel, &self.bare, OURS);
+        let ((sight, tips, history), here) = tokio::try_join!(merged, all)?;
+        let here = here.into_iter().map(|found| (found.task, found)).collect();
+        Ok(Stand { sight, tips, here, history })
     }
 
-    /// The work of subtasks on other repositories that is not here, by repository.
-    async fn elsewhere(&self, children: &[Child]) -> Result<BTreeMap<PathBuf, Vec<String>>, Trouble> {
-        let (home, own) = (self.hands.home.clone(), self.bare.clone());
-        let tasks: Vec<TaskId> = children.iter().filter(|child| child.ended).map(|child| child.task).collect();
+    /// Where the work of these subtasks stands in the repository that this one borrows from.
+    async fn tips(&self, ended: &[TaskId]) -> Result<BTreeMap<TaskId, String>, Trouble> {
+        let (bare, ended) = (self.bare.clone(), ended.to_vec());
         done(move || {
-            let mut wanted: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
-            for task in tasks {
-                let Some(standing) = Folder::of(&home, task).standing().ok().flatten() else { continue };
-                let name = format!("{OURS}{task}");
-                let other = standing.bare;
-                if other != own && refs::one(&other, &name).is_some_and(|tip| refs::one(&own, &name) != Some(tip)) {
-                    wanted.entry(other).or_default().push(format!("+{name}:{name}"));
-                }
-            }
-            Ok(wanted)
+            let found = refs::some(&bare, ended.iter().map(|task| format!("{OURS}{task}")));
+            let tip = |task: TaskId| Some((task, found.get(&format!("{OURS}{task}"))?.clone()));
+            Ok(ended.into_iter().filter_map(tip).collect())
         })
         .await
     }
 
-    async fn bring_along(&self, elsewhere: BTreeMap<PathBuf, Vec<String>>) {
-        for (other, names) in elsewhere {
-            // Of another kind, or damaged: it is told as not merged.
-            if let Err(why) = self.hands.bare(self.bare.clone()).take(self.hands, self.cancel, &other, &names).await {
-                tracing::warn!("work in {} cannot be brought along: {}", other.display(), why.into_words());
-            }
-        }
-    }
-
-    /// The commits that lead to these and that the worktree's commit does not have, and whether they go on from that.
-    async fn unmerged(&self, sight: &Sight, asked: &BTreeSet<&str>) -> Result<BTreeMap<String, bool>, Trouble> {
-        let lenders = refs::quoted(&self.git.join("objects"));
-        let call = Call::on(&self.bare, "rev-list").env("GIT_ALTERNATE_OBJECT_DIRECTORIES", lenders);
-        let asked: String = asked.iter().map(|oid| format!("{oid}\n")).collect();
-        let call = call.args(["--parents", "--stdin"]).input(format!("^{}\n{asked}", sight.at));
-        let said = self.run(call.limit(BRING)).await?.out;
-        Ok(related(&String::from_utf8_lossy(&said), &sight.at))
-    }
-
-    /// Those of which the worktree's commit has everything: their merge would change nothing.
-    async fn squashed(&self, sight: &Sight, left: &BTreeSet<&str>) -> Result<BTreeSet<String>, Trouble> {
-        if left.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let shop = self.open(sight).await?;
-        let tree = self.line(shop.call("rev-parse").arg("--verify").names([format!("{}^{{tree}}", sight.at)])).await?;
-        let lines: String = left.iter().map(|oid| format!("{} {oid}\n", sight.at)).collect();
-        let call = shop.call("merge-tree").args(["--stdin", "-z", "--no-messages", "--allow-unrelated-histories"]);
-        let said = match self.run(call.input(lines).limit(BRING)).await {
-            Ok(said) => said.out,
-            // One that cannot be read is not known to be merged, nor is any other then.
-            Err(why) => {
-                tracing::warn!("it is not known which branches were squashed: {}", why.into_words());
-                return Ok(BTreeSet::new());
-            }
-        };
-        Ok(left
-            .iter()
-            .zip(results(&said))
-            .filter(|(_, result)| *result == Some(tree.clone()))
-            .map(|(oid, _)| (*oid).to_owned())
-            .collect())
+    /// The commit that a task started from, if that is known.
+    fn base_of(&self, task: TaskId) -> Option<String> {
+        Folder::of(&self.hands.home, task).standing().ok().flatten()?.prepared.base
     }
 }
 
-/// The trees of clean merges. Each answer is `<status>\0<tree>\0`, files in conflict, and `\0`.
-fn results(said: &[u8]) -> Vec<Option<String>> {
-    let mut found = Vec::new();
-    let mut fields = said.split(|byte| *byte == 0);
-    while let (Some(status), Some(tree)) = (fields.next(), fields.next()) {
-        if status.is_empty() {
-            break;
-        }
-        found.push((status == b"1").then(|| String::from_utf8_lossy(tree).into_owned()));
-        // Up to the end of the answer.
-        let _ = fields.by_ref().take_while(|field| !field.is_empty()).count();
-    }
-    found
+fn short(oid: &str) -> String {
+    oid.chars().take(7).collect()
 }
 
 impl Found {
     fn told(&self, name: String, merged: bool) -> Branch {
         Branch { name, task: Some(self.task), merged, commit: self.short.clone(), subject: self.subject.clone() }
     }
-}
-
-/// Of commits, each listed with its parents, whether `at` leads to them.
-fn related(listed: &str, at: &str) -> BTreeMap<String, bool> {
-    let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut found: BTreeMap<&str, bool> = BTreeMap::new();
-    for line in listed.lines() {
-        let mut oids = line.split(' ');
-        let Some(commit) = oids.next() else { continue };
-        found.insert(commit, false);
-        for parent in oids {
-            children.entry(parent).or_default().push(commit);
-        }
-    }
-    let mut next = vec![at];
-    while let Some(commit) = next.pop() {
-        for child in children.remove(commit).unwrap_or_default() {
-            found.insert(child, true);
-            next.push(child);
-        }
-    }
-    found.into_iter().map(|(commit, goes_on)| (commit.to_owned(), goes_on)).collect()
 }

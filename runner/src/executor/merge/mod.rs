@@ -9,10 +9,12 @@
 //! about to be done before it is; whoever comes next, after any crash, takes back what was not finished (`mend`).
 
 mod files;
+mod known;
 mod list;
 mod lock;
 mod look;
 mod settle;
+mod squash;
 mod start;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use std::path::Path;
 use fs_err as fs;
 use makima_core::effect::Side;
 use makima_core::input::Merging;
+use makima_core::policy::merge_message;
 
 use super::super::foreign::{self, SMALL};
 use super::super::record::forgiving;
@@ -172,7 +173,7 @@ fn entry_of(line: &[u8], path: &[u8], stage: &str) -> Option<Entry> {
 
 /// What the commit says.
 fn worded(message: Option<String>, source: &str, trailers: &[(&'static str, String)]) -> String {
-    let mut text = message.unwrap_or_else(|| format!("Merge branch '{source}'"));
+    let mut text = message.unwrap_or_else(|| merge_message(source, None));
     text.truncate(text.trim_end().len());
     text.push_str("\n\n");
     for (name, value) in trailers {

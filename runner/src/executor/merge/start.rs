@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use fs_err as fs;
-use makima_core::effect::Source;
+use makima_core::effect::{Child, Source};
 use makima_core::input::Merging;
+use makima_core::policy::merge_message;
 
 use super::super::bare::OURS;
 use super::super::git::BRING;
+use super::super::harvest::{self, Harvest};
 use super::super::record::{Folder, forgiving};
 use super::super::refs;
 use super::super::scene::put_new;
@@ -17,6 +19,16 @@ use super::files::{Entry, Files, Version, names, stage_line};
 use super::lock::Lock;
 use super::look::{Sight, shown};
 use super::{Begun, Job, Phase, done, list};
+
+/// What is to be merged.
+enum Meant {
+    /// The branch of this name, at this commit.
+    Branch(String, String),
+    /// A subtask that ended without a change.
+    Unchanged,
+    /// Nothing that may be.
+    Nothing,
+}
 
 /// What merging comes to.
 struct Merged {
@@ -34,14 +46,18 @@ impl Job<'_> {
             let merging = sight.merging.as_deref().unwrap_or_default();
             let ours = begun.filter(|begun| begun.is(merging));
             return match (ours, found) {
-                (Some(ours), Some((name, _))) if ours.source == name => {
+                (Some(ours), Meant::Branch(name, _)) if ours.source == name => {
                     let shop = self.open(&sight).await?;
                     self.opened(&shop, Some(&ours), merging).await
                 }
                 (ours, _) => Ok(Merging::Busy(ours.map(|ours| ours.source))),
             };
         }
-        let Some((source, commit)) = found else { return Ok(Merging::NoBranch) };
+        let (source, commit) = match found {
+            Meant::Branch(name, commit) => (name, commit),
+            Meant::Unchanged => return Ok(Merging::Already),
+            Meant::Nothing => return Ok(Merging::NoBranch),
+        };
         let lock = self.lock().await?;
         let shop = self.open(&sight).await?;
         if !self.is_commit(&shop, &commit).await? {
@@ -58,7 +74,7 @@ impl Job<'_> {
         let merged = self.result(&shop, &sight.at, &commit).await?;
         let before =
             self.line(shop.call("rev-parse").arg("--verify").names([format!("{}^{{tree}}", sight.at)])).await?;
-        if before == merged.tree && merged.stages.is_empty() {
+        if before == merged.tree && merged.stages.is_empty() || self.was_squashed(&shop, &sight, &commit).await? {
             return Ok(Merging::Already);
         }
         let files = self.lay_out(&shop, &before, &merged.tree).await?;
@@ -73,32 +89,45 @@ impl Job<'_> {
     }
 
     /// Which branch is meant, and where it stands.
-    async fn find(&self, source: &Source) -> Result<Option<(String, String)>, Trouble> {
+    async fn find(&self, source: &Source) -> Result<Meant, Trouble> {
         match source {
-            Source::Child(child) if !child.ended => Ok(None),
+            Source::Child(child) if !child.ended => Ok(Meant::Nothing),
             Source::Child(child) => {
-                let Some(commit) = self.child_tip(child.task).await? else { return Ok(None) };
+                let Some(commit) = self.child_tip(child.task).await? else { return self.without_tip(child).await };
                 let is_ours = child.branch.is_some()
                     || list::bears(self.hands, self.cancel, &self.bare, child.task, self.task).await?;
                 let name = child.branch.as_ref().map_or_else(|| self.name_of(child.task), ToString::to_string);
-                Ok(is_ours.then_some((name, commit)))
+                Ok(if is_ours { Meant::Branch(name, commit) } else { Meant::Nothing })
             }
             Source::Branch(name) => {
                 let odd = name.starts_with(['-', '/', '.']) || name.contains("..") || name.contains("//");
                 if odd || name.contains(|letter: char| letter.is_control() || " ~^:?*[\\".contains(letter)) {
-                    return Ok(None);
+                    return Ok(Meant::Nothing);
                 }
                 let full = format!("refs/heads/{name}");
                 if let Some(commit) = refs::find(&self.git, &full).await {
-                    return Ok(Some((name.clone(), commit)));
+                    return Ok(Meant::Branch(name.clone(), commit));
                 }
                 for found in self.others().await? {
                     if found.name == *name {
-                        return Ok(Some((name.clone(), found.oid)));
+                        return Ok(Meant::Branch(name.clone(), found.oid));
                     }
                 }
-                Ok(refs::find(&self.bare, &full).await.map(|commit| (name.clone(), commit)))
+                let found = refs::find(&self.bare, &full).await;
+                Ok(found.map_or(Meant::Nothing, |commit| Meant::Branch(name.clone(), commit)))
             }
+        }
+    }
+
+    /// A subtask of which no work is here.
+    async fn without_tip(&self, child: &Child) -> Result<Meant, Trouble> {
+        if child.branch.is_none() {
+            return Ok(Meant::Nothing);
+        }
+        match harvest::of(self.hands, child.task).await? {
+            Harvest::Nothing => Ok(Meant::Unchanged),
+            Harvest::Commit { tip } => Err(Trouble::Plain(format!("its work is the commit {tip}, which is not there"))),
+            Harvest::Lies { why } => Err(Trouble::Plain(format!("its work is in no commit that is here: {why}"))),
         }
     }
 
@@ -165,7 +194,7 @@ impl Job<'_> {
             self.run(shop.call("update-index").args(["-z", "--index-info"]).input(lines)).await?;
         }
         self.give_objects(shop).await?;
-        let mut message = format!("Merge branch '{}'\n", begun.source);
+        let mut message = merge_message(&begun.source, None) + "\n";
         if !merged.stages.is_empty() {
             message.push_str("\n# Conflicts:\n");
             merged.stages.keys().for_each(|path| message.push_str(&format!("#\t{}\n", shown(path).escape_debug())));

@@ -16,9 +16,8 @@ use makima_core::policy::{RepositoryUrl, split_credentials};
 use super::bare::Bare;
 use super::cancel::Cancel;
 use super::deliver::Delivered;
-use super::git::{ASK, Call};
+use super::git::Call;
 use super::reach::{Denied, Reach};
-use super::record::Folder;
 use super::source::Login;
 use super::{Hands, blocking, branch, refs};
 
@@ -35,11 +34,7 @@ pub(super) async fn open(
     let remote = Remote::of(hands, wanted, cancel).await.map_err(|why| why + &kept)?;
     let job = Job { hands, task, wanted, commit, cancel, bare, remote };
     let base = job.push().await.map_err(|why| why + &kept)?;
-    let mut delivered = job.ask(base).await?;
-    if let Some(brought) = job.brought().await {
-        delivered.message.push_str(&brought);
-    }
-    Ok(delivered)
+    job.ask(base).await
 }
 
 /// Where it is pushed to.
@@ -187,35 +182,6 @@ impl Job<'_> {
         let text = &self.wanted.text;
         let body = text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         Wanted { branch: self.wanted.branch.as_str().to_owned(), base, title: text.subject.clone(), body }
-    }
-
-    /// What the branch bears of what was brought into the worktree and is none of its base's, if anything.
-    async fn brought(&self) -> Option<String> {
-        let folder = Folder::of(&self.hands.home, self.task);
-        let spec = blocking(move || folder.spec()).await.ok()??;
-        let standing = Folder::of(&self.hands.home, self.task).standing().ok()??;
-        if spec.copy.is_empty() {
-            return None;
-        }
-        let there = self.files(self.commit, &spec).await?;
-        let before = match &standing.prepared.base {
-            Some(base) => self.files(base, &spec).await?,
-            None => Vec::new(),
-        };
-        let borne: Vec<&String> = there.iter().filter(|path| !before.contains(path)).collect();
-        let first = borne.first()?;
-        let more = borne.len().saturating_sub(1);
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        Some(format!("; it bears what was brought along and is in no base: `{first}`{more}"))
-    }
-
-    async fn files(&self, commit: &str, spec: &makima_core::task::Spec) -> Option<Vec<String>> {
-        let call = Call::on(&self.bare.path, "ls-tree").args(["-r", "-z", "--name-only"]).limit(ASK);
-        let call = call.env("GIT_LITERAL_PATHSPECS", "1").names([commit]).arg("--");
-        let call = call.args(spec.copy.iter().map(|path| path.as_str().to_owned()));
-        let said = self.hands.git.run(self.cancel, call).await.ok()?.out;
-        let names = said.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        Some(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
 
     /// What was pushed there last.

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::http::request;
+use super::http::{follow, request};
 use super::middle::{Manner, Middle};
 use super::place::Place;
 use super::proc::Proc;
@@ -114,6 +114,20 @@ impl Fleet {
 
     pub(crate) fn output(&self, id: &str) -> String {
         self.get(&format!("/api/v1/tasks/{id}/output")).1
+    }
+
+    /// A task's events behind the one of this id, until what came is enough or there are no more.
+    pub(crate) fn events(&self, id: &str, last: Option<&str>, enough: impl Fn(&str) -> bool) -> String {
+        follow(&self.url, &self.token, &format!("/api/v1/tasks/{id}/events"), last, enough)
+    }
+
+    /// The server is killed, and there is another in its place.
+    pub(crate) fn another_server(&mut self, place: &Place) {
+        self.serve.signal(Signal::KILL);
+        until("it is gone", SOON, || (!self.serve.is_running()).then_some(()));
+        let address = self.url.strip_prefix("http://").expect("a plain URL");
+        self.serve = place.makima(["serve", "--listen", address]).start();
+        self.serve.notes("makima serves on");
     }
 
     /// Waits until a task has written this.

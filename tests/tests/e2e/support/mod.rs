@@ -2,28 +2,34 @@
 
 mod apart;
 mod binary;
+mod desk;
 mod faults;
 mod fleet;
+mod forge;
 mod http;
 mod middle;
 mod place;
 mod proc;
 mod repo;
 mod servers;
+mod stage;
 mod terminal;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use apart::{Innocent, apart};
 pub(crate) use binary::makima as binary;
+pub(crate) use desk::Reading;
 pub(crate) use faults::Faults;
 pub(crate) use fleet::Fleet;
+pub(crate) use forge::Forge;
 pub(crate) use http::status_as;
 pub(crate) use middle::Manner;
 pub(crate) use place::{Place, processes_with};
 pub(crate) use proc::{Call, Done, Proc, becomes_nobody, mounts};
 pub(crate) use repo::Repo;
 pub(crate) use servers::{FakeServer, Peer, authenticated};
+pub(crate) use stage::{Stage, spawn};
 
 /// For whatever takes no longer than a moment, on a machine that has much else to do.
 pub(crate) const SOON: Duration = Duration::from_secs(30);

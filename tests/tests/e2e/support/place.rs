@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,19 @@ impl Place {
     pub(crate) fn configure(&self, text: &str) {
         fs::create_dir_all(self.home()).expect("a home");
         fs::write(self.home().join("config.toml"), text).expect("a configuration");
+    }
+
+    /// A program that goes before the machine's own, for who has `programs` in the path.
+    pub(crate) fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::create_dir_all(self.path("bin")).expect("a folder");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it may be run");
+    }
+
+    /// A path with the place's own programs.
+    pub(crate) fn programs(&self) -> String {
+        format!("{}:{}", self.path("bin").display(), std::env::var("PATH").expect("a path"))
     }
 
     /// A call of makima, to be made in this place.
