@@ -14,12 +14,13 @@ use std::time::Duration;
 use makima_core::policy::NETWORK_VARIABLES;
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::cancel::Cancel;
 use super::fence::Fence;
+use super::heard::Bounded;
 use super::reach::Held;
 use super::settings::Settings;
 use super::user::Own;
@@ -395,7 +396,7 @@ impl Git {
             }
         };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (mut out, mut said) = (Bounded { to, ..Bounded::new(ANSWER_MAX) }, Bounded::new(SAID_MAX));
+        let (mut out, mut said) = (Bounded::new(ANSWER_MAX).to(to), Bounded::new(SAID_MAX));
         let ended = {
             let talk = async { tokio::join!(feed, out.fill(stdout), said.fill(stderr)) };
             tokio::pin!(talk);
@@ -456,9 +457,9 @@ impl Git {
         let door = call.held.as_ref().map(Held::door).transpose()?;
         command.arg(&call.verb).args(&call.args).current_dir(door.as_ref().unwrap_or(&call.dir));
         command.env_clear().envs(self.env.iter().cloned()).envs(call.env.iter().cloned());
+        let ours = if call.theirs { &[] } else { OURS };
         let own = call.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let pace = self.pace.iter().map(|(key, value)| (*key, value.as_str()));
-        let ours = if call.theirs { &[] } else { OURS };
         let settings = SETTINGS.iter().chain(ours).copied().chain(pace).chain(own);
         let mut count = 0_usize;
         for (key, value) in settings {
@@ -489,34 +490,4 @@ async fn end_group(child: &mut Child) {
 fn has_ended(child: Pid) -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(waitid(WaitId::Pid(child), look), Ok(None))
-}
-
-struct Bounded {
-    bytes: Vec<u8>,
-    max: usize,
-    cut: bool,
-    /// Where it goes instead.
-    to: Option<mpsc::Sender<Vec<u8>>>,
-}
-
-impl Bounded {
-    fn new(max: usize) -> Self {
-        Self { bytes: Vec::new(), max, cut: false, to: None }
-    }
-
-    /// Reads to the end; what is beyond the bound is read and dropped, so that the writer is never blocked.
-    async fn fill(&mut self, from: Option<impl AsyncRead + Unpin>) {
-        let Some(mut from) = from else { return };
-        let mut buffer = vec![0_u8; 16 * 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            if let Some(to) = &self.to {
-                // Who has heard enough is gone.
-                let _ = to.send(buffer.get(..count).unwrap_or_default().to_vec()).await;
-                continue;
-            }
-            let room = self.max.saturating_sub(self.bytes.len());
-            self.cut |= count > room;
-            self.bytes.extend(buffer.iter().take(count.min(room)));
-        }
-    }
 }

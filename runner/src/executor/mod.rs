@@ -26,6 +26,7 @@ mod git;
 mod gone;
 mod group;
 mod harvest;
+mod heard;
 mod include;
 mod into;
 mod key;

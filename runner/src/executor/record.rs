@@ -10,11 +10,9 @@
 //! started.json   its agent was started, or was about to be
 //! agent          which processes that became: its supervisor writes this
 //! exit           how the agent ended: its supervisor writes this
-//! socket         where the supervisor is spoken to, while it lives
-//! supervisor.lock  held by it
+//! socket         where the supervisor is spoken to, while it lives; it holds `supervisor.lock`
 //! output.log     what it wrote: see `log`
-//! output.gone    what that does not hold any more: see `gone`
-//! output.marks   places in it
+//! output.gone    what that does not hold any more: see `gone`; `output.marks` are places in it
 //! delivered      how far that was handed over: eight bytes, little-endian
 //! skipped.json   subtasks that are meant not to be merged, and why
 //! merge.json     a merge in its worktree that we began: see `merge`

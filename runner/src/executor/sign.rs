@@ -11,20 +11,8 @@ use super::{Hands, refs};
 /// The longest that signing may take: a program that asks somebody for a passphrase asks nobody.
 const SIGN: Duration = Duration::from_secs(60);
 
-/// Makes one by a call of `commit-tree`: by the user's identity, signed as the user signs.
+/// Makes one by a call of `commit-tree`: by the user as a repository knows them, signed as they sign.
 pub(super) async fn make(
-    hands: &Hands,
-    cancel: &Cancel,
-    call: Call,
-    tree: &str,
-    parents: &[&str],
-    message: String,
-) -> Result<String, Trouble> {
-    make_by(hands, &hands.user, cancel, call, tree, parents, message).await
-}
-
-/// The same, by the user as a repository knows them.
-pub(super) async fn make_by(
     hands: &Hands,
     user: &User,
     cancel: &Cancel,

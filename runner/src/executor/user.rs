@@ -117,7 +117,8 @@ pub(super) async fn of<'a>(hands: &'a Hands, cancel: &Cancel, config: Call) -> C
     }
 }
 
-const LIST: [&str; 3] = ["--list", "-z", "--show-scope"];
+/// How a configuration is asked for what it says.
+pub(super) const LIST: [&str; 3] = ["--list", "-z", "--show-scope"];
 
 /// What of a configuration says who commits, and how.
 const KEYS: &[&str] = &[
@@ -167,7 +168,7 @@ impl User {
 
     /// The same user, where git says this, too. Of a repository that names a program to sign by, which is not run, nothing
     /// else about signing counts either: what it means is signed by that program.
-    fn as_said_by(&self, listed: &[u8]) -> Self {
+    pub(super) fn as_said_by(&self, listed: &[u8]) -> Self {
         let mut user = self.clone();
         let is_its_own = |entry: Entry<'_>| IN_REPOSITORIES.contains(&entry.scope) && PROGRAMS.contains(&entry.key);
         let has_a_program = entries(listed).any(is_its_own);

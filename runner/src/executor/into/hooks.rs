@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::git::Call;
 use super::super::reach::Held;
 use super::super::trouble::Trouble;
+use super::super::user::{self, User};
 use super::super::workshop::Workshop;
 use super::Job;
 
@@ -17,6 +18,8 @@ const HOOKS: &[&str] = &["pre-merge-commit", "commit-msg", "reference-transactio
 pub(super) struct Wishes {
     /// Where the hooks are. None where there are none that a merge asks.
     pub(super) hooks: Option<PathBuf>,
+    /// Who commits there, and how.
+    pub(super) user: User,
     /// Who else may write to it.
     pub(super) shared: Option<String>,
 }
@@ -40,8 +43,7 @@ impl Job<'_> {
 
     /// What the target's configuration says.
     pub(super) async fn wishes(&self) -> Result<Wishes, Trouble> {
-        let call = self.here("config").args(["--show-scope", "-z", "--get-regexp"]);
-        let said = self.run(call.arg(r"^(core\.(hookspath|sharedrepository)|hook\..*)$").fine(&[0, 1])).await?;
+        let said = self.run(self.here("config").args(user::LIST)).await?;
         let mut fields = said.split(|byte| *byte == 0);
         let (mut shared, mut configured, mut hooks) = (None, false, self.target.common.path().join("hooks"));
         while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
@@ -55,11 +57,11 @@ impl Job<'_> {
                     shared = Some(value.into_owned());
                 }
                 // Newer versions of git take hooks from the configuration, too.
-                _ => configured = true,
+                _ => configured |= name.starts_with(b"hook."),
             }
         }
         let asked = configured || HOOKS.iter().any(|name| hooks.join(name).exists());
-        Ok(Wishes { hooks: asked.then_some(hooks), shared })
+        Ok(Wishes { hooks: asked.then_some(hooks), user: self.hands.user.as_said_by(&said), shared })
     }
 
     /// Where the configuration says that hooks are.

@@ -13,7 +13,6 @@ mod standing;
 mod turn;
 mod way;
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +33,6 @@ use super::git::{BRING, Call, GitError};
 use super::record::{Folder, Following};
 use super::scene::Scene;
 use super::trouble::Trouble;
-use super::user::{self, User};
 use super::workshop::{RESULT, Trust, Workshop};
 use super::{Hands, blocking, refs, sign};
 
@@ -252,8 +250,8 @@ impl Job<'_> {
         let at = standing.at.as_str();
         let Some(hooks) = &wishes.hooks else {
             let made = async {
-                let (tree, user) = tokio::join!(self.tree(shop, at, into, wishes), self.user());
-                self.merged(shop, at, &tree?, wishes, (&user, self.text(into))).await
+                let tree = self.tree(shop, at, into, wishes).await?;
+                self.merged(shop, at, &tree, wishes, self.text(into)).await
             };
             let (made, brought) = tokio::join!(made, self.bring(shop, at));
             return brought.and(made);
@@ -267,19 +265,14 @@ impl Job<'_> {
         let cwd = standing.checkout.as_ref().map_or(&self.target.place, |checkout| &checkout.folder);
         self.hook(shop, hooks, cwd, "pre-merge-commit", None).await?;
         self.hook(shop, hooks, cwd, "commit-msg", Some(&file)).await?;
-        self.merged(shop, at, &tree, wishes, (&*self.user().await, fs::read_to_string(&file)?)).await
-    }
-
-    /// Who commits in that repository.
-    async fn user(&self) -> Cow<'_, User> {
-        user::of(self.hands, self.cancel, self.here("config")).await
+        self.merged(shop, at, &tree, wishes, fs::read_to_string(&file)?).await
     }
 
     /// What a merge commit says.
     fn text(&self, into: &str) -> String {
         let trailers = self.wanted.text.trailers.iter().map(|(name, value)| format!("{name}: {value}\n"));
-        let trailers = trailers.collect::<String>();
-        format!("{}\n\n{trailers}", merge_message(self.wanted.branch.as_str(), Some(into)))
+        let merges = merge_message(self.wanted.branch.as_str(), Some(into));
+        format!("{merges}\n\n{}", trailers.collect::<String>())
     }
 
     /// A commit of both.
@@ -289,10 +282,10 @@ impl Job<'_> {
         at: &str,
         tree: &str,
         wishes: &Wishes,
-        (user, text): (&User, String),
+        text: String,
     ) -> Result<Becomes, Trouble> {
         let call = self.writing(shop, wishes, "commit-tree");
-        let tip = sign::make_by(self.hands, user, self.cancel, call, tree, &[at, self.commit], text).await?;
+        let tip = sign::make(self.hands, &wishes.user, self.cancel, call, tree, &[at, self.commit], text).await?;
         Ok(Becomes { tip, is_forward: false })
     }
 

@@ -13,8 +13,8 @@ use super::super::foreign::{self, SMALL};
 use super::super::record::forgiving;
 use super::super::refs::{self, Head};
 use super::super::scene::{make_folders, put_new};
-use super::super::sign;
 use super::super::trouble::Trouble;
+use super::super::{sign, user};
 use super::files::{Change, Entry, Version, stage_line};
 use super::look::{Sight, shown};
 use super::{Begun, Job, Phase, done};
@@ -80,8 +80,10 @@ impl Job<'_> {
         });
         let tree = self.line(shop.call("write-tree")).await?;
         let text = worded(message, &begun.source, trailers);
+        let user = user::of_task(self.hands, self.task, self.cancel).await;
         let made =
-            sign::make(self.hands, self.cancel, shop.call("commit-tree"), &tree, &[&sight.at, &merging], text).await?;
+            sign::make(self.hands, &user, self.cancel, shop.call("commit-tree"), &tree, &[&sight.at, &merging], text)
+                .await?;
         self.give_objects(&shop).await?;
         self.write_down(&begun, Phase::Committing(made.clone()))?;
         let (git, head, at, tip) = (self.git.clone(), sight.head.clone(), sight.at.clone(), made.clone());
