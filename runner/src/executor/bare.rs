@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::cancel::Cancel;
 use super::git::{BRING, Call, Git, GitError};
+use super::record::Folder;
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
 use super::{Hands, blocking, refs};
@@ -23,6 +24,8 @@ const LOCK_AGE: Duration = Duration::from_secs(5);
 
 /// Where finished work and what was kept aside stand.
 pub(super) const OURS: &str = "refs/makima/";
+/// What tasks began from, by their ids, where upstream may not have it any more.
+const STARTS: &str = "refs/makima/start/";
 
 /// One shared bare repository.
 #[derive(Clone, Debug)]
@@ -79,7 +82,7 @@ impl Bare {
         self.clone_into(git, cancel, source, staging.path()).await?;
         let new = Self { path: staging.path().to_path_buf(), turn: Arc::default() };
         is_better(&new).await?;
-        self.replace_by(git, cancel, staging).await?;
+        self.replace_by(git, staging).await?;
         Ok(())
     }
 
@@ -174,13 +177,16 @@ impl Bare {
         let staging = self.staging().map_err(not_made(&self.path))?;
         // Where this fails, the temporary folder takes the half-made one with it.
         self.clone_into(git, cancel, source, staging.path()).await?;
-        self.replace_by(git, cancel, staging).await
+        self.replace_by(git, staging).await
     }
 
-    async fn replace_by(&self, git: &Git, cancel: &Cancel, staging: tempfile::TempDir) -> Result<(), GitError> {
+    async fn replace_by(&self, git: &Git, staging: tempfile::TempDir) -> Result<(), GitError> {
+        // Before anything starts from the new one, and not called off with the task that found the damage: it is others' work.
+        if self.path.exists() {
+            self.hand_down(git, staging.path()).await;
+        }
         let Some(old) = self.take_place(staging).map_err(not_made(&self.path))? else { return Ok(()) };
         tracing::warn!("{} could not be used; it was made anew, the old one is {}", self.path.display(), old.display());
-        self.take_over(git, cancel, &old).await;
         Ok(())
     }
 
@@ -225,22 +231,45 @@ impl Bare {
         Ok(old)
     }
 
-    /// Takes over the work of finished tasks, each by itself: one that is damaged must not keep the others.
-    async fn take_over(&self, git: &Git, cancel: &Cancel, old: &Path) {
-        // They say nothing that is not the same in both, and without them git does not open it.
-        for name in ["HEAD", "config"] {
-            if let Err(failure) = fs::copy(self.path.join(name), old.join(name)) {
-                tracing::warn!("{} cannot be mended: {failure}", old.display());
-            }
-        }
-        for name in refs::read(old).unwrap_or_default().into_keys().filter(|name| name.starts_with(OURS)) {
-            let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-write-fetch-head", "--no-tags"]);
+    /// Hands the work of finished tasks down to the new one, and what the others began from, which upstream may not have
+    /// any more. Each by itself: one that is damaged must not keep the others.
+    async fn hand_down(&self, git: &Git, new: &Path) {
+        let old = self.path.clone();
+        let mended = {
+            let (old, new) = (old.clone(), new.to_path_buf());
+            blocking(move || mend(&old, &new)).await
+        };
+        let names = mended.and_then(|mended| mended.map_err(|failure| failure.to_string()));
+        let names = names.unwrap_or_else(|why| {
+            tracing::warn!("{} cannot be mended: {why}", old.display());
+            Vec::new()
+        });
+        for name in names {
+            let call = Call::on(new, "fetch").args(["--quiet", "--no-write-fetch-head", "--no-tags"]);
             let call = call.names([old.as_os_str(), format!("+{name}:{name}").as_ref()]);
-            if let Err(why) = git.run(cancel, call).await {
-                tracing::warn!("{name} could not be taken over from {}: {why}", old.display());
+            if let Err(why) = git.run(&Cancel::default(), call).await {
+                tracing::warn!("{name} could not be handed down from {}: {why}", old.display());
             }
         }
     }
+}
+
+/// Makes an old repository one that git opens, with a name for all that tasks began from. Returns what is ours in it.
+/// Blocks.
+fn mend(old: &Path, new: &Path) -> io::Result<Vec<String>> {
+    // They say nothing that is not the same in both.
+    for name in ["HEAD", "config"] {
+        fs::copy(new.join(name), old.join(name))?;
+    }
+    fs::create_dir_all(old.join(STARTS))?;
+    let tasks = old.ancestors().nth(2).map(|home| home.join("tasks"));
+    for task in tasks.iter().flat_map(fs::read_dir).flatten().flatten() {
+        let standing = Folder::at(&task.path()).standing().ok().flatten().filter(|standing| standing.bare == old);
+        if let Some(base) = standing.and_then(|standing| standing.prepared.base) {
+            fs::write(old.join(STARTS).join(task.file_name()), format!("{base}\n"))?;
+        }
+    }
+    Ok(refs::read(old)?.into_keys().filter(|name| name.starts_with(OURS)).collect())
 }
 
 /// Whether what git said means that a repository of ours is damaged, and not that a request was wrong.

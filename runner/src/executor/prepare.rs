@@ -189,8 +189,9 @@ impl Job<'_> {
             bare.bring(git, self.cancel, source, &tips).await?;
         }
         let base = match self.wanted.start {
-            Where::Continue(task) => self.continued(bare, task).await?,
-            Where::Parent(parent) => match self.other(parent).head(bare).await? {
+            // What an agent has done to its repository says nothing of ours.
+            Where::Continue(task) => self.continued(bare, task).await.map_err(Trouble::of_others)?,
+            Where::Parent(parent) => match self.other(parent).head(bare).await.map_err(Trouble::of_others)? {
                 Some(head) => Base::of(Some(head)),
                 None => Base::of(Some(self.default_base(bare, source, &tips).await?)),
             },
@@ -336,7 +337,8 @@ impl Job<'_> {
     async fn bring_along(&self, staging: &Path, local: Option<&Path>) -> Result<Brought, Trouble> {
         let mut brought = Brought::default();
         if let Some(from) = local {
-            let (paths, told) = include::wanted(&self.hands.git, self.cancel, from, staging).await?;
+            let wanted = include::wanted(&self.hands.git, self.cancel, from, staging).await;
+            let (paths, told) = wanted.map_err(Trouble::of_others)?;
             brought.notes.extend(told);
             brought = self.bring(from.to_path_buf(), staging, paths, brought).await?;
         }

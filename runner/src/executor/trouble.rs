@@ -13,6 +13,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// The same of a repository that is nobody's to make anew: an agent's or the user's.
+    pub(super) fn of_others(self) -> Self {
+        Self::Plain(self.into_words())
+    }
+
     pub(super) fn into_words(self) -> String {
         match self {
             Self::Damaged(why) | Self::Plain(why) => why,

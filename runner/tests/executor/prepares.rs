@@ -217,6 +217,36 @@ async fn a_damaged_shared_repository_is_made_anew() {
     git(&bare, &["fsck", "--strict"]);
 }
 
+/// Protects a shared repository, and all who borrow from it, from what an agent has done to its own: that is no damage of
+/// ours. And where there is some, those who began from what upstream has thrown away since can still be committed.
+#[tokio::test]
+async fn who_borrows_keeps_what_it_began_from() {
+    let mut world = World::new();
+    let upstream = world.repository("upstream");
+    let (old, other) = (task(), task());
+    for id in [old, other] {
+        world.prepare(id, Some(&upstream)).await;
+    }
+    git(&upstream, &["commit", "-q", "--amend", "-m", "thrown away"]);
+    git(&upstream, &["reflog", "expire", "--expire=now", "--all"]);
+    git(&upstream, &["gc", "-q", "--prune=now"]);
+    std::fs::write(world.home.worktree(old).join(".git/index"), "rubbish").unwrap();
+    let next = task();
+    let Work::Prepare(mut wanted) = preparing(next, Some(&upstream), None) else { panic!("another work") };
+    wanted.start = Start::Continue(old);
+    let said = world.run(next, Work::Prepare(wanted)).await;
+    let repos = |world: &World| std::fs::read_dir(world.home.repos()).unwrap().count();
+    assert_eq!(repos(&world), 1, "it was made anew: {said:?}");
+    // Half of it is gone, in truth.
+    std::fs::remove_file(world.bare().join("HEAD")).unwrap();
+    let base = world.prepare(task(), Some(&upstream)).await.base;
+    assert_eq!(repos(&world), 2);
+    world.act(other, "echo work > work").await;
+    let begun = git(&world.home.worktree(other), &["rev-parse", "HEAD"]);
+    assert_ne!(Some(&begun), base.as_ref());
+    assert!(world.commit(other, Some(&begun)).await.is_some());
+}
+
 #[tokio::test]
 async fn a_half_made_worktree_is_not_taken_for_whole() {
     let mut world = World::new();
