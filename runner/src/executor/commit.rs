@@ -26,7 +26,7 @@ use super::scene::Scene;
 use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
-use super::{Hands, blocking, foreign, refs, shut, sign, user};
+use super::{Hands, blocking, foreign, refs, shut, sign, sparse, user};
 
 /// More than anybody merges at once. Each is looked at, and an agent may have written any number.
 const PARENTS_MAX: usize = 64;
@@ -119,12 +119,8 @@ impl Job<'_> {
         let (shop, index) = self.open(trust, long).await?;
         let parent = self.parent(&shop, trust).await?;
         if !index {
-            let call = shop.call("read-tree");
-            let call = match &parent {
-                Some(parent) => call.names([parent]),
-                None => call.arg("--empty"),
-            };
-            self.run(call).await?;
+            let folder = Folder::of(&self.hands.home, self.task);
+            sparse::index_of(self.hands, self.cancel, &shop, parent.as_deref(), &folder).await?;
         }
         let Staged { mut notes, left_out } = stage(self.hands, self.cancel, &shop, self.wanted.base.as_deref()).await?;
         self.lent.leave_out(&self.hands.git, self.cancel, &shop, parent.as_deref()).await?;

@@ -55,6 +55,7 @@ mod settings;
 mod shut;
 mod sign;
 mod source;
+mod sparse;
 mod stage;
 mod still;
 mod supervisor;

@@ -16,7 +16,7 @@ use super::stage::stage;
 use super::still::Still;
 use super::trouble::Trouble;
 use super::workshop::{RESULT, Trust, Workshop};
-use super::{Hands, blocking, foreign, refs};
+use super::{Hands, blocking, foreign, refs, sparse};
 
 /// How often the files of a task that works on them are looked at, until two looks in a row see the same.
 const LOOKS: usize = 6;
@@ -134,9 +134,8 @@ impl Other<'_> {
         }
         if !index {
             let base = scene.head.clone().or_else(|| standing.prepared.base.clone());
-            let call = shop.call("read-tree");
-            let call = base.map_or_else(|| shop.call("read-tree").arg("--empty"), |base| call.names([base]));
-            self.hands.git.run(self.cancel, call).await?;
+            let folder = Folder::of(&self.hands.home, self.task);
+            sparse::index_of(self.hands, self.cancel, &shop, base.as_deref(), &folder).await?;
         }
         Ok(Some((shop, scene)))
     }

@@ -20,7 +20,7 @@ use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
-use super::{Hands, blocking, foreign, include, lay, refs, wants};
+use super::{Hands, blocking, foreign, include, lay, refs, sparse, wants};
 use crate::home::Home;
 
 /// Below this nothing is begun: a full disk would break it half-way.
@@ -286,7 +286,7 @@ impl Job<'_> {
             }
         })
         .await?;
-        wants::narrow(&staging, &wants).await?;
+        wants::narrow(&staging, &Folder::of(&self.hands.home, self.task), &wants).await?;
         if let Some(base) = &base {
             // Three things in one process: the index, the files, and no reference moved.
             let call = checkout(&staging);
@@ -328,6 +328,11 @@ impl Job<'_> {
         let back = Call::at(staging, "read-tree").limit(BRING);
         let back = base.map_or_else(|| Call::at(staging, "read-tree").arg("--empty"), |base| back.names([base]));
         self.hands.git.run(self.cancel, back).await?;
+        let rules = Folder::of(&self.hands.home, self.task).file(sparse::RULES);
+        if rules.exists() {
+            let call = |verb: &str| Call::at(staging, verb);
+            sparse::leave_out(&self.hands.git, self.cancel, call, staging, rules).await?;
+        }
         let refresh = Call::at(staging, "update-index").args(["-q", "--refresh"]).fine(&[0, 1]).limit(BRING);
         self.hands.git.run(self.cancel, refresh).await?;
         Ok(())

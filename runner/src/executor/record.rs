@@ -17,7 +17,7 @@
 //! skipped.json   subtasks that are meant not to be merged, and why
 //! merge.json     a merge in its worktree that we began: see `merge`
 //! into.json      a checkout of the user's that is following its branch: see `into`
-//! index          what its repository's index was before that merge
+//! index          what its repository's index was before that merge; `sparse`: which folders were wanted of it
 //! harvest.json   what became of its work: see `harvest`
 //! end.json       how it ended
 //! closed         the server knows

@@ -389,13 +389,28 @@ impl Task {
         match running {
             // Its supervisor has left: where its log ends is about to be known.
             Some(running) => running.link.log.closed().await,
-            // What was measured before may have been written to since.
-            None => drop(self.log.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            None => self.settle(hands).await?,
         }
         let log = self.log(hands).await?;
         let length = log.shared.length();
         blocking(move || log.rest()).await?;
         Ok((killed, length))
+    }
+
+    /// Nobody writes to its log any more. What was measured before may have been written to since: whoever waits for more of
+    /// it is told.
+    async fn settle(&self, hands: &Hands) -> Result<(), String> {
+        let (folder, secrets) = (Folder::of(&hands.home, self.id), hands.settings.secrets.clone());
+        let settled = blocking(move || log::settle(&folder).map(|shared| (folder, shared))).await?;
+        let (folder, shared) = settled.map_err(|failure| format!("its output cannot be read: {failure}"))?;
+        let length = shared.length();
+        let log = Arc::new(Log::new(folder, secrets, Arc::new(shared)));
+        let before = self.log.lock().unwrap_or_else(PoisonError::into_inner).replace(log);
+        if let Some(before) = before {
+            before.shared.grow(length);
+            before.shared.close();
+        }
+        Ok(())
     }
 
     /// Answers with the next chunk: at once if it is there, else as soon as it is.

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::cancel::Cancel;
 use super::record::{Folder, forgiving};
+use super::sparse;
 use super::tree::agent_of;
 use crate::home::{make_private, write_whole};
 
@@ -34,11 +35,12 @@ const LEAVING: &str = "leaving";
 const WORKTREE: &str = "worktree";
 
 /// What a task is remembered by once its worktree is gone.
-const RECORDS: [&str; 13] = [
+const RECORDS: [&str; 14] = [
     "spec.json",
     "plan",
     "prepared.json",
     "brought",
+    sparse::RULES,
     "started.json",
     "agent",
     "exit",

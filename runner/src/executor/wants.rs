@@ -11,9 +11,10 @@ use makima_core::wants::{Consent, FILE, Settled, Wants, settle};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, Git};
 use super::prepare::on_disk;
+use super::record::Folder;
 use super::source::Source;
 use super::trouble::Trouble;
-use super::{Hands, blocking};
+use super::{Hands, blocking, sparse};
 use crate::consent::{self, Book};
 
 /// Commits that are known to want nothing, so that git is not asked again for each task that starts from the same one.
@@ -97,14 +98,16 @@ async fn read(git: &Git, cancel: &Cancel, bare: &Path, base: &str) -> Result<Res
 }
 
 /// Has only these folders checked out in the repository at `staging`, which has no files yet, beside the files at its root.
-pub(super) async fn narrow(staging: &Path, wants: &Wants) -> Result<(), Trouble> {
+/// `folder` is the task's, which remembers it.
+pub(super) async fn narrow(staging: &Path, folder: &Folder, wants: &Wants) -> Result<(), Trouble> {
     if wants.sparse.is_empty() {
         return Ok(());
     }
-    let (git, patterns) = (staging.join(".git"), patterns(&wants.sparse));
+    let (git, patterns, own) = (staging.join(".git"), patterns(&wants.sparse), folder.file(sparse::RULES));
     on_disk(move || {
         use std::io::Write as _;
-        let written = fs_err::write(git.join("info/sparse-checkout"), patterns).and_then(|()| {
+        let written = fs_err::write(own, &patterns);
+        let written = written.and_then(|()| fs_err::write(git.join("info/sparse-checkout"), patterns)).and_then(|()| {
             let mut config = fs_err::OpenOptions::new().append(true).open(git.join("config"))?;
             config.write_all(b"[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n")
         });

@@ -311,3 +311,24 @@ async fn a_task_of_the_same_id_in_another_home_is_left_alone() {
     assert_eq!(other.exit(theirs).await, ExitStatus::Signal(15));
     other.empty(id).await;
 }
+
+/// Protects an end from waiting for ever for output: who waited for more of a log that nobody had in hand hears that there
+/// is no more.
+#[tokio::test]
+async fn who_waits_for_more_output_hears_of_its_end() {
+    let (mut world, id) = ready(Options::default()).await;
+    world.start(id, "echo on; while :; do sleep 0.05; done").await;
+    let mut world = world.again();
+    let first = loop {
+        match world.run(id, Work::Read { from: 0 }).await {
+            Outcome::Chunk(chunk) if chunk.to > 0 => break chunk,
+            Outcome::Chunk(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            other => panic!("{other:?}"),
+        }
+    };
+    let waits = world.ask(id, Work::Read { from: first.to });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let (_, end) = world.empty(id).await;
+    assert_eq!(end, first.to);
+    assert!(matches!(world.answer(waits).await, Outcome::Chunk(chunk) if chunk.from == chunk.to));
+}

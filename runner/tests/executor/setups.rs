@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use makima_core::effect::{Arg, Check, Launch, Merge, Value, Work};
+use makima_core::effect::{Arg, Check, Launch, Merge, Start, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Prepared, Stream};
 use makima_core::wants::Wants;
@@ -328,4 +328,39 @@ async fn only_the_folders_that_are_wanted_are_checked_out_and_the_rest_stays_in_
     assert!(files.contains("docs/file"), "{files}");
     let list: PathBuf = worktree.parent().unwrap().join("list");
     assert_eq!(std::fs::read_to_string(list).unwrap(), "core/src\n");
+}
+
+/// Protects the files that a sparse worktree leaves out from being committed as deleted where the agent's index is lost,
+/// or all of its repository; also from one who goes on with the task.
+#[tokio::test]
+async fn what_is_left_out_is_not_deleted_where_the_index_is_lost() {
+    for breaks in
+        ["rm .git/index", "echo rubbish > .git/index", "rm -r .git", "rm .git/index .git/info/sparse-checkout"]
+    {
+        let mut world = World::new();
+        let repository = world.repository("upstream");
+        for name in ["core/src", "core/docs", "docs"] {
+            std::fs::create_dir_all(repository.join(name)).unwrap();
+            std::fs::write(repository.join(name).join("file"), name).unwrap();
+        }
+        std::fs::write(repository.join("core/src/old"), "old").unwrap();
+        let text = "sparse = ['core/src']\n";
+        says(&repository, text);
+        allow(&world, &repository, text);
+        let (id, next) = (task(), task());
+        let base = world.prepare(id, Some(&repository)).await.base;
+        world.act(id, &format!("echo new > core/src/new; rm core/src/old; {breaks}")).await;
+        let Work::Prepare(mut wanted) = preparing(next, Some(&repository), None) else { panic!("another work") };
+        wanted.start = Start::Continue(id);
+        let gone_on = world.run(next, Work::Prepare(wanted)).await;
+        if let Outcome::Prepared(_) = gone_on {
+            let status = git(&world.home.worktree(next), &["status", "--porcelain"]);
+            assert_eq!(status, "D core/src/old\n?? core/src/new", "{breaks}");
+        } else {
+            assert!(breaks.contains("rubbish"), "{breaks}: {gone_on:?}");
+        }
+        let change = world.commit(id, base.as_deref()).await.expect("a change");
+        let told = git(&world.bare(), &["diff", "--name-status", &base.expect("a commit"), &change.commit]);
+        assert_eq!(told, "A\tcore/src/new\nD\tcore/src/old", "{breaks}: {change:?}");
+    }
 }

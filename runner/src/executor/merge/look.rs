@@ -11,7 +11,7 @@ use super::super::refs::{self, Head};
 use super::super::scene::{Scene, unfinished};
 use super::super::trouble::Trouble;
 use super::super::workshop::{Trust, Workshop};
-use super::super::{blocking, shut};
+use super::super::{blocking, shut, sparse};
 use super::lock::Lock;
 use super::{Begun, Job, Phase, done, lock, settle};
 
@@ -72,7 +72,7 @@ impl Job<'_> {
             return Err(Trouble::Plain(format!("the commit {} of the worktree is not there", sight.at)));
         }
         if !index {
-            self.run(shop.call("read-tree").names([&sight.at])).await?;
+            sparse::index_of(self.hands, self.cancel, &shop, Some(&sight.at), &self.folder).await?;
         }
         Ok(shop)
     }
