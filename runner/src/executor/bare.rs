@@ -333,7 +333,7 @@ fn clear_locks_of(git_dir: &Path) {
     }
 }
 
-fn clear_lock(path: &Path) {
+pub(super) fn clear_lock(path: &Path) {
     let age = |path: &Path| {
         let written = fs::symlink_metadata(path).and_then(|data| data.modified()).ok()?;
         Some(SystemTime::now().duration_since(written).unwrap_or_default())

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::super::bare::clear_lock;
 use super::super::blocking;
 use super::super::cancel::Cancel;
 use super::super::git::{BRING, Call, GitError};
@@ -97,10 +98,19 @@ impl Job<'_> {
         if !blocked.is_empty() {
             return Err(Trouble::Plain(format!("nothing was done: {}", in_words(checkout, &blocked))));
         }
-        self.refuse_what_git_would(checkout, from, to).await?;
-        let room = self.reserve(checkout, &changes).await?;
+        // Before git takes any lock there: one that is left by a git which was killed is known to be ours by this.
         self.folder.follows(&following)?;
-        Ok(Ready { checkout: checkout.clone(), changes, following, room })
+        let room = async {
+            self.refuse_what_git_would(checkout, from, to).await?;
+            self.reserve(checkout, &changes).await
+        };
+        match room.await {
+            Ok(room) => Ok(Ready { checkout: checkout.clone(), changes, following, room }),
+            Err(why) => {
+                self.folder.followed()?;
+                Err(why)
+            }
+        }
     }
 
     /// What git would refuse to write over, it refuses now.
@@ -190,6 +200,11 @@ impl Job<'_> {
         let _turn = self.turn(&common).await?;
         let around = std::iter::once(common).chain(parts).collect();
         let Some(checkout) = self.checkout(folder, around).await? else { return Ok(self.folder.followed()?) };
+        // Of a git that was killed with the daemon, as it was writing down there what is to be gone on with. One that is
+        // younger is given the time to go by itself.
+        let common = self.target.common.path();
+        let locks = [checkout.git.join("index.lock"), common.join(format!("{}.lock", following.branch))];
+        blocking(move || locks.iter().for_each(|lock| clear_lock(lock))).await?;
         if !self.is_to_follow(&checkout, &following).await? || self.has_followed(&checkout, &following).await? {
             return Ok(self.folder.followed()?);
         }
