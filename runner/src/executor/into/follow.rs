@@ -198,12 +198,12 @@ impl Job<'_> {
         let found = blocking(move || Reach::of(&hands).open_repository(&place)).await?;
         let (common, parts) = found.map_err(|why| Trouble::Plain(why.into_words()))?;
         let _turn = self.turn(&common).await?;
+        let branch = common.path().join(format!("{}.lock", following.branch));
         let around = std::iter::once(common).chain(parts).collect();
         let Some(checkout) = self.checkout(folder, around).await? else { return Ok(self.folder.followed()?) };
         // Of a git that was killed with the daemon, as it was writing down there what is to be gone on with. One that is
         // younger is given the time to go by itself.
-        let common = self.target.common.path();
-        let locks = [checkout.git.join("index.lock"), common.join(format!("{}.lock", following.branch))];
+        let locks = [checkout.git.join("index.lock"), branch];
         blocking(move || locks.iter().for_each(|lock| clear_lock(lock))).await?;
         if !self.is_to_follow(&checkout, &following).await? || self.has_followed(&checkout, &following).await? {
             return Ok(self.folder.followed()?);
