@@ -13,6 +13,8 @@ mod clock;
 mod config;
 mod engine;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod http;
 pub mod hub;
 mod polls;

@@ -29,14 +29,16 @@ impl Step<'_> {
         for left in found {
             let id = left.spec.id;
             // As when it is taken on: that it is not known must not be told once it is.
-            self.daemon.core.loose.forget(id);
+            if !bug!(UnknownThoughFound) {
+                self.daemon.core.loose.forget(id);
+            }
             let arrival = self.next_arrival();
             let task = self.with_tasks(|_, s| Task::found(left, arrival, s));
             self.daemon.tasks.insert(id, task);
             self.touched.insert(id);
         }
         for id in self.daemon.tasks.keys().copied().collect::<Vec<_>>() {
-            if self.daemon.tasks.get(&id).is_some_and(Task::has_errands) {
+            if self.daemon.tasks.get(&id).is_some_and(Task::has_errands) && !bug!(ErrandForgotten) {
                 let children = self.children(id);
                 self.on_task(id, |task, s| task.recover_errands(&children, s));
             }
@@ -58,12 +60,16 @@ impl Step<'_> {
             self.daemon.config = config.clone();
         }
         let core = &mut self.daemon.core;
-        core.ids.incarnation = boot.incarnation;
+        if !bug!(EffectIdsUsedAgain) {
+            core.ids.incarnation = boot.incarnation;
+        }
         core.ids.last = 0;
         core.ids.owners.clear();
         core.rng = Rng::new(boot.seed);
         core.inbox.journal(false);
-        core.stopping = None;
+        if !bug!(StopOutlivesTheDaemon) {
+            core.stopping = None;
+        }
         core.session_over = false;
         core.exited = false;
         core.counters.resent += core.loose.unsend();

@@ -185,9 +185,14 @@ impl Step<'_> {
             self.on_task(id, Task::tell_again);
             return;
         }
+        // Who asks again in a new session has not heard yet that it was refused in the one before, and will: a task that is
+        // refused and begun is one whose end nobody would be told.
+        let told = self.daemon.core.loose.end_under_way(id).filter(|why| *why != UNKNOWN).map(str::to_string);
         let (pending, free) = (self.daemon.index.pending, self.daemon.index.free(self.daemon.config.max_tasks));
         let waiting = pending.saturating_sub(free);
-        let refusal = if waiting >= limits::WAITING_TASKS {
+        let refusal = if told.is_some() {
+            told
+        } else if waiting >= limits::WAITING_TASKS {
             Some(format!("{waiting} tasks wait here already, and that is the most that may"))
         } else if self.daemon.core.stopping.is_some() {
             Some("this daemon is about to end".to_string())
@@ -208,7 +213,9 @@ impl Step<'_> {
     fn accept(&mut self, spec: Spec, place: Option<usize>) {
         let id = spec.id;
         // It was not known before: that must not be told again once it is.
-        self.daemon.core.loose.forget(id);
+        if !bug!(UnknownAfterAll) {
+            self.daemon.core.loose.forget(id);
+        }
         let arrival = self.next_arrival();
         let parent = spec.parent.and_then(|parent| self.daemon.tasks.get(&parent));
         let parent_here = parent.is_some_and(|parent| parent.works_on(spec.repository.as_ref()));

@@ -87,12 +87,9 @@ impl Hasher for Fold {
         for word in words {
             self.word(u64::from_le_bytes(*word));
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
+        let tail = rest.iter().rev().fold(0_u64, |tail, byte| (tail << 8) | u64::from(*byte));
         // The length keeps a short tail apart from one that ends in zeros.
-        self.word(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
+        self.word(tail ^ ((bytes.len() as u64) << 56));
     }
 
     fn write_u8(&mut self, n: u8) {

@@ -67,9 +67,10 @@ impl Effect {
     /// Whether it may be carried out only once the step that asked for it, and all before, is written down for good:
     /// what a daemon has done to processes, to repositories and with messages it must know after any crash.
     #[must_use]
-    pub const fn waits_for_the_journal(&self) -> bool {
+    pub fn waits_for_the_journal(&self) -> bool {
         match self {
             Self::Work { work, .. } => match work {
+                Work::Stdin { .. } if bug!(MessageBeforeTheFlush) => false,
                 Work::Prepare(_)
                 | Work::Start(_)
                 | Work::Stdin { .. }
@@ -100,6 +101,8 @@ impl Effect {
             },
             // A number stands for one message for ever, and what is said to be applied must stay so.
             Self::Link(effect) => match effect {
+                LinkEffect::Send { .. } if bug!(NumberBeforeTheFlush) => false,
+                LinkEffect::Say { said: Said::Ack(_), .. } if bug!(AckBeforeTheFlush) => false,
                 LinkEffect::Send { envelope, .. } => matches!(envelope, Some(Envelope { seq: Some(_), .. })),
                 LinkEffect::Say { said, .. } => matches!(said, Said::Ack(_) | Said::Hello(_)),
                 LinkEffect::Connect { .. }
@@ -312,6 +315,8 @@ pub enum Work {
     Conclude {
         /// How it ended.
         end: End,
+        /// What it was, where that could not be written down when it was taken on: that goes first.
+        spec: Option<Box<Spec>>,
     },
     /// Write down how far the output has been handed over. Answered by `Done`.
     Delivered {

@@ -85,6 +85,7 @@ mod tests {
         assert_eq!(held.take(3, work(Work::Read { from: 0 })), Some(work(Work::Read { from: 0 })));
         assert_eq!(held.take(4, ack()), None);
         assert_eq!(held.take(5, ping()), None);
+        assert_eq!((held.len(), held.is_empty()), (4, false));
         assert_eq!(all(&mut held, 1, false), []);
         assert_eq!(all(&mut held, 2, false), [work(Work::Empty), ping()]);
         assert_eq!(all(&mut held, 3, false), []);

@@ -76,6 +76,10 @@ impl Index {
     pub(crate) fn update(&mut self, id: TaskId, task: &Task) {
         let new = Facts::of(task);
         let old = mem::replace(self.facts.entry(id).or_default(), new);
+        // As most that were touched.
+        if old == new {
+            return;
+        }
         keep(&mut self.timers, old.timer.map(|due| (due, id)), new.timer.map(|due| (due, id)));
         keep(&mut self.waiting, old.waiting.map(|place| (place, id)), new.waiting.map(|place| (place, id)));
         keep(&mut self.in_flight, old.in_flight.then_some(id), new.in_flight.then_some(id));
@@ -121,7 +125,7 @@ impl Index {
 
     /// How many more tasks may run: as many as there are slots, and never twice as many processes.
     pub(crate) fn free(&self, slots: u32) -> usize {
-        let slots = slots as usize;
+        let slots = if bug!(OneTooMany) { slots.saturating_add(1) } else { slots } as usize;
         let unused = slots.saturating_sub(self.busy.saturating_sub(self.lending.len()));
         unused.min(slots.saturating_mul(2).saturating_sub(self.busy))
     }

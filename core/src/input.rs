@@ -353,7 +353,8 @@ pub struct Chunk {
     pub log: u64,
     /// Whether nobody could write to it any more then.
     pub closed: bool,
-    /// The stream whose line goes on where it begins: what stands right before it is this stream's, and no newline.
+    /// The stream whose line goes on where it begins: what stands right before it is this stream's, and no newline. None
+    /// of what stands for a stretch that is gone, which ends a line by itself.
     #[serde(default)]
     pub begun: Option<Stream>,
     /// What stands there, in the order in which it was read. Not written down with the rest: it stands in the log, and

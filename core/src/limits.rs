@@ -202,7 +202,7 @@ pub const ERRANDS: usize = 64;
 /// Paths that are looked at, over all tasks; one more is refused.
 pub const LOOKS: usize = 256;
 
-/// Between two looks at what has ended and may go.
+/// Between two looks at what has ended and may go, unless the user says otherwise.
 pub const SWEEP: Millis = Millis::seconds(3_600);
 
 /// Putting something of an ended task aside, or taking out of the trash what has been there long enough.

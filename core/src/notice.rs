@@ -62,7 +62,7 @@ pub enum Notice {
         /// What.
         what: String,
     },
-    /// Something was due to go that has ended, and could not be put aside. It is tried again in an hour.
+    /// Something was due to go that has ended, and could not be put aside. It is tried again at the next look.
     NotGone {
         /// Whose; none for the trash.
         task: Option<TaskId>,

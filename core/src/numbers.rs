@@ -45,7 +45,9 @@ impl Numbers {
 
     /// Whether the series can go on from where the server says that it stands.
     pub(crate) fn go_on(&self, hello: &Hello) -> bool {
-        hello.of == self.epoch && (self.applied..=self.last()).contains(&hello.applied) && self.epoch != 0
+        (hello.of == self.epoch || bug!(SeriesOfAnother))
+            && (self.applied..=self.last()).contains(&hello.applied)
+            && self.epoch != 0
     }
 
     /// Begins anew: what was numbered and not applied has to be numbered again.
@@ -70,7 +72,8 @@ impl Numbers {
             return None;
         }
         let count = usize::try_from(n.saturating_sub(self.applied)).unwrap_or(usize::MAX);
-        let kept = self.owners.split_off(count.min(self.owners.len()));
+        let count = if bug!(AckOfAll) { self.owners.len() } else { count.min(self.owners.len()) };
+        let kept = self.owners.split_off(count);
         self.applied = self.applied.max(n);
         Some(core::mem::replace(&mut self.owners, kept))
     }
@@ -110,7 +113,8 @@ impl Inbox {
     pub(crate) fn greeted(&mut self, epoch: u64) -> bool {
         let other = epoch != self.epoch;
         if other {
-            *self = Self { epoch, trouble: self.trouble, ..Self::default() };
+            let applied = if bug!(SeriesAreMixed) { self.applied } else { 0 };
+            *self = Self { epoch, applied, trouble: self.trouble, ..Self::default() };
         }
         other
     }

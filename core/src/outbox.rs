@@ -30,17 +30,24 @@ struct Entry {
     sent: Option<u64>,
     /// Its number in version 2 of the wire, from when it was sent first until the server has applied it.
     seq: Option<u64>,
+    /// It is of an earlier session.
+    #[serde(default)]
+    old: bool,
 }
 
 impl Entry {
     /// Whether it may be left out: progress that no number was given to.
-    const fn is_passing(&self) -> bool {
-        matches!(self.report, Report::Progress(_)) && self.seq.is_none()
+    fn is_passing(&self) -> bool {
+        matches!(self.report, Report::Progress(_)) && (self.seq.is_none() || bug!(NumberLeftOut))
     }
 
     fn sending(&self) -> Sending {
         let len = matches!(self.report, Report::Complete { .. }).then_some(self.after);
-        Sending { message: Box::new(self.report.message(self.task)), len, secret: self.report.secret() }
+        Sending {
+            message: Box::new(self.report.message(self.task)),
+            len,
+            secret: self.report.secret().filter(|_| !bug!(EmptyKey)),
+        }
     }
 }
 
@@ -69,7 +76,7 @@ impl Outbox {
         if self.entries.len() >= limits::REPORTS && report.is_answer() {
             return false;
         }
-        self.entries.push_back(Entry { task, report, after, sent: None, seq: None });
+        self.entries.push_back(Entry { task, report, after, sent: None, seq: None, old: false });
         true
     }
 
@@ -79,8 +86,9 @@ impl Outbox {
         if self.entries.iter().any(|entry| entry.report == report && entry.sent.is_none()) {
             return;
         }
-        let at = self.entries.iter().take_while(|entry| entry.sent.is_some() || entry.seq.is_some()).count();
-        self.entries.insert(at, Entry { task, report, after: 0, sent: None, seq: None });
+        let goes_before = |entry: &&Entry| (entry.sent.is_some() || entry.seq.is_some()) && !bug!(KeyJumpsTheLine);
+        let at = self.entries.iter().take_while(goes_before).count();
+        self.entries.insert(at, Entry { task, report, after: 0, sent: None, seq: None, old: false });
     }
 
     /// Whether the task's key still has to be told.
@@ -123,33 +131,63 @@ impl Outbox {
     pub(crate) fn replace_directories(&mut self, directories: Report, none: TaskId) {
         self.entries.retain(|entry| !matches!(entry.report, Report::Directories { .. }) || entry.seq.is_some());
         if self.entries.back().is_none_or(|last| last.report != directories) {
-            self.entries.push_back(Entry { task: none, report: directories, after: 0, sent: None, seq: None });
+            self.entries.push_back(Entry {
+                task: none,
+                report: directories,
+                after: 0,
+                sent: None,
+                seq: None,
+                old: false,
+            });
         }
     }
 
     /// Everything up to frame `n` has been delivered. True where that told the server of an end.
     pub(crate) fn delivered(&mut self, n: u64) -> bool {
-        self.gone(|entry| entry.sent.is_some_and(|sent| sent <= n))
+        self.gone(|entry| {
+            entry.sent.is_some_and(|sent| sent <= n || bug!(DeliveredOneTooFar) && sent == n.saturating_add(1))
+        })
     }
 
-    /// Lets go of what is known to have got there. True where that told the server of an end.
+    /// Lets go of what is known to have got there: the oldest, as both frames and numbers grow. True where that told the
+    /// server of an end.
     fn gone(&mut self, gone: impl Fn(&Entry) -> bool) -> bool {
         let mut ended = false;
-        self.entries.retain(|entry| {
-            let gone = gone(entry);
-            ended |= gone && matches!(entry.report, Report::Complete { .. });
-            !gone
-        });
+        while let Some(entry) = self.entries.pop_front_if(|entry| gone(entry)) {
+            ended |= matches!(entry.report, Report::Complete { .. });
+        }
         ended
     }
 
     /// Nothing about this task needs to be told from here any more.
     pub(crate) fn forget(&mut self, task: TaskId) {
-        self.entries.retain(|entry| entry.task != task || entry.seq.is_some());
+        self.forget_first(task, self.entries.len());
+    }
+
+    /// The server knows of this task's end, and of all that was to be told before it. Where the end is not among the reports it
+    /// was `told_before` or is not known here; in the one case all of them answer what was asked since, in the other none.
+    pub(crate) fn end_is_known(&mut self, task: TaskId, told_before: bool) {
+        let is_end = |entry: &Entry| entry.task == task && matches!(entry.report, Report::Complete { .. });
+        let past = match self.entries.iter().rposition(is_end) {
+            Some(end) if !bug!(AnswerBehindAnEndTakenBack) => end.saturating_add(1),
+            None if told_before && !bug!(AnswerBehindAnEndTakenBack) => 0,
+            Some(_) | None => self.entries.len(),
+        };
+        self.forget_first(task, past);
+    }
+
+    /// What is told of this task by so many first reports is past.
+    fn forget_first(&mut self, task: TaskId, past: usize) {
         // A number that was given has to be said. What is said under it does no harm any more.
-        for entry in self.entries.iter_mut().filter(|entry| entry.task == task) {
+        for entry in self.entries.iter_mut().take(past).filter(|entry| entry.task == task) {
             entry.report = Report::Progress(PAST.to_string());
         }
+        let mut left = past;
+        self.entries.retain(|entry| {
+            let is_past = left > 0 && entry.task == task;
+            left = left.saturating_sub(1);
+            !is_past || entry.seq.is_some() && !bug!(NumberTakenBack)
+        });
     }
 
     /// The session is over: what was not delivered will be sent again. Says how many that are.
@@ -157,6 +195,7 @@ impl Outbox {
         let mut again = 0;
         for entry in &mut self.entries {
             again += u64::from(entry.sent.take().is_some());
+            entry.old = true;
         }
         self.keep_newest_progress();
         again
@@ -186,6 +225,16 @@ impl Outbox {
         self.entries.front().is_some_and(|entry| entry.sent.is_some())
     }
 
+    /// The end of this task that an earlier session did not bring to the server, and that is on its way: why it did not end
+    /// well.
+    pub(crate) fn end_under_way(&self, task: TaskId) -> Option<&str> {
+        let mut under_way = self.entries.iter().filter(|entry| entry.task == task && entry.old && entry.sent.is_some());
+        under_way.find_map(|entry| {
+            let Report::Complete { error, .. } = &entry.report else { return None };
+            error.as_deref()
+        })
+    }
+
     /// Whether the task's end still has to be told.
     pub(crate) fn owes_end(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry.report, Report::Complete { .. }))
@@ -193,15 +242,17 @@ impl Outbox {
 
     /// What must hold between any two steps.
     pub(crate) fn check(&self) {
-        let mut unsent = false;
-        let mut last = 0;
-        let numbered = self.entries.iter().take_while(|entry| entry.seq.is_some()).map(|entry| entry.seq);
-        assert!(numbered.is_sorted(), "numbers are out of order");
-        assert!(
-            self.entries.iter().skip_while(|entry| entry.seq.is_some()).all(|entry| entry.seq.is_none()),
-            "a report has a number, and an older one has none"
-        );
+        let (mut unsent, mut unnumbered) = (false, false);
+        let (mut last, mut last_number) = (0, 0);
         for entry in &self.entries {
+            match entry.seq {
+                Some(number) => {
+                    assert!(!unnumbered, "a report has a number, and an older one has none");
+                    assert!(number >= last_number, "numbers are out of order");
+                    last_number = number;
+                }
+                None => unnumbered = true,
+            }
             match entry.sent {
                 Some(n) => {
                     assert!(!unsent, "a report was sent before an older one");

@@ -7,7 +7,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,19 +66,20 @@ impl Record {
     /// The output text that was taken in, given the task whose it is: to be had from the record itself, else from
     /// `log` (a task, and what was read of it). None where it is not what was taken in, or cannot be had.
     pub fn whole(
-        mut self,
+        &self,
         daemon: &Daemon,
         log: impl FnOnce(TaskId, &Chunk) -> Option<Vec<Part>>,
     ) -> Option<(Now, Input)> {
-        if let (Some(hash), Input::Done { id, outcome: Outcome::Chunk(chunk) }) = (self.hash, &mut self.input) {
+        let mut input = self.input.clone();
+        if let (Some(hash), Input::Done { id, outcome: Outcome::Chunk(chunk) }) = (self.hash, &mut input) {
             let empty = chunk.from == chunk.to;
-            let parts = match self.text.take() {
-                Some(text) => text,
+            let parts = match &self.text {
+                Some(text) => text.clone(),
                 None if empty => Vec::new(),
                 // An effect that nobody waits for is not looked at.
                 None => match daemon.owner(*id) {
                     Some(task) => log(task, chunk)?,
-                    None => return Some((self.now, self.input)),
+                    None => return Some((self.now, input)),
                 },
             };
             if digest::of(&parts) != hash {
@@ -86,7 +87,7 @@ impl Record {
             }
             chunk.parts = parts;
         }
-        Some((self.now, self.input))
+        Some((self.now, input))
     }
 
     /// Puts the text of output into the record itself, from the input that was made of it.
@@ -99,13 +100,18 @@ impl Record {
     /// # Errors
     /// The first difference.
     pub fn compare(&self, effects: &[Effect], daemon: &mut Daemon) -> Result<(), Difference> {
-        let effects: Vec<String> = effects.iter().map(ToString::to_string).collect();
+        let mut line = String::new();
         let differs = |what, recorded: String, now: String| Difference { n: self.n, what, recorded, now };
         for at in 0..self.effects.len().max(effects.len()) {
-            let (recorded, now) = (self.effects.get(at), effects.get(at));
+            line.clear();
+            let now = match effects.get(at) {
+                // A string takes everything.
+                Some(effect) => write!(line, "{effect}").ok().map(|()| line.as_str()),
+                None => None,
+            };
+            let recorded = self.effects.get(at).map(String::as_str);
             if recorded != now {
-                let shown =
-                    |line: Option<&String>| line.map_or_else(|| "nothing".to_string(), |line| format!("`{line}`"));
+                let shown = |line: Option<&str>| line.map_or_else(|| "nothing".to_string(), |line| format!("`{line}`"));
                 return Err(differs("what was done", shown(recorded), shown(now)));
             }
         }

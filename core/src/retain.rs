@@ -2,7 +2,8 @@
 //! of it longest of all. Nothing goes before the server knows of the end, and nothing goes at once.
 //!
 //! This is the one place where the wall clock decides something. It may be wrong, above all soon after a machine was
-//! started: so nothing is looked at in a daemon's first hour, and nothing goes that was not due an hour before as well.
+//! started: so nothing is looked at before a daemon has run for as long as from one look to the next, and nothing goes that
+//! was not due at the look before as well.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -31,12 +32,19 @@ pub struct Keep {
     /// Bytes that worktrees, outputs and the trash may take together before what was handed over goes earlier.
     #[serde(default)]
     pub disk: Option<u64>,
+    /// How often it is looked at what may go.
+    #[serde(default = "usual_look")]
+    pub look: Millis,
+}
+
+const fn usual_look() -> Millis {
+    limits::SWEEP
 }
 
 impl Default for Keep {
     fn default() -> Self {
         let days = |days: u64| Millis::seconds(days * 24 * 60 * 60);
-        Self { worktrees: days(14), trash: days(30), tasks: days(90), disk: None }
+        Self { worktrees: days(14), trash: days(30), tasks: days(90), disk: None, look: usual_look() }
     }
 }
 
@@ -84,7 +92,7 @@ impl Remains {
         let since = *self.since.get_or_insert(unix);
         let due = keep.due(unix.since(since));
         let before = core::mem::replace(&mut self.due, due);
-        before.min(due).filter(|part| *part == Part::All || !self.bare)
+        before.min(due).filter(|part| *part == Part::All && !bug!(NeverForgotten) || !self.bare)
     }
 
     /// That is gone.
@@ -150,7 +158,7 @@ impl Retention {
 impl Step<'_> {
     /// The daemon has a new life.
     pub(crate) fn retain_anew(&mut self) {
-        let next = self.now.awake() + limits::SWEEP;
+        let next = self.now.awake() + self.daemon.config.keep.look;
         self.daemon.core.retention = Retention { next, ..Retention::default() };
     }
 
@@ -166,7 +174,7 @@ impl Step<'_> {
             self.gone(id, &Outcome::Failed("it took too long".into()));
         }
         if self.daemon.core.retention.next <= now {
-            self.daemon.core.retention.next = now + limits::SWEEP;
+            self.daemon.core.retention.next = now + self.daemon.config.keep.look;
             // What a journal tells of that cannot be begun anew must stay.
             if !self.daemon.core.inbox.is_in_trouble() {
                 self.sweep();
@@ -181,7 +189,7 @@ impl Step<'_> {
             let Some(task) = self.daemon.tasks.get_mut(&id) else { continue };
             let before = *task.remains();
             let part = task.remains().look(unix, &keep);
-            // Of most nothing has changed since an hour ago.
+            // Of most nothing has changed since the last look.
             if *task.remains() != before {
                 self.touched.insert(id);
             }
@@ -189,7 +197,7 @@ impl Step<'_> {
         }
         going.push_back(Going::Trash { before: Millis(unix.0.saturating_sub(keep.trash.0)) });
         going.extend(keep.disk.map(|_| Going::Weigh));
-        // What still waits from an hour ago is among them.
+        // What still waits from the last look is among them.
         self.daemon.core.retention.waiting = going;
         self.let_go();
     }
@@ -197,9 +205,10 @@ impl Step<'_> {
     /// Those that nobody needs any more.
     pub(crate) fn free(&self) -> Vec<TaskId> {
         let unended = |id: &TaskId| self.daemon.tasks.get(id).is_some_and(|task| !task.has_ended());
-        let closed = self.daemon.tasks.values().filter(|task| task.is_closed());
         // A subtask may be merged as long as its orchestrator is at work.
-        let free = closed.filter(|task| task.is_at_rest() && !task.parent().is_some_and(|parent| unended(&parent)));
+        let free = self.daemon.tasks.values().filter(|task| {
+            task.is_at_rest() && !task.parent().is_some_and(|parent| unended(&parent) && !bug!(SubtaskGoesFirst))
+        });
         free.map(Task::id).collect()
     }
 
@@ -236,7 +245,7 @@ impl Step<'_> {
             (Going::Task(id, Part::Worktree), Outcome::Done) => {
                 self.on_task(id, |task, _| task.remains().gone());
             }
-            // Else it was asked about meanwhile: it is looked at again in an hour.
+            // Else it was asked about meanwhile: the next look finds it.
             (Going::Task(id, Part::All), Outcome::Done) => {
                 if self.daemon.tasks.get(&id).is_some_and(Task::is_at_rest) {
                     self.daemon.forget(id);
@@ -251,7 +260,7 @@ impl Step<'_> {
             }
             // It is not in commits that stay, say: others may be.
             (Going::Room(_), _) => {}
-            // It is tried again in an hour.
+            // It is tried again at the next look.
             (Going::Task(..) | Going::Trash { .. } | Going::Weigh, other) => {
                 let task = if let Going::Task(id, _) = going { Some(id) } else { None };
                 self.out.push(Effect::Tell(Notice::NotGone { task, why: reason(other.clone()) }));

@@ -28,7 +28,9 @@ impl Step<'_> {
             }
             Said::Rewind(Place { task, off }) => {
                 self.daemon.core.counters.rewinds += 1;
-                self.on_task(TaskId(task), |task, s| task.rewind(off, s));
+                if !bug!(RewindIgnored) {
+                    self.on_task(TaskId(task), |task, s| task.rewind(off, s));
+                }
             }
             Said::Ping(n) => self.daemon.core.link.say(Said::Pong(n), self.out),
             Said::Pong(n) => self.pong(n),
@@ -58,7 +60,9 @@ impl Step<'_> {
         let own = Hello { epoch: core.numbers.epoch(), of, applied, tasks: known.filter_map(place).collect() };
         let change = self.link(|link, s| link.greeted(own, s));
         if change == Change::Opened {
-            self.say_again();
+            if !bug!(NothingIsSaidAgain) {
+                self.say_again();
+            }
             self.place_tasks(&hello.tasks);
         }
         self.link_changed(change);
@@ -169,6 +173,7 @@ impl Step<'_> {
         if core.link.wire() == Some(Wire::Two)
             && let Some(applied) = core.inbox.acknowledge()
         {
+            let applied = if bug!(AckOffByOne) { applied.saturating_add(1) } else { applied };
             core.link.say(Said::Ack(applied), self.out);
         }
     }
@@ -203,6 +208,6 @@ impl Step<'_> {
                 self.link_changed(change);
             }
         }
-        turn == Turn::Next
+        turn == Turn::Next || turn == Turn::Again && bug!(AppliedTwice)
     }
 }

@@ -67,6 +67,14 @@ pub enum SnapshotError {
     Damaged(String),
 }
 
+impl Snapshot {
+    /// The state of a daemon with the same settings to which nothing has happened yet.
+    #[must_use]
+    pub fn blank(&self) -> Self {
+        Daemon::new(self.config.clone()).snapshot()
+    }
+}
+
 impl Daemon {
     /// The state as it stands between two steps.
     #[must_use]

@@ -18,7 +18,7 @@ use crate::numbers::Turn;
 use crate::outbox::Report;
 use crate::protocol::{DaemonCommand, Heartbeat, Said, Wire};
 use crate::task::{self, Cut, Event, Task};
-use crate::time::Now;
+use crate::time::{Millis, Now};
 
 /// Whose what concerns no task is.
 pub(crate) const NOBODY: TaskId = TaskId(Uuid::nil());
@@ -40,6 +40,9 @@ impl Step<'_> {
         } else {
             self.clock();
         }
+        if bug!(SleepCounts) {
+            self.now.asleep = Millis(0);
+        }
         self.input(input);
         self.settle();
     }
@@ -52,7 +55,9 @@ impl Step<'_> {
                 if self.is_new(seq) && asks {
                     self.daemon.core.counters.salvaged += 1;
                     // It was taken, so that life was not about to end, whatever is known of the one before.
-                    self.daemon.core.stopping = None;
+                    if !bug!(SalvageUnderAStop) {
+                        self.daemon.core.stopping = None;
+                    }
                     self.daemon.core.exited = false;
                     self.apply(Role::Main, *command, credentials);
                 }
@@ -80,7 +85,7 @@ impl Step<'_> {
 
     /// Whether what bears this number has not been applied: from now on it has.
     fn is_new(&mut self, seq: Option<u64>) -> bool {
-        seq.is_none_or(|seq| self.daemon.core.inbox.take(seq) == Turn::Next)
+        seq.is_none_or(|seq| bug!(SalvagedTwice) || self.daemon.core.inbox.take(seq) == Turn::Next)
     }
 
     /// Time never goes back; and a machine that slept has lost its connections.
@@ -135,7 +140,7 @@ impl Step<'_> {
                     step.pong(n);
                 }
             }),
-            Input::Journal { trouble } => self.daemon.core.inbox.journal(trouble),
+            Input::Journal { trouble } => self.daemon.core.inbox.journal(trouble && !bug!(AckInTrouble)),
             Input::Done { id, outcome } => match self.daemon.core.ids.owners.remove(&id) {
                 Some(_) if self.looked(id, &outcome) || self.gone(id, &outcome) => {}
                 Some(task) => self.task(task, Event::Done(id, outcome)),
@@ -148,8 +153,9 @@ impl Step<'_> {
 
     /// What a connection that still counts brought.
     fn of_link(&mut self, epoch: Epoch, what: impl FnOnce(&mut Self, Role)) {
-        if let Some(role) = self.link(|link, s| link.role(epoch, s)) {
-            what(self, role);
+        match self.daemon.core.link.role(epoch) {
+            Some(role) => what(self, role),
+            None => self.daemon.core.counters.stale_frames += 1,
         }
     }
 
@@ -259,12 +265,12 @@ impl Step<'_> {
     fn read_output(&mut self) {
         for id in mem::take(&mut self.touched) {
             let room = self.daemon.core.link.has_room();
-            if self.daemon.tasks.get(&id).is_some_and(Task::wants_read) {
-                if room {
-                    self.on_task(id, Task::read);
-                } else {
-                    self.daemon.index.starved.insert(id);
-                }
+            if !self.daemon.tasks.get(&id).is_some_and(Task::wants_read) {
+                self.daemon.index.starved.remove(&id);
+            } else if room {
+                self.on_task(id, Task::read);
+            } else {
+                self.daemon.index.starved.insert(id);
             }
             self.daemon.reindex(id);
         }
@@ -285,7 +291,9 @@ impl Step<'_> {
     }
 
     fn heartbeat(&mut self) {
-        let active_tasks = self.daemon.index.not_closed.iter().map(|id| id.0).collect();
+        let index = &self.daemon.index;
+        let active = if bug!(HeartbeatNamesTooFew) { &index.in_flight } else { &index.not_closed };
+        let active_tasks = active.iter().map(|id| id.0).collect();
         self.daemon.core.link.send(Heartbeat { active_tasks }, self.out);
     }
 
@@ -317,7 +325,9 @@ impl Step<'_> {
         let wire = self.daemon.core.link.wire().unwrap_or_default();
         match wire {
             Wire::One => {
-                self.drop_numbers();
+                if !bug!(NumbersOutliveTheirSession) {
+                    self.drop_numbers();
+                }
                 let directories = self.directories().message(NOBODY);
                 self.daemon.core.link.send(directories, self.out);
             }
@@ -417,7 +427,9 @@ impl Step<'_> {
         id: TaskId,
         run: impl FnOnce(&mut Task, &mut task::Surroundings<'_>) -> T,
     ) -> Option<T> {
-        self.touched.insert(id);
+        if !bug!(IndexLeftBehind) {
+            self.touched.insert(id);
+        }
         self.with_tasks(|tasks, s| tasks.get_mut(&id).map(|task| run(task, s)))
     }
 
@@ -455,7 +467,7 @@ impl Step<'_> {
         let Some(change) = self.link(|link, s| link.authenticated(role, s)) else {
             return self.misbehaved(Party::Server, "`authenticated` came twice".to_string());
         };
-        if was_live {
+        if was_live && !bug!(TakeOverForgets) {
             self.lost();
         }
         self.link_changed(change);

@@ -131,7 +131,7 @@ impl Bench {
         Ok((outcome, took))
     }
 
-    /// A repository with so many files, a hundred in a folder.
+    /// A repository with so many files of 3.3 KiB on average, twenty in a folder, as in one that people write code in.
     fn repository(&self, name: &str, files: usize) -> Result<PathBuf, Failure> {
         let path = self.place.join(name);
         std::fs::create_dir(&path)?;
@@ -140,9 +140,9 @@ impl Bench {
         git(&path, &["config", "gc.auto", "0"])?;
         git(&path, &["config", "maintenance.auto", "false"])?;
         for n in 0..files {
-            let folder = path.join(format!("d{}", n / 100));
+            let folder = path.join(format!("d{}/e{}", n / 400, n / 20));
             std::fs::create_dir_all(&folder)?;
-            std::fs::write(folder.join(format!("f{n}")), format!("{n}\n").repeat(20))?;
+            std::fs::write(folder.join(format!("f{n}")), content(n))?;
         }
         git(&path, &["add", "-A"])?;
         git(&path, &["commit", "-qm", "first"])?;
@@ -177,7 +177,7 @@ impl Bench {
         self.run(id, Work::Accept { spec: Box::new(spec(id)) }).await?;
         self.run(id, Work::Empty).await?;
         let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
-        self.run(id, Work::Conclude { end }).await?;
+        self.run(id, Work::Conclude { end, spec: None }).await?;
         self.run(id, Work::Close).await?;
         Ok(())
     }
@@ -320,6 +320,15 @@ impl Bench {
         tell(&format!("{listed} branches listed"), "ms", median(&ours) * 1e3, Some(median(&gits) * 1e3), 1.3);
         Ok(())
     }
+}
+
+/// Lines that are alike and not the same, from none to 7 KiB: every file has another size.
+fn content(n: usize) -> String {
+    let lines = n.wrapping_mul(7_919) % 161;
+    (0..lines)
+        .map(|line| format!("    let value_{line} = compute({n}, {});\n", n.wrapping_mul(line + 1)))
+        .collect::<String>()
+        + "\n"
 }
 
 fn task() -> TaskId {

@@ -81,6 +81,8 @@ pub struct KeepFile {
     pub task_days: Option<NonZeroU32>,
     /// Gibibytes that worktrees, outputs and the trash may take before what was handed over goes earlier.
     pub disk_gib: Option<NonZeroU32>,
+    /// Minutes from one look at what may go to the next.
+    pub look_minutes: Option<NonZeroU32>,
 }
 
 impl KeepFile {
@@ -96,6 +98,7 @@ impl KeepFile {
             trash: span(self.trash_days, usual.trash),
             tasks: span(self.task_days, usual.tasks),
             disk: self.disk_gib.map(|gib| u64::from(gib.get()) << 30),
+            look: self.look_minutes.map_or(usual.look, |minutes| Millis::seconds(u64::from(minutes.get()) * 60)),
         }
     }
 }

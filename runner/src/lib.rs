@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+const _: () =
+    assert!(!makima_core::HAS_ZOO, "bugs of the zoo are let out in tests alone: build this without the feature `zoo`");
+
 #[cfg(feature = "server")]
 pub mod cli;
 pub mod clock;
@@ -13,6 +16,9 @@ pub mod driver;
 pub mod edge;
 pub mod events;
 pub mod executor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod home;
 pub mod inspect;
 pub mod journal;

@@ -14,6 +14,9 @@ use crate::report::{Failure, NOT_REACHED};
 /// For an answer to a request that is not a stream.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// The longest answer that is read whole, in bytes: a list of very many tasks.
+const WHOLE: usize = 64 << 20;
+
 /// For a server to say what it is.
 const INFO: Duration = Duration::from_secs(5);
 
@@ -151,7 +154,7 @@ impl Rest {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.text().await.unwrap_or_default();
+        let body = self.whole(response).await.unwrap_or_default();
         Err(RestError::Refused { status, message: said(status, &body) })
     }
 
@@ -162,7 +165,20 @@ impl Rest {
 
     async fn text(&self, request: RequestBuilder) -> Result<String, RestError> {
         let response = self.send(request).await?;
-        response.text().await.map_err(|error| self.away(&error))
+        self.whole(response).await
+    }
+
+    /// All that it says. Who answers there may be anybody, and go on without an end.
+    async fn whole(&self, mut response: Response) -> Result<String, RestError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.away(&error))? {
+            if body.len().saturating_add(chunk.len()) > WHOLE {
+                let why = format!("it is longer than {} MiB", WHOLE >> 20);
+                return Err(RestError::Strange { origin: self.origin.clone(), why });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RestError> {
@@ -262,7 +278,7 @@ impl Rest {
         });
         let response = response.await?;
         let answered = response.status() != StatusCode::ACCEPTED;
-        let text = response.text().await.map_err(|error| self.away(&error))?;
+        let text = self.whole(response).await?;
         Ok(answered.then_some(text))
     }
 
@@ -292,7 +308,7 @@ impl Rest {
 }
 
 /// What the server said went wrong: its own words where it has some.
-fn said(status: StatusCode, body: &str) -> String {
+pub(crate) fn said(status: StatusCode, body: &str) -> String {
     #[derive(Deserialize)]
     struct Body {
         error: Words,
@@ -303,4 +319,42 @@ fn said(status: StatusCode, body: &str) -> String {
     }
     serde_json::from_str::<Body>(body)
         .map_or_else(|_| format!("the server answered {status}"), |body| body.error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers one request without an end. Gives how much it could say.
+    async fn endless(listener: TcpListener, status: &str) -> usize {
+        let (mut stream, _) = listener.accept().await.expect("somebody asks");
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.is_ok_and(|count| count > 0), "a request");
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("they listen");
+        let (piece, mut written) = (vec![b' '; 1 << 20], 0);
+        while written < 4 * WHOLE && stream.write_all(&piece).await.is_ok() {
+            written += piece.len();
+        }
+        written
+    }
+
+    /// Protects the memory of whoever asks a server that is none of ours.
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_left() {
+        for status in ["200 OK", "500 No"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let endpoint = makima_transports::endpoint(&format!("http://{address}")).expect("a URL");
+            let rest = Rest::new(&endpoint, "key").expect("a client");
+            let (answer, written) = tokio::join!(rest.task(Uuid::nil()), endless(listener, status));
+            let error = answer.expect_err("no answer of ours").to_string();
+            let told = if status.starts_with('2') { "longer than 64 MiB" } else { "the server answered 500" };
+            assert!(error.contains(told), "{error}");
+            assert!(written < 2 * WHOLE, "{written} bytes were read");
+        }
+    }
 }

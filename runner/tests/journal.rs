@@ -36,21 +36,7 @@ fn task(n: u128) -> Uuid {
 }
 
 fn spawn(n: u128) -> SpawnTask {
-    SpawnTask {
-        task_id: task(n),
-        task_name: format!("task {n}"),
-        plan: "true".to_string(),
-        repo_url: None,
-        base_branch: None,
-        target_branch: None,
-        parent_task_id: None,
-        depth: 0,
-        is_orchestrator: false,
-        target_repo_path: None,
-        completion_action: None,
-        continue_from_task_id: None,
-        copy_files: None,
-    }
+    SpawnTask { task_name: format!("task {n}"), ..SpawnTask::new(task(n), "true".to_string()) }
 }
 
 /// A daemon whose every step is written down.

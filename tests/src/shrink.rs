@@ -1,46 +1,34 @@
 //! Makes a failing run short, so that a person can read it.
 
-use crate::swarm::Run;
+use makima_core::reduce::{alike, reduce};
 
-/// The shortest run found that fails in the same way: its last failure, and how it fails.
-///
-/// Takes acts out in halves, quarters and so on, as long as that makes it shorter.
-#[must_use]
-pub fn shrink(run: &Run) -> (Run, String) {
-    let mut best = run.clone();
-    let mut failure = run.try_run().err().unwrap_or_default();
-    loop {
-        let before = best.acts.len();
-        let mut size = before.div_ceil(2).max(1);
-        loop {
-            let mut at = 0;
-            while at < best.acts.len() {
-                let mut shorter = best.clone();
-                shorter.acts.drain(at..(at + size).min(best.acts.len()));
-                match shorter.try_run() {
-                    Err(why) if alike(&why, &failure) => {
-                        failure = why;
-                        best = shorter;
-                    }
-                    _ => at += size,
-                }
-            }
-            if size == 1 {
-                break;
-            }
-            size /= 2;
-        }
-        if best.acts.len() == before {
-            return (best, failure);
-        }
-    }
+/// A run that can be made shorter.
+pub trait Shrinks: Clone {
+    /// What it consists of.
+    type Act: Clone;
+
+    /// What happens in it, in order.
+    fn acts(&mut self) -> &mut Vec<Self::Act>;
+
+    /// What does not hold in it, in the words of the check that found it.
+    fn why(&self) -> Option<String>;
 }
 
-/// The same check failed, whatever task or number it was about.
-fn alike(one: &str, other: &str) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        let plain = |word: &&str| word.chars().all(char::is_alphabetic);
-        text.split_whitespace().filter(plain).take(6).map(ToString::to_string).collect()
-    };
-    words(one) == words(other)
+/// The shortest run found that fails in the same way, and how it fails.
+#[must_use]
+pub fn shrink<R: Shrinks>(run: &R) -> (R, String) {
+    let mut failure = run.why().unwrap_or_default();
+    let mut shorter = run.clone();
+    let acts = reduce(shorter.acts().clone(), |acts| {
+        *shorter.acts() = acts.to_vec();
+        match shorter.why() {
+            Some(why) if alike(&why, &failure) => {
+                failure = why;
+                true
+            }
+            _ => false,
+        }
+    });
+    *shorter.acts() = acts;
+    (shorter, failure)
 }

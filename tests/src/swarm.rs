@@ -1,10 +1,13 @@
 //! The swarm: each seed is a run with its own mix of faults. A uniform mix finds little; one that leaves some
 //! things out and does others often goes where nobody has been.
 
+use std::iter::repeat_n;
 use std::panic::{self, AssertUnwindSafe};
 
 use makima_core::rng::Rng;
 
+use crate::cells::Watch;
+use crate::shrink::Shrinks;
 use crate::world::{Act, Manner, Refusal, Speech, TASKS, TaskKind, Temper, World};
 
 /// One run: what the world is like, and what happens in it.
@@ -33,6 +36,11 @@ impl Run {
     /// What is not possible just then is drawn anew, so the run is found by running it. It is a list of acts
     /// all the same: [`Run::try_run`] does it again, without chance.
     pub fn of(seed: u64) -> (Self, Result<World, String>) {
+        Self::watched(seed, None)
+    }
+
+    /// The same, and somebody looks at every step.
+    pub fn watched(seed: u64, watch: Option<Box<Watch>>) -> (Self, Result<World, String>) {
         let mut rng = Rng::new(seed);
         let weights = Weights::draw(&mut rng);
         let length = rng.up_to(3).pow(2) * LENGTH / 9 + rng.up_to(LENGTH / 4);
@@ -40,7 +48,7 @@ impl Run {
         let speech = [Speech::One, Speech::Two, Speech::Two, Speech::Stripped][rng.up_to(3) as usize];
         let mut run = Self { literal, speech, seed, acts: Vec::new() };
         let world = caught(|| {
-            let mut world = run.world();
+            let mut world = run.world_with(watch);
             for _ in 0..length {
                 for _ in 0..DRAWS {
                     let act = weights.act(&mut rng);
@@ -57,10 +65,28 @@ impl Run {
         (run, world)
     }
 
+    /// The same, and the journal is kept.
+    pub fn journaled(seed: u64) -> Result<World, String> {
+        let (run, _) = Self::of(seed);
+        caught(|| {
+            let mut world = run.world();
+            world.segments = Some(Vec::new());
+            for act in &run.acts {
+                world.apply(*act);
+            }
+            world.settle();
+            world
+        })
+    }
+
     /// The world before anything has happened.
     #[must_use]
     pub fn world(&self) -> World {
-        World::new(if self.literal { Manner::Literal } else { Manner::Loose }, self.speech, self.seed)
+        self.world_with(None)
+    }
+
+    fn world_with(&self, watch: Option<Box<Watch>>) -> World {
+        World::watched(if self.literal { Manner::Literal } else { Manner::Loose }, self.speech, self.seed, watch)
     }
 
     /// Runs it, and gives the world at its end.
@@ -86,7 +112,20 @@ impl Run {
     }
 }
 
-fn caught(run: impl FnOnce() -> World) -> Result<World, String> {
+impl Shrinks for Run {
+    type Act = Act;
+
+    fn acts(&mut self) -> &mut Vec<Act> {
+        &mut self.acts
+    }
+
+    fn why(&self) -> Option<String> {
+        self.try_run().err()
+    }
+}
+
+/// Runs something, and gives what came of it, or what did not hold.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
@@ -94,9 +133,9 @@ fn caught(run: impl FnOnce() -> World) -> Result<World, String> {
 }
 
 /// How often each thing happens in one run.
-struct Weights {
-    of: Vec<(u64, Choice)>,
-    sum: u64,
+pub(crate) struct Weights {
+    /// Each thing as often as it weighs.
+    of: Vec<Choice>,
     /// Of a hundred effects, how many fail.
     failures: u64,
     tasks: u8,
@@ -136,7 +175,7 @@ enum Choice {
 }
 
 impl Weights {
-    fn draw(rng: &mut Rng) -> Self {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
         // What keeps the system going is always there; each fault only in some runs, and then more or less.
         let always = [
             (12, Choice::Spawn),
@@ -172,33 +211,21 @@ impl Weights {
             (3, Choice::Kill),
             (1, Choice::Outage),
         ];
-        let mut of: Vec<(u64, Choice)> = Vec::new();
+        let mut of: Vec<Choice> = Vec::new();
         for (weight, choice) in always {
-            of.push((weight * [1, 2, 3, 9][rng.up_to(3) as usize] / 2, choice));
+            let weight = weight * [1, 2, 3, 9][rng.up_to(3) as usize] / 2;
+            of.extend(repeat_n(choice, weight));
         }
         for (weight, choice) in sometimes {
-            match rng.up_to(3) {
-                0 => {}
-                1 => of.push((weight, choice)),
-                2 => of.push((weight * 2, choice)),
-                _ => of.push((weight.div_ceil(2), choice)),
-            }
+            let weight = [0, weight, weight * 2, usize::div_ceil(weight, 2)][rng.up_to(3) as usize];
+            of.extend(repeat_n(choice, weight));
         }
-        let sum = of.iter().map(|(weight, _)| weight).sum();
         let failures = if rng.up_to(1) == 0 { 0 } else { rng.up_to(30) };
-        Self { of, sum, failures, tasks: 1 + rng.up_to(u64::from(TASKS) - 1) as u8 }
+        Self { of, failures, tasks: 1 + rng.up_to(u64::from(TASKS) - 1) as u8 }
     }
 
-    fn act(&self, rng: &mut Rng) -> Act {
-        let mut at = rng.up_to(self.sum - 1);
-        let mut choice = Choice::Perform;
-        for (weight, candidate) in &self.of {
-            choice = *candidate;
-            match at.checked_sub(*weight) {
-                Some(rest) => at = rest,
-                None => break,
-            }
-        }
+    pub(crate) fn act(&self, rng: &mut Rng) -> Act {
+        let choice = self.of[rng.up_to(self.of.len() as u64 - 1) as usize];
         let task = rng.up_to(u64::from(self.tasks) - 1) as u8;
         let byte = rng.up_to(255) as u8;
         let coin = rng.up_to(1) == 0;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use makima_tests::invariants;
+
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
@@ -125,4 +127,19 @@ fn what_is_said_of_hostile_work_is_tested() {
         said.split('`').filter_map(|word| word.split_once("::")).filter(|(_, test)| !test.is_empty() && is_name(test));
     let absent: Vec<_> = named.filter(|(module, test)| !read(module).contains(&format!("fn {test}("))).collect();
     assert!(absent.is_empty(), "no such tests: {absent:?}");
+}
+
+/// Protects a reader of `docs/invariants.md` from one that holds no more, or that no test holds.
+#[test]
+fn each_invariant_has_tests_that_are_there() {
+    for (file, test) in invariants::tests() {
+        let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|why| panic!("{file}: {why}"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no test `{test}`");
+    }
+    let path = root().join("docs/invariants.md");
+    if std::env::var_os("MAKIMA_WRITE").is_some() {
+        std::fs::write(&path, invariants::document()).expect("the document can be written");
+    }
+    let written = std::fs::read_to_string(&path).expect("the invariants are one of the documents");
+    assert!(written == invariants::document(), "MAKIMA_WRITE=1 cargo test -p makima-tests --test tidy writes it anew");
 }

@@ -1,9 +1,9 @@
 //! The world under the swarm: many seeds, each with faults of its own, and everything that ever went wrong.
 
-use std::path::Path;
-
 use makima_core::Daemon;
 use makima_core::snapshot::Snapshot;
+use makima_tests::boundaries::crash_everywhere;
+use makima_tests::regressions::all;
 use makima_tests::shrink::shrink;
 use makima_tests::swarm::Run;
 use makima_tests::world::{Act, Sightings, World};
@@ -85,6 +85,12 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("failed", "deliver", 2),
     ("failed", "conclude", 20),
     ("failed", "delivered", 2),
+    ("failed", "attach", 5),
+    ("failed", "signal", 5),
+    ("agent", "ended, nobody can tell how", 2),
+    ("agent", "ended, and nobody saw it", 2),
+    ("from a connection that is gone", "what became of it", 20),
+    ("from a connection that is gone", "a frame", 50),
     ("failed", "close", 10),
     ("called off too late", "start", 5),
     ("called off too late", "prepare", 2),
@@ -188,18 +194,24 @@ fn the_same_run_is_the_same_at_every_step() {
 
 #[test]
 fn what_went_wrong_once_does_not_again() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).expect("the folder of regressions") {
-        let path = entry.expect("an entry").path();
-        let text = std::fs::read_to_string(&path).expect("a regression can be read");
-        let run: Run = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for (path, run) in all::<Run>("regressions/world").expect("the runs that are kept") {
         if let Err(why) = run.try_run() {
             panic!("{}: {why}", path.display());
         }
-        count += 1;
     }
-    assert!(count > 0, "no regressions are kept");
+}
+
+/// Protects work from a crash that comes between any two things that happen, whatever was done by then.
+#[test]
+fn a_daemon_may_crash_at_every_boundary_of_a_run() {
+    let runs = (0..).map(|seed| Run::of(seed).0).filter(|run| (30..100).contains(&run.acts.len()));
+    for run in runs.take(3) {
+        let done = crash_everywhere(&run).unwrap_or_else(|(run, why)| {
+            let line = serde_json::to_string(&shrink(&run).0).expect("a run can be written");
+            panic!("{why}\n{line}")
+        });
+        assert!(done.crashes > 5 * run.acts.len() as u64, "{} crashes", done.crashes);
+    }
 }
 
 fn through_json(daemon: &Daemon) -> Snapshot {
@@ -281,7 +293,7 @@ fn a_snapshot_with_anything_changed_is_refused() {
 /// which was told that it has them, tells them again. Too rare a chain for the swarm.
 #[test]
 fn what_the_journal_lost_is_told_again() {
-    let line = include_str!("../regressions/what-the-journal-lost-is-told-again.json");
+    let line = include_str!("../regressions/world/what-the-journal-lost-is-told-again.json");
     let run: Run = serde_json::from_str(line).expect("a run");
     assert_eq!(run.run().sightings().count("numbers", "given up"), 1);
 }

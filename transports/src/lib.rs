@@ -11,6 +11,9 @@ mod answer;
 mod cause;
 mod client;
 mod endpoint;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod link;
 mod longpoll;

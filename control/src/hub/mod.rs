@@ -8,6 +8,7 @@
 
 mod assign;
 mod effect;
+mod kept;
 mod needs;
 mod numbers;
 mod questions;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use makima_control::hub::{Record, Snapshot, TaskState};
 use makima_control::store::Store;
 use makima_control::{Config, Listen, Server, Token};
 use makima_core::protocol::{
@@ -268,4 +269,11 @@ impl Daemon {
             }
         }
     }
+}
+
+/// A task of which nothing is recorded but that it came.
+pub(crate) fn made(record: Record) -> TaskState {
+    let mut kept = Snapshot::default();
+    kept.keep(record);
+    kept.tasks.pop().expect("the record of a task")
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_control::hub::{
-    DaemonState, Effect, Event, Hub, Input, Numbers, Ordered, QuestionId, Record, SessionId, Snapshot, TaskState,
+    DaemonState, Effect, Event, Hub, Input, Numbers, QuestionId, Record, SessionId, Snapshot, TaskState,
 };
 use makima_core::effect::Way;
 use makima_core::protocol::{
@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::common::{complete, output, progress, status};
+use crate::common::{complete, made, output, progress, status};
 use crate::hub::{spawn, task};
 
 #[derive(Clone, Debug)]
@@ -157,25 +157,8 @@ impl Ledger {
                 self.daemons
                     .insert(id, DaemonState { id, machine, hostname, max_tasks, seen, numbers: Numbers::default() });
             }
-            Record::Task { seq, name, spawn, after, .. } => {
-                let state = TaskState {
-                    id: spawn.task_id,
-                    seq,
-                    name,
-                    status: "pending".to_owned(),
-                    daemon: None,
-                    interrupt: None,
-                    branch_known: false,
-                    events: 0,
-                    bytes: 0,
-                    log_at: Some(0),
-                    line_begun: false,
-                    ordered: Ordered::default(),
-                    hold: None,
-                    words: Vec::new(),
-                    after,
-                    spawn: Some(spawn),
-                };
+            record @ Record::Task { .. } => {
+                let state = made(record);
                 assert!(self.tasks.insert(state.id, state).is_none(), "made twice");
             }
             Record::Assigned { task, daemon } => {

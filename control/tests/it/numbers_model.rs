@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use makima_control::hub::{DaemonState, Event, Numbers, Ordered, Record, Said, SessionId, Snapshot, TaskState, Tell};
 use makima_core::protocol::{
-    DaemonCommand, DaemonMessage, Heartbeat, Hello, MergeResult, MergeStatusResponse, Meta, Place, SpawnTask,
+    DaemonCommand, DaemonMessage, Heartbeat, Hello, MergeResult, MergeStatusResponse, Meta, Place,
 };
 use uuid::Uuid;
 
-use crate::common::output;
+use crate::common::{made, output};
 
 /// The byte of every task's output at this place.
 pub(crate) fn stream(from: u64, to: u64) -> String {
@@ -195,8 +195,9 @@ impl Ledger {
                 let numbers = self.daemons.get(&id).map(|old| old.numbers.clone()).unwrap_or_default();
                 self.daemons.insert(id, DaemonState { id, machine, hostname, max_tasks, seen, numbers });
             }
-            Record::Task { seq, name, spawn, .. } => {
-                self.tasks.insert(spawn.task_id, made(seq, name, spawn));
+            record @ Record::Task { .. } => {
+                let state = made(record);
+                self.tasks.insert(state.id, state);
             }
             Record::Assigned { task, daemon } => self.tasks.get_mut(&task).unwrap().daemon = Some(daemon),
             Record::Interrupt { task, forced } => self.tasks.get_mut(&task).unwrap().interrupt = Some(forced),
@@ -283,26 +284,4 @@ fn merged(task_id: Uuid, branch: String) -> DaemonMessage {
 
 fn standing(task_id: Uuid) -> DaemonMessage {
     MergeStatusResponse { task_id, in_progress: false, source_branch: None, conflicted_files: Vec::new() }.into()
-}
-
-/// A task of which nothing has come yet.
-fn made(seq: u64, name: String, spawn: Box<SpawnTask>) -> TaskState {
-    TaskState {
-        id: spawn.task_id,
-        seq,
-        name,
-        status: "pending".to_owned(),
-        daemon: None,
-        interrupt: None,
-        branch_known: false,
-        events: 0,
-        bytes: 0,
-        log_at: Some(0),
-        line_begun: false,
-        ordered: Ordered::default(),
-        hold: None,
-        words: Vec::new(),
-        after: Vec::new(),
-        spawn: Some(spawn),
-    }
 }

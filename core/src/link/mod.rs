@@ -60,7 +60,7 @@ pub(crate) enum Change {
 
 /// What a connection is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// It has the say.
     Main,
     /// It is tried beside the one that has.
@@ -129,22 +129,20 @@ impl Link {
         }
     }
 
-    /// What this connection is to us. Counted where it is nothing any more.
-    pub(crate) fn role(&self, epoch: Epoch, s: &mut Surroundings<'_>) -> Option<Role> {
+    /// What this connection is to us; none where it is nothing any more.
+    pub(crate) fn role(&self, epoch: Epoch) -> Option<Role> {
         let main = match &self.state {
             State::Idle | State::Waiting { .. } => None,
             State::Opening(opening) => Some(opening.epoch),
             State::Live(session) => Some(session.epoch),
         };
-        let role = if main == Some(epoch) {
+        if main == Some(epoch) || main.is_some() && bug!(FrameOfAnOldLink) {
             Some(Role::Main)
         } else if self.probe.as_ref().is_some_and(|probe| probe.epoch == epoch) {
             Some(Role::Probe)
         } else {
             self.leaving.filter(|(leaving, _)| *leaving == epoch).map(|_| Role::Leaving)
-        };
-        s.counters.stale_frames += u64::from(role.is_none());
-        role
+        }
     }
 
     /// A connection stands: say who we are.
@@ -269,7 +267,9 @@ impl Link {
         self.close(s);
         self.leave(s);
         let again_in = limits::KEY_REFUSED;
-        self.state = State::Waiting { until: s.now.mono + again_in };
+        if !bug!(RefusedKeyIsTheEnd) {
+            self.state = State::Waiting { until: s.now.mono + again_in };
+        }
         s.out.push(Effect::Tell(Notice::KeyRefused { code, message, again_in }));
         Change::Refused
     }
@@ -290,7 +290,9 @@ impl Link {
         s.out.push(Effect::Tell(Notice::Slept { long }));
         self.close(s);
         // A ping that went out before the night says nothing about the server.
-        if let State::Live(session) = &mut self.state {
+        if let State::Live(session) = &mut self.state
+            && !bug!(PingOfBeforeTheSleep)
+        {
             session.ping = None;
         }
         let (authenticated, turns) = (self.leave(s).is_some(), false);
@@ -456,7 +458,7 @@ impl Link {
     fn back_off(&mut self, s: &mut Surroundings<'_>) -> Millis {
         let window = limits::BACKOFF_FIRST.0.checked_shl(self.failures).unwrap_or(u64::MAX).min(limits::BACKOFF_MAX.0);
         self.failures = self.failures.saturating_add(1).min(16);
-        let again_in = Millis(s.rng.up_to(window).max(1));
+        let again_in = Millis(s.rng.up_to(window).max(if bug!(BackoffOfNothing) { 0 } else { 1 }));
         self.state = State::Waiting { until: s.now.mono + again_in };
         again_in
     }

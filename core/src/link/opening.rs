@@ -12,6 +12,7 @@ use crate::id::{Epoch, SecretId};
 use crate::limits;
 use crate::protocol::{Authenticate, Wire};
 use crate::time::Millis;
+use crate::view::LinkState;
 
 /// An attempt at a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -114,6 +115,14 @@ impl Opening {
             Stage::Greeting(_) => "a greeting that does not come",
         };
         (self.due, why)
+    }
+
+    pub(super) const fn at(&self) -> LinkState {
+        match &self.stage {
+            Stage::Connecting => LinkState::Connecting,
+            Stage::Authenticating(_) => LinkState::Authenticating,
+            Stage::Greeting(_) => LinkState::Greeting,
+        }
     }
 
     /// For people.

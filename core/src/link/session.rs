@@ -102,7 +102,7 @@ impl Session {
         let flushed = self.flushed;
         if let Some(barrier) = &mut self.barrier
             && barrier.due.is_none()
-            && flushed >= barrier.n
+            && (flushed >= barrier.n || bug!(GraceWithoutAFlush))
         {
             barrier.due = Some(now + limits::SILENT_GRACE);
         }

@@ -3,11 +3,13 @@
 use alloc::string::{String, ToString};
 
 use super::opening::Opening;
+use super::session::Session;
 use super::{Link, State};
 use crate::effect::Way;
 use crate::protocol::Wire;
 use crate::report::LinkReport;
 use crate::time::Millis;
+use crate::view::LinkState;
 
 impl Link {
     /// When [`Link::tick`] has something to do, and what.
@@ -23,6 +25,18 @@ impl Link {
         let probe = self.probe.as_ref().map(Opening::deadline);
         let leaving = self.leaving.map(|(_, until)| (until, "the end of the connection before"));
         [main, try_it, probe, leaving].into_iter().flatten().min()
+    }
+
+    /// Where it stands.
+    pub(crate) const fn at(&self) -> LinkState {
+        match &self.state {
+            State::Idle => LinkState::Idle,
+            State::Waiting { .. } => LinkState::Waiting,
+            State::Opening(opening) => opening.at(),
+            State::Live(Session { way: Way::WebSocket, .. }) => LinkState::Open,
+            State::Live(_) if self.probe.is_some() => LinkState::Trying,
+            State::Live(_) => LinkState::Polling,
+        }
     }
 
     /// What must hold between any two steps.

@@ -270,4 +270,26 @@ mod tests {
         let few = names.get(..3).expect("three").to_vec();
         assert_eq!(super::cut(few.clone()), few);
     }
+
+    /// Protects people from being told that a merge went well, or has no conflicts, where it is otherwise.
+    #[test]
+    fn a_merge_is_told_of_as_it_went() {
+        let told = |went| {
+            let message = Report::Merge(went).message(TaskId(uuid::Uuid::nil()));
+            let DaemonMessage::MergeResult(it) = message else { panic!("{message:?} is of no merge") };
+            (it.success, it.message, it.conflicts)
+        };
+        assert_eq!(told(MergeWent::done("merged")), (true, "merged".to_string(), None));
+        let conflicts = alloc::vec!["a".to_string()];
+        let refused = MergeWent { conflicts: conflicts.clone(), ..MergeWent::refused("no") };
+        assert_eq!(told(refused), (false, "no".to_string(), Some(conflicts)));
+    }
+
+    #[test]
+    fn each_branch_is_listed() {
+        let commit = "c0ffee".to_string();
+        let branch = Branch { name: "a".to_string(), task: None, merged: true, commit, subject: String::new() };
+        let names: Vec<String> = listed(&[branch]).into_iter().map(|info| info.name).collect();
+        assert_eq!(names, ["a"]);
+    }
 }

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Outbox, Report};
-use crate::id::TaskId;
+use super::{Outbox, Report, Sending};
+use crate::id::{SecretId, TaskId};
 use crate::limits;
 use crate::protocol::{DaemonMessage, MergeResult, TaskProgress};
 use crate::task::Status;
@@ -127,7 +127,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::cases(1_000))]
 
     #[test]
     fn everything_gets_there_in_order_whatever_is_cut(ops in prop::collection::vec(op(), 1..60)) {
@@ -168,6 +168,9 @@ fn statuses_and_ends_are_taken_however_many_wait() {
     let mut frame = 0;
     while outbox.send(0, frame + 1, None).is_some() {
         frame += 1;
+        if frame.is_multiple_of(100) {
+            assert!(!outbox.delivered(frame), "that was no end");
+        }
     }
     assert_eq!(frame as usize, limits::REPORTS + 3);
     assert!(outbox.delivered(frame), "the end was told");
@@ -194,4 +197,163 @@ fn what_is_forgotten_is_not_told() {
     outbox.forget(TASK);
     assert_eq!(outbox.send(0, 1, None).expect("the other's").message.kind(), "branchList");
     assert!(outbox.send(0, 2, None).is_none());
+}
+
+/// Protects the answer to what was asked behind a task's end, where the server is known to know that end.
+#[test]
+fn behind_an_end_that_the_server_knows_of_answers_are_told() {
+    let asked_since = |told_before: bool| {
+        let mut outbox = Outbox::default();
+        outbox.push(TASK, Report::Accepted, 0, true);
+        outbox.push(OTHER, Report::Accepted, 0, true);
+        if !told_before {
+            outbox.push(TASK, end("why"), 0, true);
+        }
+        outbox.push(TASK, Report::Branches(Vec::new()), 0, true);
+        outbox
+    };
+    let kinds = |mut outbox: Outbox| (1..).map_while(|n| sent(&mut outbox, n)).collect::<Vec<_>>();
+    let mut outbox = asked_since(false);
+    outbox.end_is_known(TASK, false);
+    assert_eq!(kinds(outbox), ["taskProgress", "branchList"], "the other's, and the answer");
+    let mut outbox = asked_since(true);
+    outbox.end_is_known(TASK, true);
+    assert_eq!(kinds(outbox).len(), 3, "the end was told before any of them");
+    let mut outbox = asked_since(true);
+    outbox.end_is_known(TASK, false);
+    assert_eq!(kinds(outbox), ["taskProgress"], "the end is behind all of them");
+}
+
+const OTHER: TaskId = TaskId(Uuid::from_u128(8));
+
+/// Sends the next as this frame, under the number that is the same: its kind.
+fn sent(outbox: &mut Outbox, n: u64) -> Option<&'static str> {
+    let sending = outbox.send(0, n, Some(n));
+    outbox.check();
+    sending.map(|sending| sending.message.kind())
+}
+
+fn end(why: &str) -> Report {
+    Report::Complete { success: false, error: Some(why.to_string()) }
+}
+
+/// Protects an agent from being started without the key that it speaks to the server by, and numbers from changing places.
+#[test]
+fn a_key_goes_before_all_that_has_no_number_and_is_told_once() {
+    let (key, another) = (SecretId::ToolKey(TASK), SecretId::ToolKey(OTHER));
+    let mut outbox = Outbox::default();
+    outbox.push(TASK, Report::RevokeKey, 0, true);
+    assert_eq!(sent(&mut outbox, 1), Some("revokeToolKey"));
+    outbox.push(TASK, Report::Accepted, 0, true);
+    assert!(!outbox.owes_key());
+    outbox.push_key(TASK, key);
+    outbox.push_key(TASK, key);
+    outbox.check();
+    assert!(outbox.owes_key());
+    assert_eq!(outbox.len(), 3);
+    let sending = outbox.send(0, 2, Some(2)).expect("the key");
+    assert_eq!((sending.message.kind(), sending.secret), ("registerToolKey", Some(key)));
+    assert_eq!(outbox.send(0, 3, Some(3)).and_then(|sending| sending.secret), None);
+    outbox.push_key(TASK, key);
+    assert_eq!(outbox.len(), 4, "it was sent, and is wanted once more");
+    assert_eq!(outbox.unsend(), 3);
+    outbox.push_key(TASK, another);
+    outbox.check();
+    assert_eq!(outbox.send_again(2, 1).and_then(|sending| sending.secret), Some(key));
+    assert!(outbox.send_again(9, 2).is_none());
+}
+
+/// Protects what is numbered from being lost, and what is applied from being said again.
+#[test]
+fn what_has_a_number_is_kept_until_it_is_applied() {
+    let mut outbox = Outbox::default();
+    for report in [Report::Progress("one".into()), Report::Progress("two".into()), end("why")] {
+        outbox.push(TASK, report, 0, true);
+    }
+    assert_eq!(
+        [1, 2, 3].map(|n| sent(&mut outbox, n)),
+        [Some("taskProgress"), Some("taskProgress"), Some("taskComplete")]
+    );
+    assert_eq!(outbox.unsend(), 3);
+    assert_eq!(outbox.len(), 3, "progress with a number is not left out");
+    assert!(!outbox.in_flight());
+    assert!(!outbox.applied(1), "that was no end");
+    assert_eq!(outbox.len(), 2);
+    assert_eq!(text(outbox.send_again(2, 1)), Some("two".to_string()));
+    outbox.forget(TASK);
+    assert_eq!(outbox.len(), 2, "what has a number is said");
+    assert!(!outbox.owes_end(), "but it is past");
+    assert_eq!(text(outbox.send_again(3, 2)), Some(super::PAST.to_string()));
+    outbox.renumber();
+    assert!(outbox.send_again(3, 3).is_none());
+    outbox.forget(TASK);
+    assert!(outbox.is_empty());
+    outbox.push(TASK, end("why"), 0, true);
+    assert_eq!(sent(&mut outbox, 4), Some("taskComplete"));
+    assert!(!outbox.applied(3) && outbox.owes_end());
+    assert!(outbox.applied(4), "the end was told");
+}
+
+fn text(sending: Option<Sending>) -> Option<String> {
+    let message = sending?.message;
+    let DaemonMessage::TaskProgress(it) = *message else { panic!("{message:?} is no progress") };
+    Some(it.summary)
+}
+
+/// Protects a server from being flooded after an outage.
+#[test]
+fn of_progress_that_cannot_be_sent_the_newest_is_kept() {
+    let mut outbox = Outbox::default();
+    for text in ["one", "two", "three"] {
+        outbox.push(TASK, Report::Progress(text.into()), 0, false);
+        assert_eq!(outbox.len(), 1);
+    }
+    assert_eq!(text(outbox.send(0, 1, None)), Some("three".to_string()));
+    outbox.push(TASK, Report::Progress("four".into()), 0, true);
+    outbox.push(TASK, Report::Accepted, 0, true);
+    assert_eq!((outbox.unsend(), outbox.len()), (1, 2));
+    assert_eq!(text(outbox.send(0, 1, None)), Some("four".to_string()));
+}
+
+/// Protects a task that a server tells again from being told another end than the one that is on its way.
+#[test]
+fn an_end_of_an_earlier_session_is_under_way_while_it_is_sent_again() {
+    let mut outbox = Outbox::default();
+    outbox.push(TASK, end("why"), 0, true);
+    assert_eq!(sent(&mut outbox, 1), Some("taskComplete"));
+    assert_eq!(outbox.end_under_way(TASK), None, "it is of this session");
+    outbox.unsend();
+    assert_eq!(outbox.end_under_way(TASK), None, "it is not sent");
+    assert_eq!(sent(&mut outbox, 2), Some("taskComplete"));
+    assert_eq!((outbox.end_under_way(TASK), outbox.end_under_way(OTHER)), (Some("why"), None));
+}
+
+/// Protects a server from old news, and from the same twice.
+#[test]
+fn where_things_lie_is_told_as_it_is_now_and_once() {
+    let lies = |home: &str| Report::Directories { working: "w".into(), home: home.into(), worktrees: "t".into() };
+    let none = TaskId(Uuid::nil());
+    let mut outbox = Outbox::default();
+    outbox.replace_directories(lies("a"), none);
+    assert_eq!(outbox.len(), 1);
+    outbox.push(TASK, Report::MergeStatus(None), 0, true);
+    outbox.replace_directories(lies("b"), none);
+    outbox.replace_directories(lies("b"), none);
+    assert_eq!(outbox.len(), 2);
+    assert_eq!([1, 2].map(|n| sent(&mut outbox, n)), [Some("mergeStatusResponse"), Some("daemonDirectories")]);
+    outbox.replace_directories(lies("b"), none);
+    assert_eq!(outbox.len(), 2, "it is on its way");
+    outbox.replace_directories(lies("c"), none);
+    assert_eq!(outbox.len(), 3);
+}
+
+#[test]
+#[should_panic(expected = "a report was sent before an older one")]
+fn an_outbox_out_of_order_is_seen() {
+    let mut outbox = Outbox::default();
+    outbox.push(TASK, Report::Accepted, 0, true);
+    outbox.send(0, 1, None);
+    outbox.push(TASK, Report::Accepted, 0, true);
+    outbox.entries.swap(0, 1);
+    outbox.check();
 }

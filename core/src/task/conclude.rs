@@ -1,6 +1,7 @@
 //! The end is written down before anybody is told of it: else a daemon that is killed then could end the task
 //! a second time, and in another way.
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::effect::Work;
 use crate::input::Outcome;
 use crate::limits;
 use crate::time::Millis;
+use crate::view::TaskState;
 
 /// Everything is done but for the record of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub(crate) struct Concluding {
     step: Step,
     tries: u8,
     shown: Status,
+    /// It could not be written down that it was taken on.
+    #[serde(default)]
+    unwritten: Option<Box<Spec>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,19 +50,40 @@ pub(super) struct Left {
 impl Left {
     /// One that never began.
     pub(super) fn nothing(spec: &Spec) -> Self {
-        Self { completion: Completion::of_nothing(&spec.action), log_end: 0 }
+        Self { completion: Completion::of_nothing(&spec.action).filter(|_| !bug!(NoWordOfTheAction)), log_end: 0 }
     }
 }
 
 impl Concluding {
     pub(super) fn begin(verdict: Verdict, left: Left, shown: Status, cx: &mut Cx<'_>) -> Phase {
+        Self::of(verdict, left, shown, None, cx)
+    }
+
+    /// One that could not be written down when it was taken on. Its end alone would tell the daemon's next life nothing.
+    pub(super) fn unwritten(why: &str, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let verdict = Verdict::Failed(format!("the task could not be written down: {why}"));
+        Self::of(verdict, Left::nothing(spec), Status::Pending, Some(Box::new(spec.clone())), cx)
+    }
+
+    fn of(verdict: Verdict, left: Left, shown: Status, unwritten: Option<Box<Spec>>, cx: &mut Cx<'_>) -> Phase {
         let Left { completion, log_end } = left;
         let end = End { status: verdict.status(), error: verdict.error(), completion, log_end };
-        Self { step: Step::write(&end, cx), end, tries: 1, shown }.into()
+        if bug!(EndToldFirst) {
+            return Phase::Ended(end);
+        }
+        Self { step: Step::write(&end, unwritten.clone(), cx), end, tries: 1, shown, unwritten }.into()
     }
 
     pub(super) const fn shown(&self) -> Status {
         self.shown
+    }
+
+    pub(super) const fn at(&self) -> TaskState {
+        match &self.step {
+            Step::Writing(_) => TaskState::Concluding,
+            Step::Pausing { .. } => TaskState::Unwritten,
+            Step::Left => TaskState::Left,
+        }
     }
 
     pub(super) const fn holds_slot(&self) -> bool {
@@ -95,12 +121,12 @@ impl Concluding {
     }
 
     fn again(mut self, cx: &mut Cx<'_>) -> Phase {
-        self.step = Step::write(&self.end, cx);
+        self.step = Step::write(&self.end, self.unwritten.clone(), cx);
         self.into()
     }
 
     fn written(mut self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
-        if outcome == Outcome::Done {
+        if outcome == Outcome::Done || cx.stopping && bug!(EndToldInAHurry) {
             return Phase::Ended(self.end);
         }
         if cx.stopping {
@@ -108,7 +134,7 @@ impl Concluding {
             self.step = Step::Left;
             return self.into();
         }
-        if self.tries >= limits::RECORD_TRIES {
+        if self.tries >= limits::RECORD_TRIES || bug!(EndToldUnwritten) {
             cx.progress("the end cannot be written down: after a restart it may be told once more");
             return Phase::Ended(self.end);
         }
@@ -120,8 +146,8 @@ impl Concluding {
 }
 
 impl Step {
-    fn write(end: &End, cx: &mut Cx<'_>) -> Self {
-        Self::Writing(cx.wait(Work::Conclude { end: end.clone() }, limits::RECORD))
+    fn write(end: &End, spec: Option<Box<Spec>>, cx: &mut Cx<'_>) -> Self {
+        Self::Writing(cx.wait(Work::Conclude { end: end.clone(), spec }, limits::RECORD))
     }
 }
 

@@ -150,3 +150,33 @@ impl Wait {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects whoever looks at the counters from reports that are dropped in silence.
+    #[test]
+    fn a_report_that_is_dropped_is_counted() {
+        let (mut hold, mut ids, mut outbox) = (false, Ids::default(), Outbox::default());
+        let (mut counters, mut out) = (Counters::default(), Vec::new());
+        let mut cx = Cx {
+            now: Millis(0),
+            task: TaskId(uuid::Uuid::nil()),
+            live: true,
+            stopping: false,
+            log_read: 0,
+            api_url: "",
+            parent_here: false,
+            hold: &mut hold,
+            ids: &mut ids,
+            outbox: &mut outbox,
+            counters: &mut counters,
+            out: &mut out,
+        };
+        for _ in 0..limits::REPORTS + 2 {
+            cx.report(Report::MergeStatus(None), 0);
+        }
+        assert_eq!((counters.dropped_reports, outbox.len()), (2, limits::REPORTS));
+    }
+}

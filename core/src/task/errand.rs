@@ -264,7 +264,7 @@ impl Errands {
                 (false, false) => gate.unmerged.push(branch.name.to_string()),
             }
         }
-        gate.can_complete = gate.unmerged.is_empty() && !merging;
+        gate.can_complete = gate.unmerged.is_empty() && (!merging || bug!(CompleteWhileMerging));
         gate
     }
 }

@@ -18,6 +18,7 @@ use crate::input::{Change, Outcome, Prepared};
 use crate::limits;
 use crate::policy::{CommitText, counted, cut};
 use crate::time::Millis;
+use crate::view::TaskState;
 
 /// The agent has ended, or is being ended; its work is brought in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,16 +39,28 @@ pub(crate) struct Finishing {
     skip: bool,
 }
 
+/// What there is no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Lacks {
+    /// What is still to be said in the output.
+    Output,
+    /// States of before there was anything else mean this.
+    #[default]
+    Commit,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Step {
     /// The process tree is being emptied, for so many times already.
     Emptying(u8),
     /// The work is being committed, for so many times already.
     Committing(u8),
-    /// There was no room for the commit so many times. Perhaps there is some later.
+    /// There was no room for this so many times. Perhaps there is some later.
     Pausing {
         until: Millis,
         tries: u8,
+        #[serde(default)]
+        lacks: Lacks,
     },
     /// The repository's own checks are run on it.
     Checking,
@@ -70,6 +83,16 @@ impl Finishing {
         }
     }
 
+    pub(super) const fn at(&self) -> TaskState {
+        match self.step {
+            Step::Emptying(_) => TaskState::Emptying,
+            Step::Committing(_) => TaskState::Committing,
+            Step::Pausing { .. } => TaskState::OutOfRoom,
+            Step::Checking => TaskState::Checking,
+            Step::Delivering => TaskState::Delivering,
+        }
+    }
+
     pub(super) const fn agent(&self) -> Option<EffectId> {
         self.agent
     }
@@ -77,8 +100,10 @@ impl Finishing {
     /// Where the output log ends, once the tree is empty.
     pub(super) const fn log_end(&self) -> Option<u64> {
         match self.step {
-            Step::Emptying(_) => None,
-            Step::Committing(_) | Step::Pausing { .. } | Step::Checking | Step::Delivering => Some(self.log_end),
+            Step::Emptying(_) | Step::Pausing { lacks: Lacks::Output, .. } => None,
+            Step::Committing(_) | Step::Pausing { lacks: Lacks::Commit, .. } | Step::Checking | Step::Delivering => {
+                Some(self.log_end)
+            }
         }
     }
 
@@ -96,8 +121,8 @@ impl Finishing {
                     cx.progress("what is under way is let come to its end; the rest is skipped");
                 }
                 self.skip = true;
-                if let Step::Pausing { tries, .. } = self.step {
-                    return self.commit(tries, spec, cx);
+                if let Step::Pausing { tries, lacks, .. } = self.step {
+                    return self.try_again(lacks, tries, spec, cx);
                 }
                 match self.step {
                     Step::Emptying(1) => {}
@@ -110,12 +135,16 @@ impl Finishing {
                 Phase::Finishing(self)
             }
             Event::Stop { graceful: true } => match self.step {
-                Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
+                Step::Pausing { tries, lacks, .. } => self.try_again(lacks, tries, spec, cx),
                 Step::Emptying(_) | Step::Committing(_) | Step::Checking | Step::Delivering => Phase::Finishing(self),
             },
             Event::Due => {
-                if let Step::Pausing { until, tries } = self.step {
-                    return if until <= cx.now { self.commit(tries, spec, cx) } else { Phase::Finishing(self) };
+                if let Step::Pausing { until, tries, lacks } = self.step {
+                    return if until <= cx.now {
+                        self.try_again(lacks, tries, spec, cx)
+                    } else {
+                        Phase::Finishing(self)
+                    };
                 }
                 if self.wait.overdue(cx) {
                     let id = self.wait.id;
@@ -137,6 +166,12 @@ impl Finishing {
     }
 
     fn emptied(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        if let Some(why) = self.waits_for_room(Lacks::Output, tries, &outcome, cx) {
+            if tries == 1 {
+                cx.progress(format!("no room for the end of its log, which waits for some: {why}"));
+            }
+            return Phase::Finishing(self);
+        }
         if let Outcome::Emptied { killed, log_end } = outcome {
             if killed > 0 {
                 cx.progress(format!("ended processes that the agent left behind: {killed}"));
@@ -145,27 +180,56 @@ impl Finishing {
         } else {
             cx.progress(format!("the agent's processes could not be ended: {}", reason(outcome)));
             if tries < limits::EMPTY_TRIES {
-                self.step = Step::Emptying(tries.saturating_add(1));
-                self.wait = cx.wait(Work::Empty, limits::EMPTY);
-                return Phase::Finishing(self);
+                return self.empty(tries, cx);
             }
             self.log_end = cx.log_read;
+        }
+        if self.skip && bug!(ForceSkipsTheCommit) {
+            return self.conclude(None, cx);
         }
         self.commit(0, spec, cx)
     }
 
-    /// The daemon has a new life: the step that was under way is done again.
+    /// Has the process tree emptied, once more.
+    fn empty(mut self, tries: u8, cx: &mut Cx<'_>) -> Phase {
+        self.step = Step::Emptying(tries.saturating_add(1));
+        self.wait = cx.wait(Work::Empty, limits::EMPTY);
+        Phase::Finishing(self)
+    }
+
+    /// Perhaps there is room by now.
+    fn try_again(self, lacks: Lacks, tries: u8, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        match lacks {
+            Lacks::Output => self.empty(tries, cx),
+            Lacks::Commit => self.commit(tries, spec, cx),
+        }
+    }
+
+    /// Where there was no room it is waited for some, but not against a person's will, and not for ever. Gives what was
+    /// said then.
+    fn waits_for_room(&mut self, lacks: Lacks, tries: u8, outcome: &Outcome, cx: &Cx<'_>) -> Option<String> {
+        let Outcome::NoRoom(why) = outcome else { return None };
+        if self.skip || cx.stopping || tries >= limits::COMMIT_TRIES {
+            return None;
+        }
+        self.step = Step::Pausing { until: cx.now + limits::COMMIT_AGAIN, tries, lacks };
+        Some(why.clone())
+    }
+
+    /// The daemon has a new life: the step that was under way is done again. Nothing is committed before the tree is empty,
+    /// which it need not be: emptying it may have been given up on, and then nobody comes to it any more.
     pub(super) fn recover(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         // Whoever started it is gone, and nobody will tell of its end.
         self.agent = None;
         match self.step {
-            Step::Emptying(_) => {
+            Step::Committing(_) if bug!(CommitForgotten) => self.check(spec, cx),
+            Step::Emptying(_) | Step::Committing(_) | Step::Pausing { .. } => {
+                self.step = Step::Emptying(1);
                 self.wait = cx.wait(Work::Empty, limits::EMPTY);
                 Phase::Finishing(self)
             }
-            Step::Committing(tries) => self.commit(tries.saturating_sub(1), spec, cx),
-            Step::Pausing { tries, .. } => self.commit(tries, spec, cx),
             Step::Checking => self.check(spec, cx),
+            Step::Delivering if bug!(HandingOverForgotten) => self.conclude(None, cx),
             Step::Delivering => self.act(spec, cx),
         }
     }
@@ -184,15 +248,10 @@ impl Finishing {
     }
 
     fn committed(mut self, tries: u8, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
-        if let Outcome::NoRoom(why) = &outcome
-            && !self.skip
-            && !cx.stopping
-            && tries < limits::COMMIT_TRIES
-        {
+        if let Some(why) = self.waits_for_room(Lacks::Commit, tries, &outcome, cx) {
             if tries == 1 {
                 cx.progress(format!("no room for the commit, which waits for some: {why}"));
             }
-            self.step = Step::Pausing { until: cx.now + limits::COMMIT_AGAIN, tries };
             return Phase::Finishing(self);
         }
         if let Outcome::Committed(change) = outcome {
@@ -305,4 +364,18 @@ fn describe(change: Option<&Change>, spec: &Spec) -> String {
         change.insertions,
         change.deletions,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects a task that waits for room from an upgrade: its state has to be read by the build that knows more.
+    #[test]
+    fn a_state_of_before_there_was_a_choice_waits_for_the_commit() {
+        let now = Step::Pausing { until: Millis(7), tries: 2, lacks: Lacks::Commit };
+        let mut state = serde_json::to_value(now).unwrap();
+        assert!(state["Pausing"].as_object_mut().unwrap().remove("lacks").is_some());
+        assert_eq!(serde_json::from_value::<Step>(state).unwrap(), now);
+    }
 }

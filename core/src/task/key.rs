@@ -102,6 +102,9 @@ impl Keying {
             (Some(Halt::Parked), _) => Pending::accepted(),
             (None, Outcome::Key(key)) => {
                 cx.outbox.push_key(cx.task, key);
+                if bug!(StartsWithoutItsKey) {
+                    return self.start(spec, cx);
+                }
                 self.step = Step::Telling(cx.now + limits::KEY_TOLD);
                 Phase::Keying(self)
             }

@@ -82,7 +82,7 @@ impl Lines {
             if let Some(last) = pieces.last() {
                 tail.open = last.partial;
                 // The pieces of one line follow each other: a line of the other stream that was begun ends here.
-                if other.open {
+                if other.open && !bug!(LinesMix) {
                     other.close(cuts);
                 }
                 cuts.push(Cut::of(text, pieces));

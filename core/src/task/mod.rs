@@ -41,6 +41,7 @@ use self::phase::Phase;
 use self::prepare::Pending;
 pub(crate) use self::prepare::reason;
 pub use self::spec::{Action, Completion, End, EndStatus, Spec, Status};
+use self::told::tell_end;
 use crate::counters::Counters;
 use crate::digest;
 use crate::effect::{Child, Effect};
@@ -125,7 +126,7 @@ impl Task {
     /// A task that the server asks for.
     pub(crate) fn new(spec: Spec, arrival: u64, parent_here: bool, s: &mut Surroundings<'_>) -> Self {
         let mut task = Self::with(spec, arrival, Pending::accepted());
-        task.output = Output::new(s.wire.unwrap_or_default());
+        task.output = Output::new(s.wire.filter(|_| !bug!(OutputWithoutAPlace)).unwrap_or_default());
         task.parent_here = parent_here;
         task.phase = task.within(s, |_, spec, cx| Pending::accept(spec, cx));
         task
@@ -233,6 +234,7 @@ impl Task {
     fn changed(&mut self, old: Status, was_ended: bool, s: &mut Surroundings<'_>) {
         match &self.phase {
             Phase::Running(_) => self.output.opened(),
+            Phase::Finishing(_) | Phase::Ended(_) if bug!(OutputLeftUnread) => {}
             Phase::Finishing(state) => {
                 self.output.opened();
                 if let Some(end) = state.log_end() {
@@ -255,8 +257,9 @@ impl Task {
             let end = end.clone();
             self.output.ended(end.log_end);
             self.tell_late_messages(s);
-            let keyed = mem::take(&mut self.keyed);
-            self.within_phase(s, |cx| tell_end(&end, old, keyed, cx));
+            self.keyed &= bug!(KeyToldOnceMore);
+            let orchestrator = self.spec.orchestrator;
+            self.within_phase(s, |cx| tell_end(&end, old, orchestrator, cx));
         } else if (old, new) == (Status::Preparing, Status::Paused) {
             // It would run if it were not to stand still.
             self.within_phase(s, |cx| {
@@ -327,7 +330,8 @@ impl Task {
     /// Whether it ended well, and its work is where it was to go.
     pub(crate) fn is_handed_over(&self) -> bool {
         let Phase::Ended(end) = &self.phase else { return false };
-        end.status == EndStatus::Done && end.completion.as_ref().is_none_or(|completion| completion.success)
+        (end.status == EndStatus::Done || bug!(FailedMakesRoom))
+            && end.completion.as_ref().is_none_or(|completion| completion.success)
     }
 
     pub(crate) const fn parent(&self) -> Option<TaskId> {
@@ -372,7 +376,7 @@ impl Task {
 
     /// When something is due that no other input tells of.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        [self.phase.deadline(), self.output.deadline(), self.errands.deadline()].into_iter().flatten().min()
+        [self.phase.deadline(), self.output.deadline(), self.errands.deadline()].iter().flatten().min().copied()
     }
 
     /// The effect that started its agent, while the agent's end is waited for.
@@ -461,7 +465,8 @@ impl Task {
 
     /// Whether nothing is asked of it, and nothing is to be told of it.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.is_closed() && self.is_told() && !self.has_errands() && !self.in_flight()
+        bug!(GoneBeforeItIsTold) && self.has_ended()
+            || self.is_closed() && self.is_told() && !self.has_errands() && !self.in_flight()
     }
 
     /// Whether its spec is the one that it began with.
@@ -479,17 +484,4 @@ impl Task {
             assert!(self.outbox.owes_end(), "an end is not told");
         }
     }
-}
-
-/// The last messages of a task, in their order; all held until the output has been delivered.
-fn tell_end(end: &End, old: Status, keyed: bool, cx: &mut Cx<'_>) {
-    if let Some(completion) = &end.completion {
-        cx.report(Report::Completion(completion.clone()), end.log_end);
-    }
-    if keyed {
-        cx.report(Report::RevokeKey, end.log_end);
-    }
-    cx.report(Report::Status { old, new: end.status.into() }, end.log_end);
-    let complete = Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() };
-    cx.report(complete, end.log_end);
 }

@@ -22,6 +22,9 @@ pub(crate) struct Output {
     open: bool,
     /// What has been read, in this session.
     cursor: u64,
+    /// What has been read, in any.
+    #[serde(default)]
+    seen: u64,
     /// Where the log ends; unknown while somebody can write to it.
     end: Option<u64>,
     /// The log cannot be read behind `end`: wherever it ends, nothing more is had of it.
@@ -103,19 +106,20 @@ impl Output {
 
     /// Nobody can write to the log any more. An outage may have left less of it than the server has.
     pub(crate) fn ended(&mut self, end: u64) {
-        let end = end.max(self.delivered);
+        let end = if bug!(ServerHasMore) { end } else { end.max(self.delivered) };
         self.end = Some(self.end.filter(|_| self.lost).map_or(end, |lost| lost.min(end)));
         self.dry = false;
     }
 
-    /// Where the log ends; what has been read, where that is not known.
+    /// Where the log ends; what has been read, where that is not known: the server may have that.
     pub(crate) fn log_end(&self) -> u64 {
-        self.end.unwrap_or(self.cursor)
+        self.end.unwrap_or(self.cursor.max(self.seen))
     }
 
     /// What is held until the output has been delivered up to some place may go up to here.
     pub(crate) fn gate(&self) -> u64 {
-        if self.end.is_some_and(|end| self.delivered >= end) { u64::MAX } else { self.delivered }
+        let have = if bug!(EndTrustsTheWay) { self.cursor } else { self.delivered };
+        if self.end.is_some_and(|end| have >= end) { u64::MAX } else { self.delivered }
     }
 
     /// Whether the next stretch of the log may be asked for.
@@ -164,7 +168,7 @@ impl Output {
             return;
         }
         self.dry = chunk.to == chunk.from;
-        if self.dry && self.end.is_some_and(|end| self.cursor < end) {
+        if self.dry && self.end.is_some_and(|end| self.cursor < end) && !bug!(ShortLogHoldsTheEnd) {
             return self.give_up("it is shorter than it was", cx, cuts);
         }
         // Behind the end somebody goes on writing who could not be ended: that is not read any further.
@@ -176,10 +180,10 @@ impl Output {
                     }
                 }
                 Flow::Stretches(stretches) => {
-                    if stretches.sent() == chunk.from {
+                    if stretches.sent() == chunk.from && !bug!(GluedLines) {
                         stretches.begun(chunk.begun);
                     }
-                    let last = self.end.unwrap_or(u64::MAX);
+                    let last = self.end.filter(|_| !bug!(BeyondTheEnd)).unwrap_or(u64::MAX);
                     for part in chunk.parts {
                         let (to, line_end) = (part.to.min(last), part.line_end.map(|end| end.min(last)));
                         stretches.push(cx.now, Part { to, line_end, ..part }, cuts);
@@ -187,12 +191,17 @@ impl Output {
                 }
             }
             self.cursor = self.end.map_or(chunk.to, |end| end.min(chunk.to));
+            self.seen = self.seen.max(self.cursor);
         }
         self.finish(cuts);
     }
 
     /// What cannot be read is tried again for a while; then it is given up: the end must not wait for it for ever.
     fn unreadable(&mut self, why: &str, cx: &mut Cx<'_>, cuts: &mut Vec<Cut>) {
+        if bug!(FailedReadIsEmpty) {
+            self.dry = true;
+            return;
+        }
         self.failed_reads = self.failed_reads.saturating_add(1);
         if self.failed_reads < limits::READ_TRIES {
             if self.failed_reads == 1 {
@@ -234,13 +243,13 @@ impl Output {
     /// A barrier is set behind everything that was sent.
     pub(crate) fn barrier(&mut self) {
         if let Flow::Lines(lines) = &self.flow {
-            self.pinged = lines.resume(self.cursor);
+            self.pinged = if bug!(HalfALineIsDelivered) { self.cursor } else { lines.resume(self.cursor) };
         }
     }
 
     /// Everything before that barrier has been delivered.
     pub(crate) fn barrier_passed(&mut self) {
-        self.delivered = self.delivered.max(self.pinged);
+        self.delivered = self.delivered.max(if bug!(ReadIsDelivered) { self.cursor } else { self.pinged });
     }
 
     /// Whether something was sent that a barrier has to be set behind.
@@ -272,6 +281,18 @@ impl Output {
         self.flow = Flow::default();
         self.read_from(self.delivered, cx);
         self.pinged = self.delivered;
+    }
+
+    /// The server knows of the task's end, and so has had all of the output before it, also where that is not known here.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>) {
+        let end = self.log_end();
+        if self.delivered >= end && self.cursor >= end {
+            return;
+        }
+        (self.end, self.delivered, self.pinged, self.recorded) = (Some(end), end, end, end);
+        self.flow = Flow::default();
+        self.read_after = None;
+        self.read_from(end, cx);
     }
 
     fn read_from(&mut self, place: u64, cx: &mut Cx<'_>) {
@@ -316,7 +337,10 @@ impl Output {
             Flow::Stretches(stretches) => stretches.deadline(),
         };
         let record = (self.recording.is_none() && self.delivered > self.recorded).then_some(self.record_after);
-        [lines, record, self.read_after].into_iter().flatten().min()
+        if bug!(OutputHasNoDeadline) {
+            return None;
+        }
+        [lines, record, self.read_after].iter().flatten().min().copied()
     }
 
     /// What must hold between any two steps.

@@ -75,7 +75,7 @@ impl Pending {
                 Concluding::begin(Verdict::Interrupted, Left::nothing(spec), Status::Pending, cx)
             }
             Event::Interrupt { .. } => {
-                self.interrupted = true;
+                self.interrupted = !bug!(InterruptLostAtTheDoor);
                 Phase::Pending(self)
             }
             Event::Due => match self.accepting.as_mut().map(|wait| (wait.id, wait.overdue(cx))) {
@@ -104,8 +104,7 @@ impl Pending {
 
     fn written(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
-            let verdict = Verdict::Failed(format!("the task could not be written down: {why}"));
-            return Concluding::begin(verdict, Left::nothing(spec), Status::Pending, cx);
+            return Concluding::unwritten(&why, spec, cx);
         }
         cx.report(Report::Accepted, 0);
         if self.interrupted {
@@ -178,7 +177,7 @@ impl Preparing {
 
     /// The daemon has a new life: the worktree is made from whatever is there of it.
     pub(super) fn recover(self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
-        Self::again(self.stop, self.shown, spec, cx)
+        Self::again(self.stop.filter(|_| !bug!(InterruptLostInARestart)), self.shown, spec, cx)
     }
 
     /// The daemon has a new life, and the worktree of the task may be there or not.

@@ -6,7 +6,7 @@ use super::cx::Cx;
 use super::output::Output;
 use super::pace::Pace;
 use super::phase::Phase;
-use super::prepare::Pending;
+use super::prepare::{Pending, Preparing};
 use super::spec::{Spec, Status};
 use super::{Surroundings, Task};
 use crate::input::{Leftover, Prepared, Stage};
@@ -22,10 +22,14 @@ impl Task {
     /// A task that is known goes on. Its folder, if there is one, may know more of it.
     pub(crate) fn recover(&mut self, left: Option<Leftover>, s: &mut Surroundings<'_>) {
         s.counters.resent += self.outbox.unsend();
-        self.mailbox.unsend();
+        if !bug!(MessageLostInARestart) {
+            self.mailbox.unsend();
+        }
         let (stage, delivered, closed) = match left {
             Some(Leftover { stage, delivered, closed, skipped, .. }) => {
-                self.errands.skip_all(skipped);
+                if !bug!(SkipForgotten) {
+                    self.errands.skip_all(skipped);
+                }
                 (Some(stage), delivered, closed)
             }
             None => (None, 0, false),
@@ -37,10 +41,11 @@ impl Task {
             // A server that knows of the end has had all of the output before it.
             let news = closed && !self.closed;
             self.closed |= closed;
-            let delivered = if self.closed { end.log_end } else { self.output.delivered() };
+            let delivered =
+                if self.closed && !bug!(ClosedTaskSendsAgain) { end.log_end } else { self.output.delivered() };
             self.output = Output::resumed(delivered, Some(end.log_end));
             if news {
-                self.outbox.forget(self.spec.id);
+                self.outbox.end_is_known(self.spec.id, was_ended);
             }
             if self.closed {
                 return;
@@ -57,14 +62,17 @@ impl Phase {
             (Self::Ended(end), _) | (_, Some(Stage::Ended(end))) => Self::Ended(end),
             (Self::Running(state), _) => state.recover(cx),
             (Self::Attaching(state), _) => state.recover(cx),
+            (Self::Starting(state), _) if bug!(StartedTwice) => Preparing::begin(state.shown(), spec, cx),
             (Self::Starting(state), _) => state.recover(cx),
             (Self::Finishing(state), _) => state.recover(spec, cx),
             // It was to end before it began, as far as is known here; but it had begun.
-            (Self::Concluding(state), Some(Stage::Started(prepared))) if state.shown() != Status::Finishing => {
+            (Self::Concluding(state), Some(Stage::Started(prepared)))
+                if state.shown() != Status::Finishing && !bug!(EndOfWhoHadBegun) =>
+            {
                 begun_unseen(prepared, state.shown(), Some(true), cx)
             }
             (Self::Concluding(state), _) => state.recover(cx),
-            (Self::Pending(state), Some(Stage::Started(prepared))) => {
+            (Self::Pending(state), Some(Stage::Started(prepared))) if !bug!(FolderIsNotBelieved) => {
                 let asked = state.is_interrupted().then_some(true);
                 begun_unseen(prepared, Status::Preparing, asked, cx)
             }

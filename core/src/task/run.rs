@@ -16,6 +16,7 @@ use crate::id::EffectId;
 use crate::input::{Outcome, Prepared};
 use crate::limits;
 use crate::time::Millis;
+use crate::view::TaskState;
 
 /// The agent is at work.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,7 +74,8 @@ impl Running {
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
-        [self.interrupt.map(|(_, due)| due), self.pace.deadline()].into_iter().flatten().min()
+        let sterner = self.interrupt.filter(|_| !bug!(AskedOnceOnly));
+        [sterner.map(|(_, due)| due), self.pace.deadline()].into_iter().flatten().min()
     }
 
     /// Whether its tree stands still.
@@ -91,10 +93,15 @@ impl Running {
         self.interrupt.is_some()
     }
 
+    /// Where it stands: an end that was asked for comes before whether it stands still.
+    pub(super) fn at(&self) -> TaskState {
+        if self.is_ending() { TaskState::Ending } else { self.pace.at() }
+    }
+
     pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
         match event {
             Event::Exited(id, status) if id == self.agent => {
-                let verdict = match (self.interrupt, agent::result(status)) {
+                let verdict = match (self.interrupt.filter(|_| !bug!(SuccessAllTheSame)), agent::result(status)) {
                     (Some(_), _) => Verdict::Interrupted,
                     (None, agent::Result::Success) => Verdict::Success,
                     (None, agent::Result::Failure(why)) => Verdict::Failed(why),

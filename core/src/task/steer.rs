@@ -102,7 +102,8 @@ impl Task {
 
     /// What waits for the agent reaches it once it runs, in order; not while it stands still.
     pub(super) fn deliver_messages(&mut self, s: &mut Surroundings<'_>) {
-        while matches!(&self.phase, Phase::Running(state) if !self.hold && state.is_going()) {
+        while matches!(&self.phase, Phase::Running(state) if !self.hold && (state.is_going() || bug!(MessageToWhoStands)))
+        {
             let mut mailbox = mem::take(&mut self.mailbox);
             let sent = self
                 .within_phase(s, |cx| mailbox.send(|n, text| cx.work(Work::Stdin { n, text: agent::message(text) })));
@@ -169,6 +170,6 @@ impl Task {
 /// A branch is not merged before its task has ended.
 fn not_yet(errand: &Errand, children: &[Child]) -> Option<&'static str> {
     let Errand::Start { child: Some(id), .. } = errand else { return None };
-    let runs = children.iter().any(|child| child.task == *id && !child.ended);
+    let runs = !bug!(MergedTooSoon) && children.iter().any(|child| child.task == *id && !child.ended);
     runs.then_some("the task of that branch has not ended yet")
 }

@@ -2,16 +2,18 @@
 
 use alloc::vec::Vec;
 
+use super::cx::Cx;
 use super::output::Output;
 use super::phase::{Event, Phase};
+use super::spec::{End, EndStatus, Status};
 use super::{Cut, Surroundings, Task};
 use crate::effect::Work;
-use crate::outbox::Sending;
+use crate::outbox::{Report, Sending};
 
 impl Task {
     /// The next message to the server, to go out as frame `n` and, where it gets one, under the number `seq`.
     pub(crate) fn send(&mut self, n: u64, seq: Option<u64>) -> Option<Sending> {
-        self.outbox.send(self.output.gate(), n, seq)
+        self.outbox.send(if bug!(EndOvertakesOutput) { u64::MAX } else { self.output.gate() }, n, seq)
     }
 
     /// The message that bears this number, once more.
@@ -24,19 +26,18 @@ impl Task {
         self.outbox.renumber();
     }
 
-    /// Whether the next stretch of output is to be asked for.
+    /// Whether the next stretch of output is to be asked for. A server that knows of the end has had all of it.
     pub(crate) fn wants_read(&self) -> bool {
-        self.output.wants_read()
+        !self.closed && self.output.wants_read()
     }
 
     pub(crate) fn read(&mut self, s: &mut Surroundings<'_>) {
         self.with_output(s, Output::read);
     }
 
-    /// A barrier is set behind everything that was sent. True where something of this task hangs on it.
-    pub(crate) fn barrier(&mut self) -> bool {
+    /// A barrier is set behind everything that was sent.
+    pub(crate) fn barrier(&mut self) {
         self.output.barrier();
-        self.in_flight()
     }
 
     /// Everything up to frame `n`, and the output that was sent before that barrier, has been delivered.
@@ -61,9 +62,11 @@ impl Task {
         });
     }
 
-    /// The server wants its output from this place on.
+    /// The server wants its output from this place on. One that knows of the end has said so before it heard of that.
     pub(crate) fn rewind(&mut self, place: u64, s: &mut Surroundings<'_>) {
-        self.with_output(s, |output, cx| output.go_on(place, cx));
+        if !self.closed {
+            self.with_output(s, |output, cx| output.go_on(place, cx));
+        }
     }
 
     /// The server may know its key now, or its end.
@@ -73,6 +76,7 @@ impl Task {
         }
         if end_told && !self.closed && !self.outbox.owes_end() {
             self.closed = true;
+            self.with_output(s, Output::close);
             self.within_phase(s, |cx| cx.work(Work::Close));
         }
     }
@@ -100,4 +104,18 @@ impl Task {
         s.counters.resent += self.outbox.unsend();
         self.with_output(s, Output::disconnected);
     }
+}
+
+/// The last messages of a task, in their order; all held until the output has been delivered.
+pub(super) fn tell_end(end: &End, old: Status, orchestrator: bool, cx: &mut Cx<'_>) {
+    if let Some(completion) = &end.completion {
+        cx.report(Report::Completion(completion.clone()), end.log_end);
+    }
+    // Even where none is known of: it may have been told by a life whose journal has lost that.
+    if orchestrator && !bug!(KeyIsNotRevoked) {
+        cx.report(Report::RevokeKey, end.log_end);
+    }
+    cx.report(Report::Status { old, new: end.status.into() }, end.log_end);
+    let complete = Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() };
+    cx.report(complete, end.log_end);
 }

@@ -86,3 +86,57 @@ fn named(files: &[String]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn files(n: usize) -> Vec<String> {
+        (0..n).map(|n| format!("f{n}")).collect()
+    }
+
+    fn open(conflicts: usize) -> Merging {
+        Merging::Open { source: None, conflicts: files(conflicts) }
+    }
+
+    /// Protects people from a merge that is said to have gone otherwise than it did.
+    #[test]
+    fn a_step_of_a_merge_is_told_as_it_went() {
+        let told = |went: MergeWent| (went.success, went.message, went.conflicts.len(), went.commit.is_some());
+        let said = |text: &str| String::from(text);
+        let begun = |merging| told(started("b", merging));
+        let next = "`mergeCommit` comes next";
+        assert_eq!(begun(open(0)), (true, format!("`b` is merged into the worktree; {next}"), 0, false));
+        assert_eq!(begun(open(2)), (false, said("merging `b`: 2 files in conflict"), 2, false));
+        assert_eq!(
+            begun(Merging::NoBranch),
+            (false, said("there is no branch `b` that could be merged here"), 0, false)
+        );
+        assert_eq!(begun(Merging::Already), told(went(Merging::Already)));
+        assert!(began_well(Merging::Already) && !began_well(Merging::Nothing));
+        assert_eq!(told(resolved(open(1))), (true, said("it is settled; 1 file still in conflict"), 1, false));
+        assert_eq!(told(resolved(open(0))), told(went(open(0))));
+        assert_eq!(told(went(open(0))), (true, format!("no file is in conflict any more; {next}"), 0, false));
+        assert_eq!(told(went(open(1))), (false, said("1 file in conflict"), 1, false));
+        assert_eq!(told(went(Merging::Committed("c".into()))), (true, said("the merge is committed"), 0, true));
+        assert_eq!(told(aborted()), told(went(Merging::Aborted)));
+        assert!(aborted().success && went(Merging::Skipped).success && !went(Merging::NoConflict).success);
+        let busy = went(Merging::Busy(Some("b".into())));
+        assert_eq!(told(busy), (false, said("a merge of `b` is under way; commit or abort it first"), 0, false));
+    }
+
+    fn began_well(merging: Merging) -> bool {
+        started("b", merging).success
+    }
+
+    #[test]
+    fn of_many_files_some_are_named() {
+        assert_eq!(named(&files(2)), "`f0`, `f1`");
+        assert!(named(&files(10)).ends_with("`f9`"));
+        assert!(named(&files(12)).ends_with("`f9` and 2 more"));
+        let message = went(Merging::InTheWay(files(1))).message;
+        assert_eq!(message, "changes that are in no commit are in the way: `f0`");
+    }
+}

@@ -384,14 +384,26 @@ Plans, messages and what agents wrote are in it; secrets are not.")]
 Examples:
   makima replay report.recording
   makima replay ~/.makima/journal
+  makima replay report.recording --reduce --out short.recording
 
-Each step is taken again, and what comes of it is compared with what is written down.
-Exit codes: 0 it is the same, 1 the first difference is told or it is damaged before its end, 2 there is nothing to
-take again.")]
+Each step is taken again, what comes of it is compared with what is written down, and it is looked whether all holds that
+must. With --reduce a recording that stops is made short: whatever is not needed for that is left out, and what is left
+is shown. It is a recording too, which stops in the same way.
+Exit codes: 0 it is the same, 1 where it stops is told or it is damaged before its end, 2 there is nothing to take
+again.")]
 pub(super) struct ReplayArgs {
     /// A recording, a segment of a journal, or a folder with a journal [default: that of this home]
     pub(super) file: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Where it stops, find out what of it is needed for that
+    #[arg(long)]
+    pub(super) reduce: bool,
+    /// Where what is needed is written to
+    #[arg(long, value_name = "FILE", requires = "reduce")]
+    pub(super) out: Option<PathBuf>,
+    /// For how long that is looked for, at most
+    #[arg(long, value_name = "N", requires = "reduce", default_value_t = 60)]
+    pub(super) seconds: u64,
 }

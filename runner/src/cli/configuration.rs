@@ -146,6 +146,8 @@ impl Settings<'_> {
             self.settle(name, None, "", set.map(|days| json!(days)), days(usual));
         }
         self.settle("keep.disk_gib", None, "", keep.disk_gib.map(|gib| json!(gib)), Value::Null);
+        let usual = json!(usual.look.0 / 60_000);
+        self.settle("keep.look_minutes", None, "", keep.look_minutes.map(|minutes| json!(minutes)), usual);
         let minutes = json!(executor::SET_UP_MAX.as_secs() / 60);
         self.settle("setup_minutes", None, "", file.setup_minutes.map(|it| json!(it)), minutes);
         for own in &file.repository {

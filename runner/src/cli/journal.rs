@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::args::{JournalCommand, ReplayArgs};
 use super::print;
+use super::reduce::reduce;
 use crate::config::{ConfigFile, home_path};
 use crate::executor::Again;
 use crate::journal::replay::{NoRecording, Recording, Stopped};
@@ -105,7 +106,7 @@ fn names(record: &Record, task: TaskId) -> bool {
     serde_json::to_string(record).is_ok_and(|line| line.contains(&task.to_string()))
 }
 
-fn shown(record: &Record, as_json: bool) -> String {
+pub(super) fn shown(record: &Record, as_json: bool) -> String {
     if as_json {
         return serde_json::to_string(record).unwrap_or_default();
     }
@@ -125,7 +126,7 @@ fn when(record: &Record) -> String {
 }
 
 /// The logs of this home's tasks, with all that is known to be secret there masked.
-fn logs() -> Result<impl FnMut(TaskId, &Chunk) -> Option<Vec<Part>>, Failure> {
+pub(super) fn logs() -> Result<impl FnMut(TaskId, &Chunk) -> Option<Vec<Part>>, Failure> {
     let home = home_path()?;
     let file = ConfigFile::read(&home)?;
     let secrets = service::known_secrets(&file)?;
@@ -140,20 +141,30 @@ fn recording(place: &Path) -> Result<Recording, Failure> {
     Recording::read(place).map_err(|error| Failure::unusable(error.to_string()))
 }
 
+/// A file that only its owner may read, or stdout.
+pub(super) fn opened(out: &Path) -> io::Result<Box<dyn Write>> {
+    if out == Path::new("-") {
+        return Ok(Box::new(io::BufWriter::new(io::stdout().lock())));
+    }
+    Ok(Box::new(io::BufWriter::new(crate::home::private_file().open(out)?)))
+}
+
+pub(super) fn unwritable(out: &Path, error: &io::Error) -> Failure {
+    Failure::unusable(format!("{}: {error}", out.display()))
+}
+
 fn export(place: &Path, out: &Path) -> Result<(), Failure> {
     let recording = recording(place)?;
-    let failed = |error: io::Error| Failure::unusable(format!("{}: {error}", out.display()));
-    let mut to: Box<dyn Write> = if out == Path::new("-") {
-        Box::new(io::BufWriter::new(io::stdout().lock()))
-    } else {
-        let options = crate::home::private_file();
-        Box::new(io::BufWriter::new(options.open(out).map_err(failed)?))
-    };
+    let failed = |error: io::Error| unwritable(out, &error);
+    let mut to = opened(out).map_err(failed)?;
     let mut written = format::line(&recording.header).and_then(|line| to.write_all(&line));
-    let replayed = recording.replay(logs()?, |record| {
-        if written.is_ok() {
-            written = format::line(&record).and_then(|line| to.write_all(&line));
-        }
+    let logs = logs()?;
+    let replayed = quietly(|| {
+        recording.replay(logs, |record| {
+            if written.is_ok() {
+                written = format::line(&record).and_then(|line| to.write_all(&line));
+            }
+        })
     });
     written.and_then(|()| to.flush()).map_err(failed)?;
     let replayed = replayed.map_err(stopped)?;
@@ -162,12 +173,16 @@ fn export(place: &Path, out: &Path) -> Result<(), Failure> {
 }
 
 pub(super) fn replay(args: ReplayArgs) -> Result<(), Failure> {
-    let recording = recording(&place(args.file)?)?;
+    let recording = recording(&place(args.file.clone())?)?;
     if let Some(damage) = &recording.damage {
         print::note(&format!("{damage}; taken again up to there"));
     }
     let (build, beyond) = (recording.header.build.clone(), recording.beyond);
-    let replayed = recording.replay(logs()?, drop).map_err(|why| stopped_by(why, &build))?;
+    if args.reduce {
+        return reduce(recording, &build, &args);
+    }
+    let logs = logs()?;
+    let replayed = quietly(|| recording.replay(logs, drop)).map_err(|why| stopped_by(why, &build))?;
     if args.json {
         print::json(&json!({
             "steps": replayed.steps,
@@ -191,11 +206,20 @@ pub(super) fn replay(args: ReplayArgs) -> Result<(), Failure> {
     }
 }
 
+/// Checks that fail are told as what a replay stops at, and not by themselves.
+pub(super) fn quietly<T>(replay: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = replay();
+    std::panic::set_hook(hook);
+    done
+}
+
 fn stopped(why: Stopped) -> Failure {
     Failure::failed(why.to_string())
 }
 
-fn stopped_by(why: Stopped, build: &str) -> Failure {
+pub(super) fn stopped_by(why: Stopped, build: &str) -> Failure {
     let failure = stopped(why);
     if build == crate::journal::BUILD {
         return failure;

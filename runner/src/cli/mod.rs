@@ -15,6 +15,7 @@ mod merge;
 mod print;
 mod protocol;
 mod record;
+mod reduce;
 mod repo;
 mod run;
 mod say;
@@ -26,6 +27,9 @@ mod status;
 mod task;
 mod work;
 mod worktree;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use batch::fuzz as fuzz_tasks;
 
 use std::process::ExitCode;
 

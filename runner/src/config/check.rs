@@ -31,7 +31,7 @@ pub fn problems(text: &str) -> Vec<Problem> {
     let (mut table, unreadable) = DeTable::parse_recoverable(text);
     if !unreadable.is_empty() {
         // What else is read there may be something else than was meant.
-        return sorted(unreadable.iter().map(|error| of(text, error)).collect());
+        return sorted(unreadable.iter().take(MOST).map(|error| of(text, error)).collect());
     }
     let mut problems = Vec::new();
     while problems.len() < MOST {

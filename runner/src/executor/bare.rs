@@ -5,7 +5,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 use tokio::sync::{Mutex, MutexGuard};
@@ -15,12 +14,8 @@ use super::git::{BRING, Call, Git, GitError};
 use super::record::Folder;
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
-use super::{Hands, blocking, refs};
+use super::{Hands, blocking, locks, refs};
 use crate::home::Home;
-
-/// A lock file of git's that is older belongs to nobody: ours hold the repository's mutex, and those of an
-/// earlier life of the daemon have ended by then.
-const LOCK_AGE: Duration = Duration::from_secs(5);
 
 /// Where finished work and what was kept aside stand.
 pub(super) const OURS: &str = "refs/makima/";
@@ -121,16 +116,14 @@ impl Bare {
         from: &Path,
         wanted: &[String],
     ) -> Result<(), Trouble> {
-        let _turn = tokio::select! {
-            turn = self.turn.lock() => turn,
-            () = cancel.set() => return Err(Trouble::Plain("called off while others used the repository".to_owned())),
-        };
-        clear_locks(&self.path).await;
+        let _turn = self.turn(cancel).await?;
+        locks::clear_all(&self.path).await;
         let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
         // An agent may have brought history that is cut off.
         let call = call.arg("--update-shallow").inspecting();
         let names = std::iter::once(from.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
         hands.git.run(cancel, call.names(names)).await?;
+        self.put_together(&hands.git, cancel).await;
         Ok(())
     }
 
@@ -157,12 +150,13 @@ impl Bare {
     }
 
     async fn fetch(&self, git: &Git, cancel: &Cancel, source: &Source) -> Result<(), GitError> {
-        clear_locks(&self.path).await;
+        locks::clear_all(&self.path).await;
         let call = self.fetching(source).args(["--prune", "--force"]);
         let all = [source.address.as_str(), "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
         git.run(cancel, call.names(all)).await?;
         // Many small files are slow to compare with next time. Where this fails, it is only slower.
         let _ = git.run(cancel, Call::on(&self.path, "pack-refs").arg("--all")).await;
+        self.put_together(git, cancel).await;
         Ok(())
     }
 
@@ -306,45 +300,5 @@ fn not_made(path: &Path) -> impl Fn(io::Error) -> GitError {
         verb: "clone".to_owned(),
         code: None,
         said: format!("fatal: {} cannot be made: {failure}", path.display()),
-    }
-}
-
-/// Takes away lock files that a git which was killed has left; a young one is given the time to go by itself.
-pub(super) async fn clear_locks(git_dir: &Path) {
-    let git_dir = git_dir.to_path_buf();
-    // Where this breaks off, git says what is in its way.
-    let _ = blocking(move || clear_locks_of(&git_dir)).await;
-}
-
-fn clear_locks_of(git_dir: &Path) {
-    for name in ["packed-refs.lock", "HEAD.lock", "config.lock", "shallow.lock"] {
-        clear_lock(&git_dir.join(name));
-    }
-    let mut folders = vec![git_dir.join("refs")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "lock") {
-                clear_lock(&path);
-            }
-        }
-    }
-}
-
-pub(super) fn clear_lock(path: &Path) {
-    let age = |path: &Path| {
-        let written = fs::symlink_metadata(path).and_then(|data| data.modified()).ok()?;
-        Some(SystemTime::now().duration_since(written).unwrap_or_default())
-    };
-    while let Some(age) = age(path) {
-        if age < LOCK_AGE {
-            std::thread::sleep(Duration::from_millis(100));
-        } else {
-            tracing::warn!("{} was left by a git that was killed; it is removed", path.display());
-            let _ = fs::remove_file(path);
-            return;
-        }
     }
 }

@@ -9,8 +9,10 @@ use makima_core::policy::BranchName;
 use super::bare::OURS;
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
+use super::locks::AtWork;
 use super::reach::{Denied, Held, Reach};
 use super::record::Folder;
+use super::trouble::Trouble;
 use super::{Hands, blocking, refs};
 
 /// A repository of the user's, and the work that goes there.
@@ -86,7 +88,11 @@ pub(super) async fn put(
         .limit(BRING);
     let call = call.args(["--quiet", "--no-tags", "--no-write-fetch-head"]);
     let call = call.names([bare.as_os_str(), format!("{work}:{name}").as_ref()]);
-    match hands.git.run(cancel, call).await {
+    let folder = Folder::of(&hands.home, task);
+    let at_work = AtWork::on(&folder, &common, &name).await.map_err(Trouble::into_words)?;
+    let became = hands.git.run(cancel, call).await;
+    at_work.over(&became).map_err(|why| why.to_string())?;
+    match became {
         Ok(_) => Ok(done),
         Err(why) => Err(in_the_way(hands, &place, &bare, why, cancel).await),
     }

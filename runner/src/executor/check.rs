@@ -63,6 +63,7 @@ pub(super) async fn check(
     let _ = child.wait().await;
     match (status?, ended) {
         (_, Ended::Left(pids)) => Err(format!("processes of theirs cannot be ended: {pids:?}")),
+        (_, Ended::Owing(why)) => Err(format!("the end of their output cannot be written down: {why}")),
         (ExitStatus::Code(0), Ended::Empty(_)) => Ok(None),
         (ExitStatus::NotSetUp(code), Ended::Empty(_)) => {
             let why = failed_first(folder.path()).map(|(_, why)| why);
@@ -79,6 +80,7 @@ pub(super) fn end(task: &Folder) -> Result<(), String> {
     let folder = Folder::at(&task.file(FOLDER));
     match left(&folder)?.map(|tree| tree.end()) {
         Some(Ended::Left(pids)) => Err(format!("processes of earlier checks cannot be ended: {pids:?}")),
+        Some(Ended::Owing(why)) => Err(format!("what earlier checks have to say cannot be written down: {why}")),
         Some(Ended::Empty(_)) | None => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 //! Committing what an agent left, and bringing it into the bare repository.
 //!
 //! Everything in the worktree that is not ignored is committed, also
-//! - an unfinished merge, rebase or cherry-pick: as it is, and said in the subject;
+//! - an unfinished merge, rebase or cherry-pick: as it is, and said in the subject. A merge with conflicts left is none yet:
+//!   what it was to bring is no parent of it, else its branch would be told to be merged;
 //! - what was done away from our branch: the branch is put at the result, and commits of the branch that the
 //!   result does not lead to are kept under `refs/makima/kept/`;
 //! - repositories that the agent made inside: their files, as plain files. A link to a commit that nobody
@@ -11,7 +12,6 @@
 
 use std::path::PathBuf;
 
-use fs_err as fs;
 use makima_core::effect::Commit;
 use makima_core::id::TaskId;
 use makima_core::input::Change;
@@ -21,12 +21,17 @@ use super::brought::Lent;
 use super::cancel::Cancel;
 use super::git::{Answer, BRING, Call};
 use super::harvest::{self, Harvest};
+use super::merge::{shown, unmerged};
 use super::record::Folder;
 use super::scene::Scene;
+use super::scratch::Scratch;
 use super::stage::{Staged, stage};
 use super::trouble::Trouble;
 use super::workshop::{KEPT, RESULT, Trust, Workshop};
 use super::{Hands, blocking, foreign, refs, shut, sign, sparse, user};
+
+/// So many files are named in a note.
+const NAMED: usize = 5;
 
 /// More than anybody merges at once. Each is looked at, and an agent may have written any number.
 const PARENTS_MAX: usize = 64;
@@ -68,11 +73,9 @@ async fn bring_in(hands: &Hands, task: TaskId, wanted: &Commit, cancel: &Cancel)
         .await?
     };
     let lent = Lent::to(hands, task).await.map_err(Trouble::into_words)?;
-    let place = folder.file("git");
     let trusts: &[Trust] = if scene.lends { &[Trust::All, Trust::Objects, Trust::Nothing] } else { &[Trust::Nothing] };
     let lies = format!("; it lies in {}", worktree.display());
-    let left = place.clone();
-    let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, lent, place };
+    let job = Job { hands, task, wanted, cancel, worktree, bare: standing.bare, scene, lent };
     let mut last = String::new();
     for trust in trusts {
         match job.attempt(*trust).await {
@@ -87,8 +90,6 @@ async fn bring_in(hands: &Hands, task: TaskId, wanted: &Commit, cancel: &Cancel)
             }
         }
     }
-    // What was made for it takes room, of which there may be none, and is of no use to anybody.
-    let _ = blocking(move || fs::remove_dir_all(left)).await;
     Err(last + &lies)
 }
 
@@ -102,7 +103,6 @@ struct Job<'a> {
     scene: Scene,
     /// What is no part of its work.
     lent: Lent,
-    place: PathBuf,
 }
 
 /// What the work has become.
@@ -122,16 +122,16 @@ impl Job<'_> {
             let folder = Folder::of(&self.hands.home, self.task);
             sparse::index_of(self.hands, self.cancel, &shop, parent.as_deref(), &folder).await?;
         }
+        let unsettled = self.unsettled(&shop).await?;
         let Staged { mut notes, left_out } = stage(self.hands, self.cancel, &shop, self.wanted.base.as_deref()).await?;
         self.lent.leave_out(&self.hands.git, self.cancel, &shop, parent.as_deref()).await?;
         notes.extend(left_out.iter().cloned());
         if trust == Trust::Nothing || (parent.is_none() && self.wanted.base.is_some()) {
             notes.push("the agent had broken its repository; its files are committed on top of the base".to_owned());
         }
-        let work = match self.result(&shop, parent, trust, notes).await? {
+        let work = match self.result(&shop, parent, (trust, &unsettled), notes).await? {
             Some(work) => work,
             None => {
-                self.close(shop).await;
                 // That is work, too.
                 return if left_out.is_empty() { Ok(None) } else { Err(Trouble::Plain(left_out.join("; "))) };
             }
@@ -141,15 +141,15 @@ impl Job<'_> {
         if trust != Trust::Nothing {
             self.finish(&shop, work.tip).await;
         }
-        self.close(shop).await;
         Ok(Some(change))
     }
 
     async fn open(&self, trust: Trust, long: bool) -> Result<(Workshop, bool), Trouble> {
-        let (place, worktree, bare) = (self.place.clone(), self.worktree.clone(), self.bare.clone());
+        let (scratch, worktree, bare) =
+            (Scratch::of(&self.hands.home, self.task), self.worktree.clone(), self.bare.clone());
         let (scene, lent) = (self.scene.clone(), self.lent.clone());
         let opened = blocking(move || {
-            let (shop, index) = Workshop::open(place, &worktree, &bare, &scene, trust, long)?;
+            let (shop, index) = Workshop::open(&scratch, &worktree, &bare, &scene, trust, long)?;
             shop.leave_alone(&lent)?;
             Ok::<_, std::io::Error>((shop, index))
         })
@@ -166,11 +166,6 @@ impl Job<'_> {
         }
     }
 
-    async fn close(&self, shop: Workshop) {
-        // What breaks off here has left a folder, which the next one takes away.
-        let _ = blocking(move || shop.close()).await;
-    }
-
     /// The commit that the files belong to: the agent's, our branch's, else where the work started.
     async fn parent(&self, shop: &Workshop, trust: Trust) -> Result<Option<String>, Trouble> {
         if trust != Trust::Nothing {
@@ -183,11 +178,22 @@ impl Job<'_> {
         Ok(self.wanted.base.clone())
     }
 
-    /// What was being merged, as far as it is there.
-    async fn merging(&self, shop: &Workshop, trust: Trust) -> Result<Vec<String>, Trouble> {
+    /// The files that wait to be settled, before all that is there is staged.
+    async fn unsettled(&self, shop: &Workshop) -> Result<Vec<String>, Trouble> {
+        let listed = self.run(shop.call("ls-files").args(["--unmerged", "-z"])).await?.out;
+        Ok(unmerged(&listed).iter().map(|path| shown(path)).collect())
+    }
+
+    /// What was being merged, as far as it is there and `parent` has not got it yet.
+    async fn merging(&self, shop: &Workshop, parent: Option<&str>, trust: Trust) -> Result<Vec<String>, Trouble> {
         let mut merging = Vec::new();
         for oid in self.scene.merging.iter().filter(|_| trust != Trust::Nothing).take(PARENTS_MAX) {
-            if self.is_commit(shop, oid).await? {
+            let is_news = self.is_commit(shop, oid).await?
+                && match parent {
+                    Some(parent) => !self.leads_to(shop, parent, oid).await?,
+                    None => true,
+                };
+            if is_news {
                 merging.push(oid.clone());
             }
         }
@@ -204,7 +210,7 @@ impl Job<'_> {
         &self,
         shop: &Workshop,
         parent: Option<String>,
-        trust: Trust,
+        (trust, unsettled): (Trust, &[String]),
         mut notes: Vec<String>,
     ) -> Result<Option<Work>, Trouble> {
         let tree = self.line(shop.call("write-tree")).await?;
@@ -215,13 +221,17 @@ impl Job<'_> {
             }
             None => None,
         };
-        let merging = self.merging(shop, trust).await?;
+        let mut merging = self.merging(shop, parent.as_deref(), trust).await?;
         let nothing = match &before {
             Some(before) => *before == tree,
             None => self.run(shop.call("ls-files").arg("--cached")).await?.out.is_empty(),
         };
         let unfinished = self.scene.unfinished.filter(|_| trust != Trust::Nothing);
         notes.extend(unfinished.map(str::to_owned));
+        if !unsettled.is_empty() && !merging.is_empty() {
+            notes.push(format!("{} is not merged: conflicts are left in {}", merging.join(", "), some(unsettled)));
+            merging.clear();
+        }
         let mut tip = if nothing && merging.is_empty() {
             parent
         } else {
@@ -333,4 +343,12 @@ impl Job<'_> {
         let answer = self.run(call).await?;
         answer.line().ok_or_else(|| Trouble::Plain("git answered nothing".to_owned()))
     }
+}
+
+/// The first of these, and how many more there are.
+fn some(paths: &[String]) -> String {
+    let named: Vec<String> = paths.iter().take(NAMED).map(|path| format!("`{path}`")).collect();
+    let more = paths.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    named.join(", ") + &rest
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::cancel::Cancel;
 use super::foreign::{self, SMALL};
 use super::git::{BRING, Call};
-use super::other::{Other, State, tidy};
+use super::other::{Other, State};
 use super::reach::{Denied, Held, Reach, names};
 use super::record::{Folder, Standing, forgiving};
 use super::trouble::Trouble;
@@ -50,11 +50,7 @@ async fn make(
     }
     let job = Job { hands, task, branch, cancel, standing, site: Arc::clone(&site) };
     let made = job.make().await;
-    let ended = blocking(move || {
-        tidy(&folder);
-        site.clear().map(|()| site.shown())
-    })
-    .await?;
+    let ended = blocking(move || site.clear().map(|()| site.shown())).await?;
     made.map_err(Trouble::into_words)?;
     ended.map_err(|failure| format!("what was made for it cannot be taken away: {failure}"))
 }

@@ -15,8 +15,27 @@ use super::record::Folder;
 /// Stretches of a log that are not there any more: whole records, in order, apart from each other. Two at most: what the
 /// server had, and what was between the first and the newest of what it had not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub(crate) struct Gone {
     ranges: Vec<Range<u64>>,
+}
+
+/// As it is written down, by whomever.
+#[derive(Deserialize)]
+struct Written {
+    ranges: Vec<Range<u64>>,
+}
+
+impl TryFrom<Written> for Gone {
+    type Error = &'static str;
+
+    fn try_from(Written { ranges }: Written) -> Result<Self, Self::Error> {
+        let whole = ranges.iter().all(|range| range.start <= range.end);
+        if whole && ranges.is_sorted_by(|one, next| one.end <= next.start) {
+            return Ok(Self { ranges });
+        }
+        Err("what is gone is not in order")
+    }
 }
 
 impl Gone {

@@ -13,8 +13,8 @@ use rustix::process::Signal;
 
 use super::group;
 use super::proc::{self, Process, Run};
-use super::record::{Held, Identity, Intent};
-use super::tree::{Ended, MARK};
+use super::record::{Folder, Held, Identity, Intent};
+use super::tree::{Ended, MARK, no_room};
 
 /// The longest that a supervisor may take to leave.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -112,8 +112,9 @@ impl Kin {
     }
 
     /// Kills all of it but the supervisor, and looks until two looks in a row find nobody; then sees the supervisor
-    /// off, which has the end to write down. Blocks.
-    pub(super) fn end(&self) -> Ended {
+    /// off, which has the end to write down; where it is to be heard out, it stays if it has no room for that in its
+    /// folder. Blocks.
+    pub(super) fn end(&self, heard_out: Option<&Folder>) -> Ended {
         let until = Instant::now() + BOUND;
         let mut met: BTreeSet<Identity> = BTreeSet::new();
         let mut quiet = 0;
@@ -138,26 +139,30 @@ impl Kin {
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
         }
-        self.see_off();
+        if let Err(why) = self.see_off(heard_out) {
+            return Ended::Owing(why);
+        }
         self.remove_group(until);
         let others = met.into_iter().filter(|id| Some(*id) != self.agent).count();
         Ended::Empty(u32::try_from(others).unwrap_or(u32::MAX))
     }
 
-    /// A supervisor whose agent has ended, and with it all who could write to its pipes, leaves by itself.
-    fn see_off(&self) {
-        let Some(supervisor) = self.supervisor else { return };
-        let until = Instant::now() + LEAVE;
-        let mut pause = Duration::from_micros(200);
-        while proc::is_alive(supervisor) {
-            if Instant::now() > until {
-                tracing::warn!("a supervisor does not leave: it is killed");
-                proc::signal(supervisor, Signal::KILL);
-                return;
+    /// A supervisor whose agent has ended, and with it all who could write to its pipes, leaves by itself. Fails with why
+    /// it cannot write down what it has to.
+    fn see_off(&self, heard_out: Option<&Folder>) -> Result<(), String> {
+        let Some(supervisor) = self.supervisor else { return Ok(()) };
+        // It tries once a second: where there is room just now, it has a while more.
+        for _ in 0..2 {
+            if is_gone_within(supervisor, LEAVE) {
+                return Ok(());
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
+            if let Some(why) = heard_out.and_then(no_room) {
+                return Err(why);
+            }
         }
+        tracing::warn!("a supervisor does not leave: it is killed");
+        proc::signal(supervisor, Signal::KILL);
+        Ok(())
     }
 
     fn kill(&self, members: &[Process]) {
@@ -218,6 +223,20 @@ impl Kin {
         members.retain(|process| process.alive);
         members
     }
+}
+
+/// Waits until a process is gone, no longer than this.
+fn is_gone_within(process: Identity, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    let mut pause = Duration::from_micros(200);
+    while proc::is_alive(process) {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    true
 }
 
 /// The number that a session or a group is known by, if it is sure to be this process's.

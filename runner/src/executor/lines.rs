@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, getpgid, getsid, kill_process_group, test_kill_process};
 
 use super::record::{Folder, Held, Intent};
-use super::tree::Ended;
+use super::tree::{Ended, no_room};
 use crate::near::Near;
 use crate::supervise::protocol::{Sign, Told, VERSION, line};
 use crate::supervise::{SOCKET, is_held, is_lent};
@@ -49,6 +49,9 @@ impl Lines {
         let mut told = None;
         while is_held(path) {
             if Instant::now() > until {
+                if let Some(why) = no_room(&self.folder) {
+                    return Ended::Owing(why);
+                }
                 return Ended::Left(self.supervisor.iter().map(|pid| pid.as_raw_nonzero().get()).collect());
             }
             if told.is_none() {

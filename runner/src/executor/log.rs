@@ -57,7 +57,8 @@ pub(super) fn read_head(bytes: &[u8]) -> Option<(Stream, u32)> {
         1 => Stream::Stderr,
         _ => return None,
     };
-    Some((stream, u32::from_le_bytes(*length)))
+    // Nobody writes an empty one; a power cut leaves zeros, which look like many.
+    Some((stream, u32::from_le_bytes(*length))).filter(|(_, length)| *length > 0)
 }
 
 /// What writer and readers of a log share.
@@ -157,7 +158,7 @@ pub(super) fn walk(
     let mut at = stretch.start;
     let mut window = vec![0_u8; 16 * 1024];
     let mut held = 0..0_u64;
-    while at + HEAD as u64 <= stretch.end {
+    while at.saturating_add(HEAD as u64) <= stretch.end {
         if at < held.start || at + HEAD as u64 > held.end {
             let count = read_some(file, &mut window, at)?;
             held = at..at + count as u64;

@@ -12,6 +12,7 @@ use super::cancel::Cancel;
 use super::git::{Call, Git};
 use super::record::Folder;
 use super::scene::Scene;
+use super::scratch::Scratch;
 use super::settings::Settings;
 use super::workshop::{RESULT, Trust, Workshop};
 use super::{Hands, blocking, foreign, refs};
@@ -93,8 +94,8 @@ pub async fn is_dirty(settings: &Settings, records: &Path, worktree: &Path, bran
         return Err("its repository cannot be looked into".to_owned());
     };
     let place = tempfile::tempdir().map_err(|failure| failure.to_string())?;
-    let (own, long) = (place.path().join("git"), head.len() == 64);
-    let opened = Workshop::open(own, worktree, &bare, &scene, Trust::All, long);
+    let (own, long) = (Scratch::at(place.path().join("git")), head.len() == 64);
+    let opened = Workshop::open(&own, worktree, &bare, &scene, Trust::All, long);
     let (shop, index) = opened.map_err(|failure| failure.to_string())?;
     shop.point(RESULT, &head).map_err(|failure| failure.to_string())?;
     let git = Git::asking(settings);

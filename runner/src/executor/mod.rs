@@ -22,6 +22,8 @@ mod copy;
 mod deliver;
 mod fence;
 mod foreign;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod git;
 mod gone;
 mod group;
@@ -33,13 +35,16 @@ mod key;
 #[cfg(target_os = "linux")]
 mod kin;
 mod lay;
+mod leftovers;
 mod lines;
+mod locks;
 mod log;
 mod look;
 mod mask;
 mod merge;
 mod other;
 mod output;
+mod packs;
 mod pipes;
 mod pr;
 mod prepare;
@@ -51,6 +56,7 @@ mod refs;
 mod report;
 mod room;
 mod scene;
+mod scratch;
 mod settings;
 mod shut;
 mod sign;
@@ -83,14 +89,15 @@ pub(crate) use gone::{Gone, MARK, MARKS, Mark};
 pub(crate) use group::own as own_group;
 #[cfg(feature = "server")]
 pub(crate) use group::trial as try_a_group;
+pub use leftovers::{Leftovers, leftovers, leftovers_in};
 pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use look::is_dirty;
 pub use mask::Secrets;
 pub(crate) use proc::identity;
 #[cfg(feature = "server")]
 pub(crate) use proc::tells as proc_tells;
+pub use record::RecordError;
 pub(crate) use record::{Ending, Folder, Held, Identity};
-pub use record::{Leftovers, RecordError, leftovers, leftovers_in};
 pub use room::{Size, size};
 pub use settings::{Forge, OwnWants, Settings};
 #[cfg(feature = "server")]
@@ -254,6 +261,8 @@ impl Executor {
             | Work::Commit(_)
             | Work::Merge(_)
             | Work::Conclude { .. } => in_turn(hands, entry, answer, work, Turns::Worktree),
+            // What lies in the worktree may have to be committed before.
+            Work::Deliver(ref wanted) if wanted.commit.is_none() => in_turn(hands, entry, answer, work, Turns::Both),
             Work::Check(_) | Work::Deliver(_) | Work::Clone { .. } => {
                 in_turn(hands, entry, answer, work, Turns::Handing);
             }
@@ -324,8 +333,9 @@ fn in_turn(hands: Arc<Hands>, task: Arc<Task>, answer: Answer, work: Work, turns
     tokio::spawn(async move {
         let cancel = Arc::clone(&answer.cancel);
         let taken = async {
-            let worktree = if turns == Turns::Handing { None } else { Some(task.turn.lock().await) };
+            // In this order, as handing over may take long, and the other turn is not held meanwhile by who waits for both.
             let handing = if turns == Turns::Worktree { None } else { Some(task.handing.lock().await) };
+            let worktree = if turns == Turns::Handing { None } else { Some(task.turn.lock().await) };
             (worktree, handing)
         };
         let taken = tokio::select! {

@@ -2,6 +2,8 @@
 //! it runs or has ended.
 
 use fs_err as fs;
+use std::path::Path;
+
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
 use makima_core::task::EndStatus;
@@ -9,9 +11,10 @@ use makima_core::task::EndStatus;
 use super::bare::{Bare, OURS};
 use super::brought::Lent;
 use super::cancel::Cancel;
-use super::git::{BRING, Call};
+use super::git::Call;
 use super::record::{Folder, Standing};
 use super::scene::Scene;
+use super::scratch::Scratch;
 use super::stage::stage;
 use super::still::Still;
 use super::trouble::Trouble;
@@ -61,7 +64,6 @@ impl Other<'_> {
         if let Some(head) = &head {
             self.bring(&shop, bare, head).await?;
         }
-        self.close(shop).await;
         Ok(head)
     }
 
@@ -92,7 +94,6 @@ impl Other<'_> {
             let now = (head.clone(), tree.clone());
             if before.as_ref() != Some(&now) && look < LOOKS + STILL {
                 before = Some(now);
-                self.close(shop).await;
                 continue;
             }
             // What was seen is in our repository by now.
@@ -105,7 +106,6 @@ impl Other<'_> {
             if let Some(oid) = files.as_ref().or(head.as_ref()) {
                 self.bring(&shop, bare, oid).await?;
             }
-            self.close(shop).await;
             return Ok(Some(State { head, files, notes }));
         }
         Ok(None)
@@ -114,7 +114,7 @@ impl Other<'_> {
     /// A repository of ours on its files; none where they are gone.
     async fn open(&self, standing: &Standing) -> Result<Option<(Workshop, Scene)>, Trouble> {
         let (worktree, bare) = (self.hands.home.worktree(self.task), standing.bare.clone());
-        let place = Folder::of(&self.hands.home, self.new).file("other");
+        let scratch = Scratch::of(&self.hands.home, self.new);
         let long = standing.prepared.base.as_ref().is_some_and(|base| base.len() == 64);
         let task = self.task;
         let opened = blocking(move || {
@@ -124,7 +124,8 @@ impl Other<'_> {
             // Which branch is ours only matters for what is done to it.
             let scene = Scene::of(&worktree, BranchName::of("", task).as_str(), &bare);
             let trust = if scene.lends { Trust::All } else { Trust::Nothing };
-            Workshop::open(place, &worktree, &bare, &scene, trust, long).map(|(shop, index)| Some((shop, scene, index)))
+            Workshop::open(&scratch, &worktree, &bare, &scene, trust, long)
+                .map(|(shop, index)| Some((shop, scene, index)))
         });
         let plain = |why: String| Trouble::Plain(format!("the files of task {task} cannot be looked at: {why}"));
         let opened = opened.await.map_err(plain)?.map_err(|failure| plain(failure.to_string()))?;
@@ -145,7 +146,7 @@ impl Other<'_> {
         let name = format!("{OURS}{}", self.task);
         let Some(oid) = refs::find(&standing.bare, &name).await else { return Ok(None) };
         if standing.bare != bare.path {
-            self.fetch(bare, standing.bare.as_os_str(), &format!("+{name}:{name}")).await?;
+            self.fetch(bare, &standing.bare, format!("+{name}:{name}")).await?;
         }
         Ok(Some(oid))
     }
@@ -163,7 +164,7 @@ impl Other<'_> {
             return Ok(None);
         }
         if standing.bare != bare.path {
-            self.fetch(bare, standing.bare.as_os_str(), &format!("+{base}:{OURS}from/{}", self.new)).await?;
+            self.fetch(bare, &standing.bare, format!("+{base}:{OURS}from/{}", self.new)).await?;
         }
         Ok(Some(base))
     }
@@ -187,32 +188,15 @@ impl Other<'_> {
     async fn bring(&self, shop: &Workshop, bare: &Bare, oid: &str) -> Result<(), Trouble> {
         let point = shop.point(RESULT, oid);
         point.map_err(|failure| Trouble::Plain(format!("what was found cannot be named: {failure}")))?;
-        self.fetch(bare, shop.git.as_os_str(), &format!("+{RESULT}:{OURS}from/{}", self.new)).await
+        self.fetch(bare, &shop.git, format!("+{RESULT}:{OURS}from/{}", self.new)).await
     }
 
-    async fn fetch(&self, bare: &Bare, from: &std::ffi::OsStr, what: &str) -> Result<(), Trouble> {
-        let _turn = tokio::select! {
-            turn = bare.turn.lock() => turn,
-            () = self.cancel.set() => return Err(Trouble::Plain("it was cancelled".to_owned())),
-        };
-        let call = Call::on(&bare.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
-        let call = call.arg("--update-shallow").inspecting();
-        self.hands.git.run(self.cancel, call.names([from, what.as_ref()])).await?;
-        Ok(())
+    async fn fetch(&self, bare: &Bare, from: &Path, what: String) -> Result<(), Trouble> {
+        bare.take(self.hands, self.cancel, from, &[what]).await
     }
 
     async fn line(&self, call: Call) -> Result<String, Trouble> {
         let answer = self.hands.git.run(self.cancel, call).await?;
         answer.line().ok_or_else(|| Trouble::Plain("git answered nothing".to_owned()))
     }
-
-    async fn close(&self, shop: Workshop) {
-        // What breaks off here has left a folder, which the next look takes away.
-        let _ = blocking(move || shop.close()).await;
-    }
-}
-
-/// Takes away what a look that broke off has left. Blocks.
-pub(super) fn tidy(folder: &Folder) {
-    let _ = fs::remove_dir_all(folder.file("other"));
 }

@@ -61,8 +61,6 @@ pub(super) async fn prepare(
         }
         None => job.start_without().await?,
     };
-    let folder = Folder::of(&hands.home, task);
-    let _ = blocking(move || super::other::tidy(&folder)).await;
     Ok(standing.prepared)
 }
 

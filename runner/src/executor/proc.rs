@@ -76,7 +76,7 @@ pub(super) fn signal(id: Identity, signal: Signal) -> bool {
 }
 
 /// Reads a line of `/proc/<pid>/stat`. The name in it may hold anything, also brackets and spaces.
-fn parse(line: &str) -> Option<Process> {
+pub(super) fn parse(line: &str) -> Option<Process> {
     let pid = line.split(' ').next()?.parse().ok()?;
     let (_, rest) = line.rsplit_once(')')?;
     let mut words = rest.split_ascii_whitespace();

@@ -16,6 +16,7 @@
 //! delivered      how far that was handed over: eight bytes, little-endian
 //! skipped.json   subtasks that are meant not to be merged, and why
 //! merge.json     a merge in its worktree that we began: see `merge`
+//! writing.json   a branch of the user's that git is writing: see `locks`
 //! into.json      a checkout of the user's that is following its branch: see `into`
 //! index          what its repository's index was before that merge; `sparse`: which folders were wanted of it
 //! harvest.json   what became of its work: see `harvest`
@@ -36,12 +37,11 @@ use makima_core::input::{ExitStatus, Leftover, Prepared, Stage};
 use makima_core::task::{End, Spec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::brought::Lent;
 use super::gone::Gone;
 use super::harvest::Harvest;
-use super::mask::Secrets;
+use super::locks::Writing;
 use super::merge::Begun;
 use crate::home::{Home, make_private, write_atomic, write_whole};
 
@@ -353,6 +353,26 @@ impl Folder {
         forgiving(fs::remove_file(self.file("merge.json")))
     }
 
+    /// Git is about to write a branch of the user's.
+    pub(super) fn writes(&self, writing: &Writing) -> io::Result<()> {
+        self.keep("writing.json", writing)
+    }
+
+    /// The branch of the user's that git may have been killed at.
+    pub(super) fn writing(&self) -> Result<Option<Writing>, RecordError> {
+        read(&self.file("writing.json"))
+    }
+
+    /// When that was written down.
+    pub(super) fn writes_since(&self) -> io::Result<SystemTime> {
+        fs::metadata(self.file("writing.json"))?.modified()
+    }
+
+    /// Git has come to its end there.
+    pub(super) fn writes_nothing(&self) -> io::Result<()> {
+        forgiving(fs::remove_file(self.file("writing.json")))
+    }
+
     /// A checkout of the user's is about to follow its branch.
     pub(super) fn follows(&self, following: &Following) -> io::Result<()> {
         self.keep("into.json", following)
@@ -387,7 +407,7 @@ impl Folder {
     }
 
     /// What this task was when the daemon was killed. None if it was never taken on.
-    fn leftover(&self) -> Result<Option<Leftover>, RecordError> {
+    pub(super) fn leftover(&self) -> Result<Option<Leftover>, RecordError> {
         let Some(Accepted { spec }) = read(&self.file("spec.json"))? else { return Ok(None) };
         let stage = if let Some(Ended { end }) = read(&self.file("end.json"))? {
             Stage::Ended(end)
@@ -427,63 +447,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     }
     let record: Record<T> = serde_json::from_slice(&bytes).map_err(|failure| garbled(failure.to_string()))?;
     Ok(Some(record.content))
-}
-
-/// What earlier lives of the daemon left.
-#[derive(Debug, Default)]
-pub struct Leftovers {
-    /// The tasks, in the order of their ids.
-    pub tasks: Vec<Leftover>,
-    /// Why others could not be read. They are left where they are.
-    pub unreadable: Vec<RecordError>,
-}
-
-/// Reads what earlier lives of the daemon left in the tasks' folders.
-///
-/// # Errors
-/// The folder that holds them cannot be listed.
-pub fn leftovers(home: &Home) -> io::Result<Leftovers> {
-    leftovers_in(&home.tasks())
-}
-
-/// The same, of a home that is not ours to hold.
-///
-/// # Errors
-/// The folder cannot be listed.
-pub fn leftovers_in(tasks: &Path) -> io::Result<Leftovers> {
-    let mut found = Leftovers::default();
-    for entry in fs::read_dir(tasks)? {
-        let path = entry?.path();
-        let id = path.file_name().and_then(|name| Uuid::try_parse(&name.to_string_lossy()).ok());
-        let Some(id) = id.map(TaskId) else { continue };
-        let read = Folder(path.clone()).leftover().and_then(|leftover| match leftover {
-            Some(leftover) if leftover.spec.id != id => Err(RecordError::Garbled {
-                path,
-                what: format!("it is the record of the task {}, in another task's folder", leftover.spec.id),
-            }),
-            other => Ok(other),
-        });
-        match read {
-            Ok(leftover) => found.tasks.extend(leftover),
-            Err(why) => {
-                tracing::warn!("a task's record cannot be read and is left as it is: {why}");
-                found.unreadable.push(why);
-            }
-        }
-    }
-    found.tasks.sort_by_key(|leftover| leftover.spec.id);
-    Ok(found)
-}
-
-impl Leftovers {
-    /// Has everything masked from now on that stood in the URLs of tasks whose output may still be read.
-    pub fn know_credentials(&self, home: &Home, secrets: &Secrets) {
-        for left in self.tasks.iter().filter(|left| !left.closed) {
-            if let (Some(id), Some(value)) = (left.spec.credentials, Folder::of(home, left.spec.id).credentials()) {
-                secrets.set(id, value);
-            }
-        }
-    }
 }
 
 /// Milliseconds since 1970, for people.

@@ -71,12 +71,13 @@ impl Scene {
         }
         fs::rename(&lock, &file)?;
         if self.on_branch {
-            let new = git.join("index.makima");
-            put_new(&new, &mut fs::File::open(index)?)?;
-            fs::rename(new, git.join("index"))?;
+            // Before the index: whoever comes after a crash must not find a merge without its conflicts.
             for name in ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "CHERRY_PICK_HEAD", "REVERT_HEAD"] {
                 forgiving(fs::remove_file(git.join(name)))?;
             }
+            let new = git.join("index.makima");
+            put_new(&new, &mut fs::File::open(index)?)?;
+            fs::rename(new, git.join("index"))?;
         }
         Ok(())
     }

@@ -87,9 +87,15 @@ impl Source {
         // Not run in any repository, so that no configuration of one can redirect it.
         let call = Call::at(Path::new("/"), "ls-remote").args(["--symref", "--quiet"]).limit(ASK);
         let call = call.names([self.address.as_str(), "HEAD", "refs/heads/*", "refs/tags/*"]);
-        let answer = git.run(cancel, self.with_login(call)).await?;
-        let mut tips = Tips::default();
-        for line in String::from_utf8_lossy(&answer.out).lines() {
+        Ok(Tips::told(&git.run(cancel, self.with_login(call)).await?.out))
+    }
+}
+
+impl Tips {
+    /// What `ls-remote --symref` tells, in the far side's own words.
+    pub(super) fn told(said: &[u8]) -> Self {
+        let mut tips = Self::default();
+        for line in String::from_utf8_lossy(said).lines() {
             let Some((value, name)) = line.split_once('\t') else { continue };
             match value.strip_prefix("ref: ") {
                 Some(target) if name == "HEAD" => tips.default = Some(target.to_owned()),
@@ -98,11 +104,26 @@ impl Source {
                 Some(_) => {}
             }
         }
-        Ok(tips)
+        tips
     }
-}
 
-impl Tips {
+    /// What `for-each-ref` lists: `<oid> <mark> <name>`.
+    pub(super) fn listed(said: &[u8]) -> Self {
+        let mut tips = Self::default();
+        for line in String::from_utf8_lossy(said).lines() {
+            let mut words = line.splitn(3, ' ');
+            let (Some(oid), Some(mark), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
+            // A mark that is a space shows as an empty word.
+            let name = if mark == "*" { name } else { name.trim_start() };
+            tips.take(oid, name);
+            if mark == "*" {
+                tips.default = Some(name.to_owned());
+                tips.head = Some(oid.to_owned());
+            }
+        }
+        tips
+    }
+
     /// Whether there is nothing at all to start from.
     pub(super) fn is_empty(&self) -> bool {
         self.refs.is_empty() && self.head.is_none()
@@ -120,18 +141,7 @@ impl Tips {
 async fn local_tips(path: &Path, git: &Git, cancel: &Cancel) -> Result<Tips, GitError> {
     let call = Call::at(path, "for-each-ref").arg("--format=%(objectname) %(HEAD) %(refname)");
     let answer = git.run(cancel, call.names(["refs/heads", "refs/tags"])).await?;
-    let mut tips = Tips::default();
-    for line in String::from_utf8_lossy(&answer.out).lines() {
-        let mut words = line.splitn(3, ' ');
-        let (Some(oid), Some(mark), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
-        // A mark that is a space shows as an empty word.
-        let name = if mark == "*" { name } else { name.trim_start() };
-        tips.take(oid, name);
-        if mark == "*" {
-            tips.default = Some(name.to_owned());
-            tips.head = Some(oid.to_owned());
-        }
-    }
+    let mut tips = Tips::listed(&answer.out);
     if tips.head.is_none() {
         let call = Call::at(path, "rev-parse").args(["--verify", "--quiet"]).fine(&[0, 1]);
         tips.head = git.run(cancel, call.names(["HEAD^{commit}"])).await?.line();
@@ -178,6 +188,16 @@ impl Login {
             return None;
         }
         Some(Self { origin: format!("https://{host}"), user, password })
+    }
+}
+
+/// Reads what stood before the `@` of a URL: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(credentials: &str) {
+    for address in ["https://host/x", "https://else@host:8080?x", credentials] {
+        let Some(login) = Login::read(address, credentials) else { continue };
+        assert!(!login.user.contains(['\n', '\0']) && !login.password.contains(['\n', '\0']), "another line for git");
+        assert!(login.origin.starts_with("https://") && !login.origin.contains('@'), "{}", login.origin);
     }
 }
 

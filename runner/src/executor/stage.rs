@@ -283,3 +283,11 @@ fn names(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
+
+/// Reads what git says of an index, as it is read here: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(listed: &[u8]) {
+    let most = listed.len();
+    let known: Vec<Known<'_>> = names(listed).filter_map(Known::read).collect();
+    assert!(known.iter().map(|known| known.path.len() + known.link.map_or(0, <[u8]>::len)).sum::<usize>() <= most);
+}

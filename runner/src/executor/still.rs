@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
-use super::Hands;
+use super::cancel::Cancel;
 use super::record::Folder;
 use super::task::Task;
+use super::{CANCELLED, Hands};
 
 /// The longest that a look at its files may have a tree stand still.
 const LOOK: Duration = Duration::from_secs(30);
@@ -37,9 +38,19 @@ impl Still {
         }
     }
 
-    /// Stops the tree, or lets it go on, as the core wants it. That counts more than any look.
-    pub(super) async fn for_the_core(&self, task: &Task, folder: Folder, stands: bool) -> Result<(), String> {
+    /// Stops the tree, or lets it go on, as the core wants it. That counts more than any look. One after the other, in the
+    /// order in which it was asked for; what was called off by then is not done any more.
+    pub(super) async fn for_the_core(
+        &self,
+        task: &Task,
+        folder: Folder,
+        stands: bool,
+        cancel: &Cancel,
+    ) -> Result<(), String> {
         let mut standing = self.0.lock().await;
+        if cancel.is_set() {
+            return Err(CANCELLED.to_owned());
+        }
         standing.for_the_core = Some(stands);
         task.hold(folder, stands).await
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use makima_core::input::ExitStatus;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -199,10 +199,12 @@ impl Wire {
     /// The next thing that it says and that is understood; none once it is gone. Safe to be dropped half-way.
     async fn next(&mut self) -> io::Result<Option<Said>> {
         loop {
-            if self.from.read_until(b'\n', &mut self.heard).await? == 0 && self.heard.is_empty() {
+            // Not even what has no end is kept: who listens there may be the agent.
+            let room = LINE.saturating_sub(self.heard.len()) as u64;
+            if (&mut self.from).take(room).read_until(b'\n', &mut self.heard).await? == 0 && self.heard.is_empty() {
                 return Ok(None);
             }
-            if !self.heard.ends_with(b"\n") || self.heard.len() > LINE {
+            if !self.heard.ends_with(b"\n") {
                 return Ok(None);
             }
             let said = serde_json::from_slice(&self.heard);
@@ -324,5 +326,30 @@ impl Talk {
             // Called off by whoever asked for it.
             let _ = taken.send(how);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects the daemon's memory from who listens in a supervisor's place and says one line without an end.
+    #[tokio::test]
+    async fn a_line_without_an_end_is_left() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        let (from, to) = ours.into_split();
+        let mut wire = Wire { from: BufReader::new(from), to, heard: Vec::new() };
+        let says = tokio::spawn(async move {
+            let (piece, mut said) = (vec![b'x'; 1 << 20], 0);
+            while said < 4 << 10 && theirs.write_all(&piece).await.is_ok() {
+                said += 1;
+            }
+            said
+        });
+        assert!(matches!(wire.next().await, Ok(None)), "it is taken for gone");
+        assert!(wire.heard.len() <= LINE, "{} bytes are held", wire.heard.len());
+        drop(wire);
+        let said = says.await.expect("it says what it can");
+        assert!(said <= 16, "{said} MiB were taken");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use makima_core::effect::{Launch, Prepare, Signal, Work};
 use makima_core::id::{SecretId, TaskId};
 use makima_core::input::{ExitStatus, Outcome, Prepared};
-use makima_core::task::End;
+use makima_core::task::{End, Spec};
 use tokio::sync::oneshot;
 
 use super::agent::{Seat, Started};
@@ -113,7 +113,7 @@ impl Task {
                 answer.give(merged.unwrap_or_else(Outcome::Failed));
             }
             Work::Freeze | Work::Thaw => {
-                let held = self.still.for_the_core(self, folder, matches!(work, Work::Freeze)).await;
+                let held = self.still.for_the_core(self, folder, matches!(work, Work::Freeze), &cancel).await;
                 answer.give(outcome(held, |()| Outcome::Done));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
@@ -123,8 +123,8 @@ impl Task {
             }
             Work::Clone { to, branch } => answer.give(copy::copy(hands, self.id, &to, &branch, &cancel).await),
             Work::Look { path } => look(hands, answer, path).await,
-            Work::Conclude { end } => {
-                let written = self.conclude(hands.settings.way, folder, end);
+            Work::Conclude { end, spec } => {
+                let written = self.conclude(hands.settings.way, folder, end, spec);
                 answer.done_or_cancelled(written, "it cannot be written down how the task ended").await;
             }
             Work::Discard => self.let_go(hands, answer, |trash, id| trash.discard(id)).await,
@@ -151,7 +151,7 @@ impl Task {
         }
     }
 
-    async fn conclude(&self, way: Way, folder: Folder, end: End) -> io::Result<()> {
+    async fn conclude(&self, way: Way, folder: Folder, end: End, spec: Option<Box<Spec>>) -> io::Result<()> {
         self.vacate().await;
         let id = self.id;
         write_down(move || {
@@ -161,6 +161,9 @@ impl Task {
             }
             if way == Way::Full {
                 group::discard(id);
+            }
+            if let Some(spec) = spec {
+                folder.accept(*spec, None)?;
             }
             folder.conclude(end)
         })
@@ -378,11 +381,12 @@ impl Task {
         let (running, folder) = (self.running_tree(), Folder::of(&hands.home, self.id));
         let end = move || -> Result<Ended, String> {
             let tree = running.map_or_else(|| left(&folder), |tree| Ok(Some(tree)))?;
-            Ok(tree.map_or(Ended::Empty(0), |tree| tree.end()))
+            Ok(tree.map_or(Ended::Empty(0), |tree| tree.end_but(Some(&folder))))
         };
         let killed = match blocking(end).await?? {
             Ended::Empty(killed) => killed,
             Ended::Left(pids) => return Err(survivors(&pids)),
+            Ended::Owing(why) => return Err(format!("its supervisor cannot write down the end of it: {why}")),
         };
         // Nothing of it is needed any more, and what it holds open might be needed for others.
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,13 +1,15 @@
 //! The processes of a task: which they are and how they are ended, in either of two ways.
 
+use fs_err as fs;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::answer::lacks_room;
 #[cfg(target_os = "linux")]
 use super::kin::Kin;
 use super::lines::Lines;
 use super::proc;
-use super::record::{Folder, Held, Intent};
+use super::record::{Folder, Held, Intent, forgiving};
 use crate::supervise::is_lent;
 
 /// The environment variable that bears a task's nonce.
@@ -80,6 +82,16 @@ pub(super) enum Ended {
     Empty(u32),
     /// These could not be ended.
     Left(Vec<i32>),
+    /// None is left but the supervisor, which has something to write down and no room for it: why.
+    Owing(String),
+}
+
+/// Why nothing more can be written in a task's folder, where there is no room for it. Blocks.
+pub(super) fn no_room(folder: &Folder) -> Option<String> {
+    let path = folder.file("room");
+    let written = fs::write(&path, [0; 4096]).and_then(|()| forgiving(fs::remove_file(&path)));
+    let _ = fs::remove_file(&path);
+    written.err().map(|failure| failure.to_string()).filter(|why| lacks_room(why))
 }
 
 impl Tree {
@@ -118,9 +130,14 @@ impl Tree {
 
     /// Ends all of it, and looks whether anybody is left. Blocks.
     pub(super) fn end(&self) -> Ended {
+        self.end_but(None)
+    }
+
+    /// The same, but for a supervisor that has something to write down and no room for it in this folder.
+    pub(super) fn end_but(&self, heard_out: Option<&Folder>) -> Ended {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Full(kin) => kin.end(),
+            Self::Full(kin) => kin.end(heard_out),
             Self::Portable(lines) => lines.end(),
         }
     }

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use makima_core::id::TaskId;
 
 use super::cancel::Cancel;
-use super::git::{Call, Git};
+use super::git::{Answer, Call, Git, GitError};
 use super::record::Folder;
 use super::settings::Settings;
 use super::{Hands, Unfit, blocking};
 
 /// The oldest git that knows all that is asked of it.
 const OLDEST: (u32, u32) = (2, 41);
+
+/// How often git is asked at the start.
+const ASKED: u8 = 3;
 
 /// Who commits, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub(super) fn meet(settings: &Settings) -> Result<(Git, User), Unfit> {
         // The machine's configuration is let in to see whether it is needed.
         let git = Git::asking(settings);
         check_version(&git).await?;
-        let user = User::read(&git, settings).await;
+        let user = User::read(&git, settings).await?;
         Ok((Git::new(settings, user.own), user))
     })
 }
@@ -73,20 +76,31 @@ pub struct Acquaintance {
 pub async fn acquaint(settings: &Settings) -> Result<Acquaintance, Unfit> {
     let git = Git::asking(settings);
     let version = check_version(&git).await?;
-    let user = User::read(&git, settings).await;
+    let user = User::read(&git, settings).await?;
     let value = |name: &str| user.identity.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value);
     let author = format!("{} <{}>", value("GIT_AUTHOR_NAME"), value("GIT_AUTHOR_EMAIL"));
     Ok(Acquaintance { version, author, is_known: user.is_known() })
 }
 
 async fn check_version(git: &Git) -> Result<String, Unfit> {
-    let answer = git.run(&Cancel::default(), Call::at(Path::new("/"), "version")).await;
+    let answer = asked(git, || Call::at(Path::new("/"), "version")).await;
     let answer = answer.map_err(|why| Unfit::NoGit(why.to_string()))?;
     let said = answer.line().unwrap_or_default();
     match version(&said) {
         Some(version) if version >= OLDEST => Ok(said),
         Some(_) | None => Err(Unfit::OldGit { said, oldest: format!("{}.{}", OLDEST.0, OLDEST.1) }),
     }
+}
+
+/// Asks once more where git was killed, as on a machine without memory: what it says holds for all of the daemon's life.
+async fn asked(git: &Git, call: impl Fn() -> Call) -> Result<Answer, GitError> {
+    for _ in 1..ASKED {
+        match git.run(&Cancel::default(), call()).await {
+            Err(GitError::Refused { code: None, .. }) => {}
+            answer => return answer,
+        }
+    }
+    git.run(&Cancel::default(), call()).await
 }
 
 fn version(said: &str) -> Option<(u32, u32)> {
@@ -147,10 +161,13 @@ const IN_REPOSITORIES: &[&str] = &["local", "worktree"];
 const SIGNING: &[&str] = &["user.signingkey", "gpg.format"];
 
 impl User {
-    async fn read(git: &Git, settings: &Settings) -> Self {
-        let call = Call::at(Path::new("/"), "config").args(LIST);
-        // A user without any configuration is one, too.
-        let said = git.run(&Cancel::default(), call).await.map(|answer| answer.out).unwrap_or_default();
+    async fn read(git: &Git, settings: &Settings) -> Result<Self, Unfit> {
+        let said = match asked(git, || Call::at(Path::new("/"), "config").args(LIST)).await {
+            Ok(answer) => answer.out,
+            Err(why @ GitError::Refused { code: None, .. }) => return Err(Unfit::NoGit(why.to_string())),
+            // A user without any configuration is one, too.
+            Err(_) => Vec::new(),
+        };
         let given = ["AUTHOR", "COMMITTER"].iter().flat_map(|role| [variable(role, "NAME"), variable(role, "EMAIL")]);
         let given = given.filter_map(|name| Some((settings.variable(&name)?.to_owned(), name)));
         let given = given.filter(|(value, _)| !value.is_empty()).map(|(value, name)| (name, value)).collect();
@@ -163,7 +180,7 @@ impl User {
                 _ => {}
             }
         }
-        user.as_said_by(&said)
+        Ok(user.as_said_by(&said))
     }
 
     /// The same user, where git says this, too. Of a repository that names a program to sign by, which is not run, nothing

@@ -12,6 +12,7 @@ use super::cancel::Cancel;
 use super::git::{BRING, Call, Git};
 use super::prepare::on_disk;
 use super::record::Folder;
+use super::refs;
 use super::source::Source;
 use super::trouble::Trouble;
 use super::{Hands, blocking, sparse};
@@ -82,19 +83,40 @@ pub(super) async fn settled(
 async fn read(git: &Git, cancel: &Cancel, bare: &Path, base: &str) -> Result<Result<Option<String>, String>, Trouble> {
     let list = Call::on(bare, "ls-tree").args(["--long", "-z"]).names([base, FILE]);
     let listed = git.run(cancel, list).await?;
-    let listed = String::from_utf8_lossy(&listed.out).into_owned();
-    let mut words = listed.split_once('\t').map_or("", |(words, _)| words).split_ascii_whitespace();
-    let (Some(mode), Some(_), Some(oid), Some(size)) = (words.next(), words.next(), words.next(), words.next()) else {
-        return Ok(Ok(None));
+    let oid = match file(&listed.out) {
+        Ok(Some(oid)) => oid,
+        Ok(None) => return Ok(Ok(None)),
+        Err(why) => return Ok(Err(why)),
     };
-    if !mode.starts_with("100") {
-        return Ok(Err("it is no file".to_owned()));
-    }
-    if size.parse::<u64>().is_ok_and(|size| size > limits::WANTS) {
-        return Ok(Err(format!("it is larger than {} KiB", limits::WANTS >> 10)));
-    }
     let text = git.run(cancel, Call::on(bare, "cat-file").arg("blob").names([oid])).await?;
     Ok(String::from_utf8(text.out).map(Some).map_err(|_| "it is no UTF-8".to_owned()))
+}
+
+/// The file that `git ls-tree` lists, by its id; else why it is not read.
+fn file(listed: &[u8]) -> Result<Option<String>, String> {
+    let listed = String::from_utf8_lossy(listed);
+    let mut words = listed.split_once('\t').map_or("", |(words, _)| words).split_ascii_whitespace();
+    let (Some(mode), Some(_), Some(oid), Some(size)) = (words.next(), words.next(), words.next(), words.next()) else {
+        return Ok(None);
+    };
+    if !mode.starts_with("100") {
+        return Err("it is no file".to_owned());
+    }
+    if size.parse::<u64>().is_ok_and(|size| size > limits::WANTS) {
+        return Err(format!("it is larger than {} KiB", limits::WANTS >> 10));
+    }
+    if !refs::is_oid(oid) {
+        return Err("git's answer is not understood".to_owned());
+    }
+    Ok(Some(oid.to_owned()))
+}
+
+/// Reads what git lists: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(listed: &[u8]) {
+    if let Ok(Some(oid)) = file(listed) {
+        assert!(refs::is_oid(&oid), "{oid}");
+    }
 }
 
 /// Has only these folders checked out in the repository at `staging`, which has no files yet, beside the files at its root.

@@ -17,6 +17,7 @@ use super::foreign::{self, INDEX, SMALL};
 use super::git::Call;
 use super::refs;
 use super::scene::Scene;
+use super::scratch::Scratch;
 
 /// Where the result is put, to be fetched from.
 pub(super) const RESULT: &str = "refs/heads/result";
@@ -26,9 +27,10 @@ pub(super) const KEPT: &str = "refs/heads/kept";
 /// Nothing is run for a file.
 const ATTRIBUTES: &str = "* !filter !diff !merge\n";
 
-/// A repository of ours on a worktree.
+/// A repository of ours on a worktree. It goes when this is let go; what it made is in the bare repository by then.
 pub(super) struct Workshop {
     pub(super) git: PathBuf,
+    _scratch: Scratch,
     worktree: PathBuf,
 }
 
@@ -46,16 +48,15 @@ pub(super) enum Trust {
 impl Workshop {
     /// Makes it, in place of any before. Says whether there is an index.
     pub(super) fn open(
-        place: PathBuf,
+        scratch: &Scratch,
         worktree: &Path,
         bare: &Path,
         scene: &Scene,
         trust: Trust,
         long: bool,
     ) -> io::Result<(Self, bool)> {
-        if place.exists() {
-            fs::remove_dir_all(&place)?;
-        }
+        scratch.clear()?;
+        let place = scratch.path().to_path_buf();
         for folder in ["objects/info", "objects/pack", "refs/heads", "info"] {
             fs::create_dir_all(place.join(folder))?;
         }
@@ -85,7 +86,7 @@ impl Workshop {
         // Of another length, git would refuse the whole list.
         shallow.retain(|oid| (oid.len() == 64) == long);
         write_shallow(&place, shallow)?;
-        Ok((Self { git: place, worktree: worktree.to_path_buf() }, index))
+        Ok((Self { git: place, _scratch: scratch.clone(), worktree: worktree.to_path_buf() }, index))
     }
 
     /// Leaves alone what was brought along, whatever the agent's own list says.
@@ -131,13 +132,6 @@ impl Workshop {
     /// Puts a reference at a commit.
     pub(super) fn point(&self, name: &str, oid: &str) -> io::Result<()> {
         fs::write(self.git.join(name), format!("{oid}\n"))
-    }
-
-    /// Takes it away; what it made is in the bare repository.
-    pub(super) fn close(self) {
-        if let Err(failure) = fs::remove_dir_all(&self.git) {
-            tracing::warn!("a folder is left behind: {failure}");
-        }
     }
 }
 

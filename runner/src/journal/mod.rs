@@ -7,6 +7,7 @@
 pub mod format;
 pub mod read;
 mod recover;
+pub mod reduce;
 pub mod replay;
 mod write;
 

@@ -1,6 +1,6 @@
 //! Reading a segment of a journal, or a recording.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -49,7 +49,12 @@ impl Segment {
     /// # Errors
     /// As reading does. What stands in it is never an error: see [`Segment::damage`].
     pub fn read(path: &Path) -> io::Result<Self> {
-        let mut lines = Lines::new(BufReader::with_capacity(1 << 16, fs::File::open(path)?));
+        Self::take(path, BufReader::with_capacity(1 << 16, fs::File::open(path)?))
+    }
+
+    /// Reads what stands in the file at `path`.
+    pub(crate) fn take(path: &Path, from: impl BufRead) -> io::Result<Self> {
+        let mut lines = Lines::new(from);
         let damage = |line, byte, what| Damage { path: path.to_path_buf(), line, byte, what };
         let header = match lines.next_line()? {
             Some(json) => json.and_then(format::header),

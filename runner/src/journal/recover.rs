@@ -181,7 +181,7 @@ impl Recovered {
         effects: &mut Vec<Effect>,
         log: &mut impl FnMut(TaskId, &Chunk) -> Option<Vec<Part>>,
     ) -> Result<(), String> {
-        let whole = record.clone().whole(&self.daemon, log);
+        let whole = record.whole(&self.daemon, log);
         let (now, input) = whole
             .ok_or_else(|| format!("record {}: the output that it tells of is not in the log any more", record.n))?;
         effects.clear();

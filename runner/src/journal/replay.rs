@@ -1,12 +1,16 @@
-//! Takes the steps of a journal or a recording again, and says where they go another way.
+//! Takes the steps of a journal or a recording again, and says where they go another way, or where something does not
+//! hold that must.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use makima_core::Daemon;
+use makima_core::effect::Effect;
 use makima_core::id::TaskId;
-use makima_core::input::{Chunk, Part};
+use makima_core::input::{Chunk, Input, Part};
 use makima_core::record::{Difference, Record};
+use makima_core::time::Now;
 
 use super::format::Header;
 use super::read::{Damage, Segment, segments};
@@ -57,6 +61,15 @@ pub enum Stopped {
     NoOutput {
         /// The record.
         n: u64,
+    },
+    /// What must hold of a daemon between any two steps does not behind this one, or it cannot be taken at all: a bug of
+    /// makima's.
+    #[error("record {n}: what must always hold does not: {why}")]
+    Breaks {
+        /// The record.
+        n: u64,
+        /// In the words of the check that found it.
+        why: String,
     },
 }
 
@@ -112,11 +125,11 @@ impl Recording {
         Self { damage: next.damage, beyond: next.beyond, ..self }
     }
 
-    /// Takes every step again. `log` gives the text of output that is not in a record itself; `seen` gets every
-    /// record with that text in it.
+    /// Takes every step again, and looks whether all holds that must. `log` gives the text of output that is not in a
+    /// record itself; `seen` gets every record with that text in it, also the one that it stops at.
     ///
     /// # Errors
-    /// The first step that goes another way.
+    /// The first step that goes another way, or that breaks something.
     pub fn replay(
         self,
         mut log: impl FnMut(TaskId, &Chunk) -> Option<Vec<Part>>,
@@ -126,19 +139,46 @@ impl Recording {
             Daemon::restore(self.header.snapshot).map_err(|refused| Stopped::NoState(refused.to_string()))?;
         let mut replayed = Replayed { digest: daemon.digest(), ..Replayed::default() };
         let mut effects = Vec::new();
+        let last = self.records.last().map(|record| record.n);
         for mut record in self.records {
-            let whole = record.clone().whole(&daemon, &mut log);
-            let (now, input) = whole.ok_or(Stopped::NoOutput { n: record.n })?;
+            let n = record.n;
+            let whole = record.whole(&daemon, &mut log);
+            let (now, input) = whole.ok_or(Stopped::NoOutput { n })?;
             record.keep_text(&input);
             effects.clear();
-            daemon.step(now, input, &mut effects);
-            record.compare(&effects, &mut daemon)?;
+            let stepped = step(&mut daemon, now, input, &mut effects, record.digest.is_some() || last == Some(n));
+            let same = stepped.map_err(|why| Stopped::Breaks { n, why });
+            let same = same.and_then(|()| Ok(record.compare(&effects, &mut daemon)?));
+            replayed.digests = replayed.digests.saturating_add(u64::from(record.digest.is_some()));
+            seen(record);
+            same?;
             replayed.steps = replayed.steps.saturating_add(1);
             replayed.effects = replayed.effects.saturating_add(effects.len() as u64);
-            replayed.digests = replayed.digests.saturating_add(u64::from(record.digest.is_some()));
             replayed.digest = daemon.digest();
-            seen(record);
         }
         Ok(replayed)
     }
+}
+
+/// Takes a step, and says what does not hold behind it. What is only kept to be quick is looked at where `wholly`: that
+/// takes longer than the step, and what is wrong in it stays so.
+pub(super) fn step(
+    daemon: &mut Daemon,
+    now: Now,
+    input: Input,
+    effects: &mut Vec<Effect>,
+    wholly: bool,
+) -> Result<(), String> {
+    let taken = AssertUnwindSafe(|| {
+        daemon.step(now, input, effects);
+        if wholly {
+            daemon.check();
+        } else {
+            daemon.check_state();
+        }
+    });
+    panic::catch_unwind(taken).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("it says nothing").to_owned()
+    })
 }

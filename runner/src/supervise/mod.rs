@@ -21,6 +21,8 @@
 
 mod agent;
 mod first;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod lock;
 pub(crate) mod orders;
 pub(crate) mod protocol;

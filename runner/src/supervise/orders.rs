@@ -18,6 +18,10 @@ const PORTABLE: &str = "MAKIMA_PORTABLE";
 /// seconds they may run.
 const SET_UP: &str = "MAKIMA_SET_UP";
 
+/// Variables that the orders themselves have.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) const OURS: [&str; 2] = [PORTABLE, SET_UP];
+
 /// What is to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
@@ -92,7 +96,7 @@ impl Orders {
         Self::parse(&text).map(Some).ok_or_else(|| io::Error::other("a part is missing"))
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = text.strip_suffix(b"\0")?;
         let mut fields = text.split(|byte| *byte == 0).map(|field| OsStr::from_bytes(field).to_owned());
         let nonce = fields.next()?.into_string().ok()?;

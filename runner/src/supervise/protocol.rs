@@ -5,6 +5,7 @@
 //! meaning for good, and a greater version may only add to it.
 
 use makima_core::input::ExitStatus;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version that is spoken here.
@@ -92,4 +93,12 @@ pub(crate) fn line(message: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(message).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+/// Takes the whole lines out of what was heard, and reads them. What is not understood may be a newer one's.
+pub(crate) fn lines<T: DeserializeOwned>(heard: &mut Vec<u8>) -> Vec<T> {
+    let Some(last) = heard.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+    let open = heard.split_off(last.saturating_add(1));
+    let whole = std::mem::replace(heard, open);
+    whole.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }

@@ -15,7 +15,7 @@ use rustix::process::{Signal, getuid};
 
 use super::SOCKET;
 use super::agent::Agent;
-use super::protocol::{LINE, Said, Sign, Told, VERSION, line};
+use super::protocol::{LINE, Said, Sign, Told, VERSION, line, lines};
 use crate::executor::{Ending, Folder};
 
 /// Between two attempts to write down how the agent ended, or what is missing from its output.
@@ -119,9 +119,10 @@ impl Supervisor {
         let length = self.agent.pump.length();
         let knows = |daemon: &Daemon| daemon.told && daemon.log >= length && daemon.unsent.is_empty();
         let told = self.daemon.as_ref().is_none_or(knows);
-        let written = self.recorded && !self.agent.pump.owes();
-        let recorded = written || self.killed.is_some_and(|at| at.elapsed() > WRITE);
-        self.agent.exit.is_some() && self.agent.pump.is_done() && recorded && told && !self.agent.is_leaving()
+        let recorded = self.recorded || self.killed.is_some_and(|at| at.elapsed() > WRITE);
+        // What is missing from the output nobody else can tell.
+        let written = recorded && !self.agent.pump.owes();
+        self.agent.exit.is_some() && self.agent.pump.is_done() && written && told && !self.agent.is_leaving()
     }
 
     fn round(&mut self) -> io::Result<()> {
@@ -347,12 +348,7 @@ impl Daemon {
                 break;
             }
         }
-        let mut lines = Vec::new();
-        while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.heard.drain(..=end).collect();
-            // What is not understood may be a newer daemon's.
-            lines.extend(serde_json::from_slice::<Told>(&line));
-        }
+        let lines = lines(&mut self.heard);
         (self.heard.len() <= LINE).then_some(lines)
     }
 
@@ -368,5 +364,33 @@ impl Daemon {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Protects the machine from who connects to a supervisor and says one line without an end.
+    #[test]
+    fn a_line_without_an_end_is_left() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        ours.set_nonblocking(true).expect("a socket");
+        let mut daemon = Daemon { stream: ours, heard: Vec::new(), unsent: Vec::new(), log: 0, told: false };
+        let says = thread::spawn(move || {
+            let piece = vec![b'x'; 1 << 20];
+            (0..4 << 10).take_while(|_| theirs.write_all(&piece).is_ok()).count()
+        });
+        let mut most = 0;
+        while daemon.read().is_some() {
+            most = most.max(daemon.heard.len());
+            thread::yield_now();
+        }
+        assert!(most <= LINE && daemon.heard.len() <= LINE + (16 << 10), "{most} bytes are held");
+        drop(daemon);
+        let said = says.join().expect("it says what it can");
+        assert!(said <= 16, "{said} MiB were taken");
     }
 }

@@ -78,7 +78,7 @@ async fn everything_that_is_not_ignored_is_committed() {
     // The worktree agrees.
     assert_eq!(git(&done.tree, &["status", "--porcelain"]), "");
     assert_eq!(git(&done.tree, &["rev-parse", "HEAD", branch(done.id).as_str()]), format!("{0}\n{0}", change.commit));
-    assert!(!done.world.home.task(done.id).join("git").exists());
+    done.world.is_tidy(done.id).await;
     // Again, as after a crash.
     assert_eq!(done.commit().await, Some(change));
 }
@@ -125,14 +125,32 @@ async fn an_unfinished_merge_is_committed_as_it_is() {
         git switch -q -; echo ours > README; git commit -qam ours; git merge other",
     )
     .await;
+    let (other, ours) = (git(&done.tree, &["rev-parse", "other"]), git(&done.tree, &["rev-parse", "HEAD"]));
+    let change = done.commit().await.expect("a change");
+    let note = format!("unfinished merge; {other} is not merged: conflicts are left in `README`");
+    assert_eq!(change.note, Some(note));
+    assert_eq!(done.git(&["log", "-1", "--format=%s", &change.commit]), "Do the work (unfinished merge)");
+    let parents = done.git(&["log", "-1", "--format=%P", &change.commit]);
+    assert_eq!(parents, ours, "what has conflicts left counts as merged");
+    assert!(done.git(&["show", &format!("{}:README", change.commit)]).contains("<<<<<<<"));
+    assert!(!done.tree.join(".git/MERGE_HEAD").exists());
+    assert_eq!(done.commit().await.map(|again| again.commit), Some(change.commit));
+}
+
+#[tokio::test]
+async fn a_merge_that_only_waits_to_be_committed_is_one() {
+    let mut done = Done::by(
+        "git switch -qc other; echo theirs > README; git commit -qam theirs; \
+        git switch -q -; echo ours > README; git commit -qam ours; git merge other; echo both > README; git add README",
+    )
+    .await;
     let other = git(&done.tree, &["rev-parse", "other"]);
     let change = done.commit().await.expect("a change");
     assert_eq!(change.note.as_deref(), Some("unfinished merge"));
-    assert_eq!(done.git(&["log", "-1", "--format=%s", &change.commit]), "Do the work (unfinished merge)");
     let parents = done.git(&["log", "-1", "--format=%P", &change.commit]);
     assert!(parents.ends_with(&other) && parents.len() == 81, "{parents}");
-    assert!(done.git(&["show", &format!("{}:README", change.commit)]).contains("<<<<<<<"));
-    assert!(!done.tree.join(".git/MERGE_HEAD").exists());
+    // The daemon was killed before all of it stood in the agent's repository.
+    std::fs::write(done.tree.join(".git/MERGE_HEAD"), format!("{other}\n")).expect("a file");
     assert_eq!(done.commit().await.map(|again| again.commit), Some(change.commit));
 }
 

@@ -141,7 +141,7 @@ async fn one_whose_worktree_is_gone_says_where_it_may_be() {
     let id = accepted(&mut world, &repository).await;
     world.prepare(id, Some(&repository)).await;
     let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
-    assert_eq!(world.run(id, Work::Conclude { end }).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Conclude { end, spec: None }).await, Outcome::Done);
     assert_eq!(world.run(id, Work::Close).await, Outcome::Done);
     assert_eq!(world.run(id, Work::Discard).await, Outcome::Done);
     let to = world.path("user/copy");

@@ -34,10 +34,17 @@ impl Scene {
         std::fs::write(user.join(".gitconfig"), identity).unwrap();
         // A git that the test can have fail, as `limit` says.
         let wrapper = folder.path().join("git");
-        let limit = folder.path().join("limit");
+        // `dies` holds a verb, and a lock that git holds as it is killed at that.
         let script = format!(
-            "#!/bin/sh\ntrap '' XFSZ\ntest -e '{0}' && ulimit -f \"$(cat '{0}')\"\nexec git \"$@\"\n",
-            limit.display()
+            r#"#!/bin/sh
+trap '' XFSZ
+if read verb lock < '{0}/dies'; then
+    case " $* " in *" $verb "*) : > "$lock"; kill -9 $$;; esac
+fi 2>/dev/null
+test -e '{0}/limit' && ulimit -f "$(cat '{0}/limit')"
+exec git "$@"
+"#,
+            folder.path().display()
         );
         std::fs::write(&wrapper, script).unwrap();
         std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -108,6 +115,36 @@ async fn a_lock_in_the_way_is_a_reason_and_no_harm() {
             scene.done(does).await;
         }
     }
+}
+
+/// Protects a delivery from a git that was killed while it wrote in the user's repository: its lock is known to be ours.
+#[tokio::test]
+async fn a_lock_that_a_killed_git_of_ours_left_is_taken_away() {
+    tokio::join!(
+        killed_holding("branch", "fetch", "refs/heads/makima/BRANCH.lock", "true"),
+        killed_holding("merge", "update-ref", "refs/heads/main.lock", "true"),
+        killed_holding("merge", "update-ref", "HEAD.lock", "true"),
+        // Where it is not checked out there are no files that are written down to follow.
+        killed_holding("merge", "update-ref", "refs/heads/main.lock", "git switch -qc other"),
+    );
+}
+
+async fn killed_holding(does: &str, verb: &str, lock: &str, first: &str) {
+    let mut scene = Scene::new().await;
+    sh(&scene.target, first);
+    let name = branch(scene.id).as_str().replace("makima/", "");
+    let lock = scene.target.join(".git").join(lock.replace("BRANCH", &name));
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let dies = scene.world.path("dies");
+    std::fs::write(&dies, format!("{verb} {}\n", lock.display())).unwrap();
+    let Work::Deliver(mut delivery) = scene.work(does) else { panic!("{does} hands nothing over") };
+    delivery.into = Some("main".to_owned());
+    let outcome = scene.world.run(scene.id, Work::Deliver(delivery.clone())).await;
+    assert!(matches!(outcome, Outcome::Failed(_)) && lock.exists(), "{does}: {outcome:?}");
+    std::fs::remove_file(&dies).unwrap();
+    let outcome = scene.world.run(scene.id, Work::Deliver(delivery)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{does} {}: {outcome:?}", lock.display());
+    assert!(!lock.exists(), "{does} {}", lock.display());
 }
 
 /// Writes fail at some size, as on a disk that fills up: the first, one in between, a late one, that of the user's file.

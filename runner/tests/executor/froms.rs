@@ -113,7 +113,7 @@ async fn a_task_goes_on_with_one_that_changed_nothing_and_is_in_the_trash() {
     assert!(why.contains("has no worktree on this machine"), "who knows what it had done: {why}");
     std::fs::rename(world.path("aside"), &worktree).unwrap();
     let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
-    for work in [Work::Conclude { end }, Work::Close, Work::Discard] {
+    for work in [Work::Conclude { end, spec: None }, Work::Close, Work::Discard] {
         assert_eq!(world.run(old, work).await, Outcome::Done);
     }
     assert!(!worktree.exists());

@@ -84,13 +84,13 @@ async fn work_that_is_in_no_commit_is_not_merged() {
     let repository = family.world.path("upstream");
     let bases: Vec<_> = family.children.clone();
     for child in &bases {
-        // What a commit is made with is in the way.
-        let place = family.world.home.task(*child).join("git");
-        std::fs::write(&place, "").unwrap();
-        std::fs::write(family.world.home.worktree(*child).join("more"), "more").unwrap();
+        // It is somewhere else for a moment.
+        let (worktree, aside) = (family.world.home.worktree(*child), family.world.path("aside"));
+        std::fs::write(worktree.join("more"), "more").unwrap();
+        std::fs::rename(&worktree, &aside).unwrap();
         let why = family.world.refused(*child, committing(*child, None)).await;
-        assert!(!why.is_empty());
-        std::fs::remove_file(place).unwrap();
+        assert!(why.contains("is gone"), "{why}");
+        std::fs::rename(aside, worktree).unwrap();
     }
     assert!(!family.is_merged(0).await);
     let why = family.refused(0).await;
@@ -168,6 +168,13 @@ async fn no_work_is_handed_over_and_lost_work_is_not_said_to_be_none() {
     let id = world.ask(lost, Work::Start(shell("echo a > a")));
     world.answer(id).await;
     world.exit(id).await;
+    // Nobody has committed it: that is done now, as long as it is there.
+    let (worktree, aside) = (world.home.worktree(lost), world.path("aside"));
+    std::fs::rename(&worktree, &aside).unwrap();
     let why = world.refused(lost, again(lost, Deed::Branch)).await;
-    assert!(why.contains("in no commit"), "{why}");
+    assert!(why.contains("is gone"), "{why}");
+    std::fs::rename(&aside, &worktree).unwrap();
+    let outcome = world.run(lost, again(lost, Deed::Branch)).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    assert_eq!(git(&repository, &["show", &format!("{}:a", branch(lost))]), "a");
 }

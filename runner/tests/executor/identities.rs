@@ -161,3 +161,27 @@ async fn a_merge_is_made_by_whom_git_would_have_make_it_there() {
     assert_eq!(git(&upstream, &["log", "-1", "--format=%an <%ae>"]), "Grace <g@example.org>");
     assert!(git(&upstream, &["cat-file", "commit", "HEAD"]).contains("by-gpg-of-the-user"));
 }
+
+/// A git that is killed while a daemon starts is asked once more: else that daemon could not be, or knew nobody all its life.
+#[tokio::test]
+async fn a_git_that_is_killed_at_the_start_is_asked_once_more() {
+    let folder = folder();
+    let own = folder.path().join("user");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join(".gitconfig"), "[user]\n\tname = Somebody\n\temail = some@example.com\n").unwrap();
+    let noted = folder.path().display();
+    let script = format!(
+        "for verb in version config; do
+           case \" $* \" in *\" $verb \"*) test -e {noted}/$verb || {{ : > {noted}/$verb; kill -9 $$; }} ;; esac
+         done
+         exec git \"$@\""
+    );
+    let git = program(&folder.path().join("git"), &script);
+    let world = World::on(folder, Options { git, ..Options::default() });
+    assert!(world.path("version").exists() && world.path("config").exists(), "it was killed");
+    let upstream = world.repository("upstream");
+    let mut done = Done::by_on(world, &upstream, "echo b > b").await;
+    let change = done.commit().await.expect("a change");
+    let said = done.git(&["log", "-1", "--format=%an <%ae>", &change.commit]);
+    assert_eq!(said, "Somebody <some@example.com>");
+}

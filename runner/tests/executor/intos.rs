@@ -404,7 +404,7 @@ async fn a_branch_that_moves_meanwhile_is_merged_where_it_is_or_left_alone() {
         assert!(into.repository.join("README").exists() && !into.repository.join("a").exists());
         // Nothing waits to be followed: whoever goes on by hand is not disturbed by it.
         assert!(!into.world.home.task(into.id).join("into.json").exists());
-        assert!(!into.world.home.task(into.id).join("git").exists());
+        into.world.is_tidy(into.id).await;
         std::fs::remove_file(into.repository.join(".git/steps")).unwrap();
         into.merge(Some(branch)).await;
         into.git(&["fsck", "--strict", "--no-dangling"]);

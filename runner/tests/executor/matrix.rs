@@ -152,7 +152,9 @@ impl Ground {
 
     async fn put_away(&mut self, id: TaskId) {
         let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
-        for (name, work) in [("conclude", Work::Conclude { end }), ("close", Work::Close), ("discard", Work::Discard)] {
+        for (name, work) in
+            [("conclude", Work::Conclude { end, spec: None }), ("close", Work::Close), ("discard", Work::Discard)]
+        {
             self.does(id, name, work).await;
         }
         self.does(id, "forget", Work::Forget).await;

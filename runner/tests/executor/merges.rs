@@ -190,6 +190,27 @@ async fn the_agent_may_commit_it_itself() {
     assert_eq!(family.begin(0).await, Merging::Already);
 }
 
+/// Protects an orchestrator's branch from counting as complete with half a merge in it: its agent ended, or was ended, before
+/// the conflicts were settled.
+#[tokio::test]
+async fn what_ends_before_its_conflicts_are_settled_is_not_merged() {
+    let mut family = Family::of(OURS, CONFLICT).await;
+    assert_eq!(family.begin(0).await, family.open(0, &["file"]));
+    let (id, before) = (family.id, family.git(&["rev-parse", "HEAD"]));
+    let change = family.world.commit(id, None).await.expect("a change");
+    assert_eq!(family.git(&["rev-parse", &format!("{}^@", change.commit)]), before);
+    assert_eq!(family.ask(Merge::Status).await, Merging::Nothing);
+    let child = family.child(0);
+    assert!(!family.list(vec![child]).await.0[0].merged);
+    assert_eq!(family.begin(0).await, family.open(0, &["file"]));
+    let settled = Merge::Resolve { file: "file".to_owned(), side: Side::Theirs };
+    assert_eq!(family.ask(settled).await, family.open(0, &[]));
+    assert!(matches!(family.commit().await, Merging::Committed(_)));
+    assert!(!family.read("file").contains("<<<<<<<"));
+    let child = family.child(0);
+    assert!(family.list(vec![child]).await.0[0].merged);
+}
+
 /// Each kind of conflict: told, settled by either side, and taken back.
 #[tokio::test]
 async fn every_kind_of_conflict_is_settled_or_taken_back() {

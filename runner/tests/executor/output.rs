@@ -206,3 +206,40 @@ async fn a_full_disk_neither_blocks_nor_kills_and_is_said() {
     drop(world);
     let _ = unmount();
 }
+
+/// The disk is full until long after the agent's end: nobody gives its supervisor up before it has said what is missing.
+#[tokio::test]
+async fn what_a_full_disk_took_is_said_however_long_it_is_full() {
+    let Some(disk) = crate::support::Disk::of("300m") else { return };
+    let (folder, elsewhere) = (disk.folder(), crate::support::folder());
+    std::fs::create_dir(folder.path().join("user")).unwrap();
+    let mut world = World::on(folder, Options::default());
+    let (id, go) = (task(), elsewhere.path().join("go"));
+    world.prepare(id, None).await;
+    // A record that ends where a page of the disk does: not even a word fits behind it.
+    let first = 4096 - 9;
+    let script = format!("printf '%{first}s' x; until test -e {}; do sleep 0.02; done; seq 1 20000", go.display());
+    let (effect, _) = world.start(id, &script).await;
+    let log = world.home.task(id).join("output.log");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while log.metadata().is_ok_and(|log| log.len() < 4096) && std::time::Instant::now() < until {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    disk.fill(0);
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(world.exit(effect).await, makima_core::input::ExitStatus::Code(0));
+    let outcome = world.run(id, Work::Empty).await;
+    assert!(matches!(&outcome, Outcome::NoRoom(why) if why.contains("its supervisor cannot write")), "{outcome:?}");
+    disk.empty();
+    let (_, end) = world.empty(id).await;
+    let (parts, to) = world.output(id, 0).await;
+    assert_eq!(to, end);
+    let (out, said) = (text_of(&parts, Stream::Stdout), text_of(&parts, Stream::Stderr));
+    let missing = (1..=20_000).map(|n| format!("{n}\n").len()).sum::<usize>() + first - out.len();
+    let told =
+        said.lines().filter_map(|line| line.strip_prefix("[makima: ")?.strip_suffix(AFTER)?.parse::<usize>().ok());
+    assert_eq!(told.sum::<usize>(), missing, "{said:?}");
+}
+
+/// What stands behind the number of bytes that are missing.
+const AFTER: &str = " bytes of output are missing here: they could not be written]";

@@ -453,3 +453,39 @@ async fn a_password_is_told_to_its_own_server_and_stands_nowhere() {
     let expected = format!("{}\n", world.home.task(id).join("credentials").display());
     assert_eq!(String::from_utf8(found.stdout).unwrap(), expected);
 }
+
+/// Protects a daemon that has worked for months from a shared repository in thousands of files, and what only others borrow
+/// from being taken for nobody's.
+#[tokio::test]
+async fn a_shared_repository_stays_in_few_files() {
+    let mut world = World::new();
+    let repository = world.repository("upstream");
+    let (id, other) = (task(), task());
+    let base = world.prepare(id, Some(&repository)).await.base;
+    world.prepare(other, Some(&repository)).await;
+    let bare = world.bare();
+    std::fs::write(world.path("lost"), "nothing leads to it").unwrap();
+    let lost = git(&bare, &["hash-object", "-w", &world.path("lost").display().to_string()]);
+    let packs = bare.join("objects/pack");
+    std::fs::create_dir_all(&packs).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 60 * 60);
+    for (name, written) in [(".tmp-1-pack-old.pack", Some(long_ago)), ("tmp_pack_young", None)] {
+        let file = std::fs::File::create(packs.join(name)).unwrap();
+        if let Some(written) = written {
+            file.set_modified(written).unwrap();
+        }
+    }
+    let mut most = 0;
+    for n in 0..40 {
+        std::fs::write(world.home.worktree(id).join("file"), n.to_string()).unwrap();
+        world.commit(id, base.as_deref()).await.expect("a change");
+        let names = std::fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().file_name());
+        most = most.max(names.filter(|name| name.to_string_lossy().ends_with(".idx")).count());
+    }
+    assert!((10..=17).contains(&most), "{most} packs");
+    assert!(!packs.join(".tmp-1-pack-old.pack").exists() && packs.join("tmp_pack_young").exists());
+    assert_eq!(git(&bare, &["cat-file", "-p", &lost]), "nothing leads to it");
+    for repository in [&bare, &world.home.worktree(id), &world.home.worktree(other)] {
+        git(repository, &["fsck", "--strict", "--no-dangling"]);
+    }
+}

@@ -6,7 +6,7 @@ use makima_core::effect::{Delivery, Work};
 use makima_core::id::TaskId;
 use makima_core::input::Outcome;
 
-use crate::support::{World, branch, git, putting, task};
+use crate::support::{World, branch, committing, git, putting, task};
 
 /// A task with one commit, and the repository that it came from.
 async fn worked(world: &mut World) -> (TaskId, PathBuf, String) {
@@ -150,4 +150,28 @@ async fn work_is_found_where_it_stands() {
     assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
     let id = task();
     assert_eq!(world.run(id, unnamed(id, &repository)).await, nothing);
+}
+
+/// Protects the last work of a task from being left behind where an earlier state of it stands in the shared repository: a
+/// merge commit, say, that it made on its way.
+#[tokio::test]
+async fn work_that_could_not_be_committed_is_when_it_is_asked_for_again() {
+    let mut world = World::new();
+    let (id, repository, earlier) = worked(&mut world).await;
+    let (worktree, aside) = (world.home.worktree(id), world.path("aside"));
+    std::fs::write(worktree.join("last"), "last").unwrap();
+    std::fs::rename(&worktree, &aside).unwrap();
+    let why = world.refused(id, committing(id, None)).await;
+    assert!(why.contains("is gone"), "{why}");
+    let Work::Deliver(delivery) = putting(id, &repository, "") else { panic!("no delivery") };
+    let again = || Work::Deliver(Box::new(Delivery { commit: None, ..(*delivery).clone() }));
+    // While it is nowhere, no older state is told to be all of it.
+    let why = world.refused(id, again()).await;
+    assert!(why.contains("is gone"), "{why}");
+    std::fs::rename(&aside, &worktree).unwrap();
+    let outcome = world.run(id, again()).await;
+    assert!(matches!(outcome, Outcome::Delivered { .. }), "{outcome:?}");
+    let branch = branch(id);
+    assert_eq!(git(&repository, &["show", &format!("{branch}:last")]), "last");
+    assert_eq!(git(&repository, &["rev-parse", &format!("{branch}~")]), earlier);
 }

@@ -32,7 +32,7 @@ async fn a_task_is_remembered_as_far_as_it_came() {
     let standing = world.prepare(started, Some(&repository)).await;
     world.act(started, "true").await;
     for id in [ended, closed] {
-        assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+        assert_eq!(world.run(id, Work::Conclude { end: end(), spec: None }).await, Outcome::Done);
         assert_eq!(world.run(id, Work::Delivered { to: 1 << 40 }).await, Outcome::Done);
         assert_eq!(world.run(id, Work::Delivered { to: 5 }).await, Outcome::Done);
     }
@@ -78,11 +78,11 @@ async fn an_end_is_not_written_down_where_the_output_is_not_sure_to_last() {
     std::fs::rename(folder.join("output.log"), folder.join("kept")).unwrap();
     // What cannot be flushed.
     std::os::unix::fs::symlink("/dev/null", folder.join("output.log")).unwrap();
-    let why = world.refused(id, Work::Conclude { end: end() }).await;
+    let why = world.refused(id, Work::Conclude { end: end(), spec: None }).await;
     assert!(why.contains("output.log"), "{why}");
     assert!(!folder.join("end.json").exists());
     std::fs::rename(folder.join("kept"), folder.join("output.log")).unwrap();
-    assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Conclude { end: end(), spec: None }).await, Outcome::Done);
 }
 
 /// Set for what [`what_is_told_lasts`] runs once more to watch it.
@@ -98,7 +98,7 @@ async fn what_is_told_lasts() {
         assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec(id)) }).await, Outcome::Done);
         world.prepare(id, None).await;
         world.act(id, "echo out").await;
-        assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+        assert_eq!(world.run(id, Work::Conclude { end: end(), spec: None }).await, Outcome::Done);
         return;
     }
     let folder = folder();
@@ -126,7 +126,7 @@ async fn what_is_told_lasts() {
 async fn a_task_that_is_taken_on_has_no_end_yet() {
     let mut world = World::new();
     let id = task();
-    assert_eq!(world.run(id, Work::Conclude { end: end() }).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Conclude { end: end(), spec: None }).await, Outcome::Done);
     assert_eq!(world.run(id, Work::Close).await, Outcome::Done);
     assert_eq!(world.run(id, Work::Accept { spec: Box::new(spec(id)) }).await, Outcome::Done);
     let found = leftovers(&world.home).unwrap();

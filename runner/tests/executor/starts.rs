@@ -10,14 +10,15 @@ use makima_core::task::{End, EndStatus};
 
 use crate::support::{Options, World, is_by_itself, shell, task, text_of};
 
-/// A world with a task whose start takes about a second, as what it finds as its log is gone through: as long as
-/// that has holes only, it needs no room.
+/// A world with a task whose start takes about a second, as what it finds as its log is gone through: millions of records
+/// of one byte.
 async fn slow() -> (World, TaskId) {
     let mut world = World::new();
     let id = task();
     world.prepare(id, None).await;
-    let log = std::fs::File::create(world.home.task(id).join("output.log")).unwrap();
-    log.set_len(if cfg!(debug_assertions) { 64 << 20 } else { 512 << 20 }).unwrap();
+    let records = if cfg!(debug_assertions) { 7_000_000 } else { 56_000_000 };
+    let log = b"\0\0\0\0\0\x01\0\0\0x".repeat(records);
+    std::fs::write(world.home.task(id).join("output.log"), log).unwrap();
     (world, id)
 }
 
@@ -86,7 +87,7 @@ async fn what_waits_is_answered_when_it_is_cancelled() {
     let begun = Instant::now();
     let start = world.ask(id, Work::Start(shell("sleep 1000")));
     let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
-    let conclude = world.ask(id, Work::Conclude { end });
+    let conclude = world.ask(id, Work::Conclude { end, spec: None });
     tokio::time::sleep(Duration::from_millis(50)).await;
     world.executor.cancel(conclude);
     assert_eq!(world.answer(conclude).await, Outcome::Failed("it was cancelled".to_owned()));

@@ -299,6 +299,20 @@ impl World {
         }
     }
 
+    /// Waits until no repository of a moment is left of a task.
+    pub(crate) async fn is_tidy(&self, task: TaskId) {
+        let left = || {
+            let listed = std::fs::read_dir(self.home.task(task)).expect("its records");
+            listed.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("git."))
+        };
+        let gone = async {
+            while left() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LONG, gone).await.expect("what was made for a moment goes");
+    }
+
     /// The folder of the only shared repository.
     pub(crate) fn bare(&self) -> PathBuf {
         let entries = std::fs::read_dir(self.home.repos()).unwrap();

@@ -25,7 +25,7 @@ async fn ended(world: &mut World, script: &str) -> TaskId {
     world.act(id, script).await;
     world.commit(id, standing.base.as_deref()).await;
     let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 7 };
-    assert_eq!(world.run(id, Work::Conclude { end }).await, Outcome::Done);
+    assert_eq!(world.run(id, Work::Conclude { end, spec: None }).await, Outcome::Done);
     assert_eq!(world.run(id, Work::Close).await, Outcome::Done);
     id
 }

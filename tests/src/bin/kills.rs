@@ -5,11 +5,12 @@
 #[path = "../kills/mod.rs"]
 mod kills;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kills::{Failure, Options};
+use kills::Options;
+use makima_tests::real::{Builds, Failure, clock, memory};
 
 const HELP: &str = "\
 Kills the daemon at random moments under real agents, half of the time with its link cut, a fifth of the time into
@@ -26,9 +27,6 @@ Usage: kills [--kills N] [--agents N] [--seed S] [--home DIR] [--makima PATH] [-
   --exactly-once  a line of output that comes again is a fault
 
 Exit code 1 where something is wrong: then the seed is printed and the folder is kept.";
-
-/// The other build's version.
-const OTHER: &str = "99.0.0-kills";
 
 fn main() -> ExitCode {
     match Call::read(std::env::args().skip(1)) {
@@ -99,48 +97,11 @@ impl Call {
                 _ => return Err(format!("`{word}` is not known; see --help").into()),
             }
         }
-        let own = std::env::current_exe()?;
-        let makima = makima.unwrap_or_else(|| own.with_file_name("makima"));
-        if !makima.is_file() {
-            return Err(format!("{} is not there: build `makima-runner` in this profile", makima.display()).into());
-        }
-        let other = other.map_or_else(|| build_other(&own), Ok)?;
+        let builds = Builds { makima, other }.find()?;
         let agents = agents.unwrap_or_else(|| (kills / 4).max(24));
         let seed = seed.unwrap_or_else(clock);
         let keep = home.is_some();
         let root = home.unwrap_or_else(|| memory().join(format!("makima-kills-{}", std::process::id())));
-        let builds = [makima.canonicalize()?, other.canonicalize()?];
         Ok(Some(Self { options: Options { kills, agents, seed, root, builds, exactly_once }, keep }))
     }
-}
-
-/// Builds the same sources as another version, in a target folder of its own: `<target>/other-version`.
-fn build_other(own: &Path) -> Result<PathBuf, Failure> {
-    let profile = own.parent().ok_or("this program lies in no folder")?;
-    let name = profile.file_name().and_then(|name| name.to_str()).ok_or("a profile without a name")?;
-    let target = profile.parent().ok_or("a profile without a target folder")?.join("other-version");
-    println!("building makima {OTHER} in {}", target.display());
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--locked", "--package", "makima-runner", "--bin", "makima"]);
-    command.args(["--profile", if name == "debug" { "dev" } else { name }]).arg("--target-dir").arg(&target);
-    let status = command.env("MAKIMA_BUILD_VERSION", OTHER).current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
-    if !status.success() {
-        return Err(format!("the other build fails: {status}").into());
-    }
-    Ok(target.join(name).join("makima"))
-}
-
-fn memory() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    match std::env::var_os("TMPDIR") {
-        None if memory.is_dir() => memory.to_path_buf(),
-        _ => std::env::temp_dir(),
-    }
-}
-
-/// Any number that is another one each time.
-fn clock() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.as_secs()
 }

@@ -4,7 +4,7 @@ use makima_core::effect::{Deed, Signal, Work};
 use makima_core::input::{ExitStatus, Stage};
 use makima_core::time::Millis;
 
-use super::{Agent, Contract, Scene, accept, branch, conclude, said, stage};
+use super::{Agent, Contract, Scene, accept, branch, conclude, concluding, said, spec, stage};
 
 pub(super) const CONTRACTS: &[Contract] = &[
     ("what is asked for twice is done once", twice),
@@ -177,6 +177,12 @@ fn records(s: &mut Scene<'_>) {
     assert_eq!(s.says(task, accept(task)), "done");
     assert!(s.left_of(task).is_some_and(|left| left.stage == Stage::Accepted && !left.closed));
     assert!(s.left_of(unknown).is_none());
+    // What could not be written down when it was taken on is with its end.
+    for _ in 0..2 {
+        assert_eq!(s.says(unknown, concluding(Some(spec(unknown)))), "done");
+        assert_eq!(s.left_of(unknown).map(|left| stage(&left.stage)), Some("ended"));
+        s.subject.crash();
+    }
 }
 
 fn trash(s: &mut Scene<'_>) {

@@ -18,6 +18,8 @@ use makima_core::policy::{BranchName, CommitText, RepositoryUrl};
 use makima_core::task::{Action, End, EndStatus, Spec};
 use uuid::Uuid;
 
+use crate::refine::answers;
+
 /// What an agent does. Each says a line first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agent {
@@ -139,8 +141,9 @@ impl Scene<'_> {
 
     /// What is said to something.
     fn says(&mut self, task: TaskId, work: Work) -> String {
-        let id = self.ask(task, work);
+        let id = self.ask(task, work.clone());
         let outcome = self.subject.answer(id);
+        answers::check(&work, &outcome).unwrap_or_else(|why| panic!("{why}"));
         if let Outcome::Prepared(prepared) = &outcome {
             self.bases.extend(prepared.base.clone().map(|base| (task, base)));
         }
@@ -273,7 +276,11 @@ fn branch(task: TaskId) -> BranchName {
 }
 
 fn accept(task: TaskId) -> Work {
-    let spec = Spec {
+    Work::Accept { spec: Box::new(spec(task)) }
+}
+
+fn spec(task: TaskId) -> Spec {
+    Spec {
         id: task,
         name: "work".to_owned(),
         plan: "do it".to_owned(),
@@ -289,12 +296,17 @@ fn accept(task: TaskId) -> Work {
         action: Action::Branch,
         target: None,
         into: None,
-    };
-    Work::Accept { spec: Box::new(spec) }
+    }
 }
 
 fn conclude() -> Work {
-    Work::Conclude { end: End { status: EndStatus::Done, error: None, completion: None, log_end: 0 } }
+    concluding(None)
+}
+
+/// Writes down how it ended, and what it was where that was not written down.
+fn concluding(spec: Option<Spec>) -> Work {
+    let end = End { status: EndStatus::Done, error: None, completion: None, log_end: 0 };
+    Work::Conclude { end, spec: spec.map(Box::new) }
 }
 
 fn child(task: TaskId, ended: bool) -> Child {

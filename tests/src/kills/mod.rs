@@ -3,25 +3,17 @@
 
 mod agents;
 mod check;
-mod fleet;
 mod output;
 mod plan;
-mod proxy;
-mod sniff;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use check::Asked;
-use fleet::{Fleet, wait_for};
+use makima_tests::real::{Failure, Fleet, Line, git, wait_for};
 use output::Heard;
 use plan::{Kill, Plan};
-use proxy::Line;
-
-/// Why the loop could not go on.
-pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// For all tasks to end once nothing is killed any more.
 const REST: Duration = Duration::from_secs(180);
@@ -59,6 +51,8 @@ pub(crate) struct Report {
     ended: usize,
     most: usize,
     heard: Heard,
+    /// Steps of the journal that were walked through.
+    walked: u64,
     pub(crate) faults: Vec<String>,
     seconds: f64,
 }
@@ -134,6 +128,7 @@ impl Run {
         self.fleet.kill_daemon()?;
         if kill.server {
             self.fleet.kill_server()?;
+            self.fleet.next_server(false)?;
             self.report.servers += 1;
         }
         self.fleet.next_daemon(kill.other)?;
@@ -161,7 +156,7 @@ impl Run {
         let id =
             uuid::Uuid::from_u128(0x6b69_6c6c_0000_4000_8000_0000_0000_0000 + self.asked.len() as u128).to_string();
         let plan = agent.script(&self.fleet.root.join("marks"));
-        self.fleet.spawn(&id, &plan, &self.fleet.root.join("repository"))?;
+        self.fleet.api.spawn(&id, &plan, &self.fleet.root.join("repository"))?;
         self.asked.push(Asked { id, agent, is_checked: false });
         self.report.tasks += 1;
         Ok(true)
@@ -169,7 +164,7 @@ impl Run {
 
     /// Checks what has ended.
     fn look(&mut self) -> Result<(), Failure> {
-        let tasks = self.fleet.tasks()?;
+        let tasks = self.fleet.api.tasks()?;
         let ended: BTreeMap<&str, _> = tasks
             .iter()
             .filter(|task| !task["endedAt"].is_null())
@@ -203,37 +198,29 @@ impl Run {
         let quiet = wait_for("the last processes", || self.fleet.others().ok().filter(Vec::is_empty));
         if quiet.is_err() {
             let left = self.fleet.others()?.into_iter();
-            self.report.faults.extend(left.map(|(pid, command)| format!("left running: {pid} {command}")));
+            self.report.faults.extend(left.map(|it| format!("left running: {} {}", it.pid, it.command)));
         }
-        self.told_once();
+        self.report.faults.extend(self.fleet.proxy.told_in_several_ways());
         self.fleet.end()?;
+        match self.fleet.journal() {
+            Ok(walked) => self.report.walked = walked.steps,
+            Err(why) => self.report.faults.push(why),
+        }
         git(&self.fleet.root.join("repository"), &["fsck", "--strict"])?;
         Ok(())
-    }
-
-    /// An end may be told again, but not as another one.
-    fn told_once(&mut self) {
-        let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (task, how) in self.fleet.proxy.ends() {
-            let all = told.entry(task).or_default();
-            if !all.contains(&how) {
-                all.push(how);
-            }
-        }
-        let twice = told.into_iter().filter(|(_, all)| all.len() > 1);
-        self.report.faults.extend(twice.map(|(task, all)| format!("task {task}: it ended in several ways: {all:?}")));
     }
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kills, starting, cut, silent, builds, servers, tasks, ended, most, heard, faults, seconds } = self;
+        let Self { kills, starting, cut, silent, builds, servers, tasks, ended, most, heard, walked, faults, seconds } =
+            self;
         let Heard { lines, again, torn } = heard;
         write!(
             f,
             "{kills} kills ({starting} while it started, {cut} with the link cut, {silent} of these silently, \
              {builds} into another build, {servers} of the server too); {ended} of {tasks} tasks ended, {most} at once; \
-             {lines} lines, and {again} that came again, {torn} in part; {} faults; {seconds:.0} s",
+             {lines} lines, and {again} that came again, {torn} in part; {walked} steps walked; {} faults; {seconds:.0} s",
             faults.len()
         )
     }
@@ -247,13 +234,6 @@ fn repository(path: &Path) -> Result<(), Failure> {
         std::fs::write(path.join(format!("file-{n}")), format!("{n}\n"))?;
     }
     git(path, &["add", "--all"])?;
-    git(path, &["-c", "user.name=S", "-c", "user.email=s@example.com", "commit", "--quiet", "-m", "Begin"])
-}
-
-fn git(folder: &Path, words: &[&str]) -> Result<(), Failure> {
-    let output = Command::new("git").args(words).current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("git {words:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+    git(path, &["-c", "user.name=S", "-c", "user.email=s@example.com", "commit", "--quiet", "-m", "Begin"])?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 //! Version 1 of the wire may give a stretch a second time where it is not known whether the first arrived. Such a stretch
 //! begins with a line that was there before, or the one that was cut off in the middle; never behind one that is missing.
 
-use super::agents::Agent;
+use makima_tests::real::Lines;
 
 /// What came in of an agent's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(crate) struct Heard {
 /// Reads what the server has of a task's output.
 ///
 /// # Errors
-/// Something is missing, out of order, or not this agent's.
-pub(crate) fn read(agent: &Agent, text: &str) -> Result<Heard, String> {
+/// Something is missing, out of order, or not of these lines.
+pub(crate) fn read(lines: &Lines, text: &str) -> Result<Heard, String> {
     let mut heard = Heard::default();
     let mut seen = [('o', 0), ('e', 0)];
     let (before, text) = text.split_at(text.find('<').unwrap_or(text.len()));
@@ -34,19 +34,19 @@ pub(crate) fn read(agent: &Agent, text: &str) -> Result<Heard, String> {
         };
         let stream = part.chars().nth(1).unwrap_or('o');
         match number(part) {
-            Some(n) if part.strip_suffix('\n') == Some(&agent.line(stream, n)) => {
+            Some(n) if part.strip_suffix('\n') == Some(&lines.line(stream, n)) => {
                 if n > *highest + 1 {
                     return Err(format!("line {n} of `{stream}` follows line {highest}"));
                 }
                 heard.again += u64::from(n <= *highest);
                 *highest = n.max(*highest);
             }
-            _ if (1..=*highest + 1).rev().any(|n| agent.line(stream, n).starts_with(part)) => heard.torn += 1,
+            _ if (1..=*highest + 1).rev().any(|n| lines.line(stream, n).starts_with(part)) => heard.torn += 1,
             _ => return Err(format!("{part:?} after line {highest} of `{stream}` is no line of this agent's")),
         }
     }
     for (stream, highest) in seen {
-        let expected = if stream == 'o' || agent.is_on_both() { agent.lines } else { 0 };
+        let expected = if stream == 'o' || lines.is_on_both() { lines.count } else { 0 };
         if highest != expected {
             return Err(format!("of {expected} lines of `{stream}` there are {highest}"));
         }
@@ -71,23 +71,15 @@ fn number(part: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use makima_core::rng::Rng;
-
     use super::{Heard, read};
-    use crate::kills::agents::Agent;
+    use makima_tests::real::Lines;
 
-    /// An agent of three lines on stdout.
-    fn agent() -> Agent {
-        let mut rng = Rng::new(1);
-        let mut agents = std::iter::repeat_with(|| Agent::draw(&mut rng));
-        let mut agent = agents.find(|agent| !agent.is_on_both()).expect("some kind is not on both");
-        (agent.lines, agent.token) = (3, "t".to_owned());
-        agent
+    fn told(text: &str) -> Result<Heard, String> {
+        read(&Lines::plain(3, "t"), text)
     }
 
     #[test]
     fn whole_and_repeated_output_is_taken() {
-        let told = |text: &str| read(&agent(), text);
         assert_eq!(told("<o:1:t>\n<o:2:t>\n<o:3:t>\n"), Ok(Heard { lines: 3, again: 0, torn: 0 }));
         let again = "<o:1:t>\n<o:2:t>\n<o:1:t>\n<o:2:t>\n<o:3:t>\n";
         assert_eq!(told(again), Ok(Heard { lines: 3, again: 2, torn: 0 }));
@@ -109,7 +101,7 @@ mod tests {
             "<o:1:t>\n<x:2:t>\n<o:2:t>\n<o:3:t>\n",
             "<o:1:t>\n<o:2:t>\n<o:3<o:3:t>\nmore\n",
         ] {
-            assert!(read(&agent(), text).is_err(), "{text:?}");
+            assert!(told(text).is_err(), "{text:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use makima_core::rng::Rng;
+use makima_tests::real::one_in;
 
 use super::agents::Agent;
 
@@ -64,10 +65,6 @@ impl Kill {
             agents: 4 + rng.up_to(12) as usize,
         }
     }
-}
-
-pub(crate) const fn one_in(rng: &mut Rng, n: u64) -> bool {
-    rng.up_to(n - 1) == 0
 }
 
 #[cfg(test)]

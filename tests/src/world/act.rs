@@ -77,7 +77,7 @@ pub enum Act {
     Exit {
         /// Which task's.
         task: u8,
-        /// Its exit code.
+        /// Its exit code; the highest stand for one that nobody can tell, and for an end that nobody saw.
         code: u8,
     },
     /// Time goes on to the daemon's next deadline.
@@ -183,4 +183,17 @@ pub enum Temper {
     Firm,
     /// Has to be killed, and never ends by itself.
     Stubborn,
+}
+
+impl TaskKind {
+    /// One that has everything that a task can have on this machine, and ends when it is asked.
+    pub const PLAIN: Self = Self {
+        local: true,
+        branch: true,
+        changes: true,
+        subtask: false,
+        orchestrator: false,
+        checks: false,
+        temper: Temper::Mild,
+    };
 }

@@ -3,8 +3,8 @@
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
 use makima_core::protocol::{
-    CheckMergeComplete, CheckTargetExists, CloneWorktree, InjectSiblingContext, InterruptTask, ListBranches,
-    MergeAbort, MergeCommit, MergeResolve, MergeSkip, MergeStart, MergeStatus, PauseTask, ResumeTask,
+    CheckMergeComplete, CheckTargetExists, CloneWorktree, DaemonCommand, InjectSiblingContext, InterruptTask,
+    ListBranches, MergeAbort, MergeCommit, MergeResolve, MergeSkip, MergeStart, MergeStatus, PauseTask, ResumeTask,
     RetryCompletionAction, SendMessage, ServerError, SpawnTask,
 };
 
@@ -31,7 +31,7 @@ impl World {
             }
             Act::Complain => self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() }),
             Act::Rubbish => self.server.say_rubbish(),
-            Act::Other { task, which } => self.other(task, which),
+            Act::Other { task, which } => self.server.say(other(task_id(task), which)),
             Act::Accept
             | Act::Refuse(_)
             | Act::Reject { .. }
@@ -60,55 +60,63 @@ impl World {
 
     fn spawn(&mut self, task: u8, kind: TaskKind) {
         let kind = *self.kinds[usize::from(task)].get_or_insert(kind);
-        self.server.say(SpawnTask {
-            repo_url: kind.local.then(|| "/repository".to_string()),
-            parent_task_id: kind.subtask.then(|| task_id(if task == 0 { TASKS } else { 0 }).0),
-            depth: i32::from(kind.subtask),
-            is_orchestrator: kind.orchestrator,
-            completion_action: kind.branch.then(|| "branch".to_string()),
-            ..plain(task_id(task))
-        });
+        self.server.say(spawn(task_id(task), kind));
     }
+}
 
-    /// One of the commands about what is there.
-    fn other(&mut self, task: u8, which: u8) {
-        let other = super::task_id(which / 15 % TASKS);
-        let task_id = task_id(task).0;
-        let text = || "x".to_string();
-        let branch = || BranchName::of(PLAN, other).to_string();
-        match which % 15 {
-            0 => self.server.say(PauseTask { task_id }),
-            1 => self.server.say(ResumeTask { task_id }),
-            2 => self.server.say(ListBranches { task_id }),
-            3 => self.server.say(MergeStart { task_id, source_branch: if which < 240 { branch() } else { text() } }),
-            4 => self.server.say(MergeAbort { task_id }),
-            5 => self.server.say(CheckMergeComplete { task_id }),
-            6 => self.server.say(CloneWorktree { task_id, target_dir: text() }),
-            7 => self.server.say(CheckTargetExists { task_id, target_dir: text() }),
-            8 => self.server.say(MergeStatus { task_id }),
-            9 => {
-                let strategy = if which < 120 { "ours".to_string() } else { text() };
-                self.server.say(MergeResolve { task_id, file: text(), strategy });
-            }
-            10 => self.server.say(MergeCommit { task_id, message: text() }),
-            11 => self.server.say(MergeSkip { task_id, subtask_id: other.0, reason: text() }),
-            12 => self.server.say(InjectSiblingContext {
-                task_id,
-                sibling_task_id: task_id,
-                sibling_name: text(),
-                sibling_status: text(),
-                progress_summary: None,
-                changed_files: Vec::new(),
-            }),
-            13 => self.server.say(SpawnTask { repo_url: Some("-x".to_string()), ..plain(REFUSED) }),
-            _ => self.server.say(RetryCompletionAction {
-                task_id,
-                task_name: text(),
-                action: ["branch", "merge", "pr", "none"][usize::from(which / 15 % 4)].to_string(),
-                target_repo_path: text(),
-                target_branch: None,
-            }),
+/// Asks for a task of that kind.
+pub(crate) fn spawn(task: TaskId, kind: TaskKind) -> SpawnTask {
+    let parent = task_id(if task == task_id(0) { TASKS } else { 0 });
+    SpawnTask {
+        repo_url: kind.local.then(|| "/repository".to_string()),
+        parent_task_id: kind.subtask.then_some(parent.0),
+        depth: i32::from(kind.subtask),
+        is_orchestrator: kind.orchestrator,
+        completion_action: kind.branch.then(|| "branch".to_string()),
+        ..plain(task)
+    }
+}
+
+/// One of the commands about what is there.
+pub(crate) fn other(task: TaskId, which: u8) -> DaemonCommand {
+    let other = task_id(which / 15 % TASKS);
+    let task_id = task.0;
+    let text = || "x".to_string();
+    let branch = || BranchName::of(PLAN, other).to_string();
+    match which % 15 {
+        0 => PauseTask { task_id }.into(),
+        1 => ResumeTask { task_id }.into(),
+        2 => ListBranches { task_id }.into(),
+        3 => MergeStart { task_id, source_branch: if which < 240 { branch() } else { text() } }.into(),
+        4 => MergeAbort { task_id }.into(),
+        5 => CheckMergeComplete { task_id }.into(),
+        6 => CloneWorktree { task_id, target_dir: text() }.into(),
+        7 => CheckTargetExists { task_id, target_dir: text() }.into(),
+        8 => MergeStatus { task_id }.into(),
+        9 => {
+            let strategy = if which < 120 { "ours".to_string() } else { text() };
+            MergeResolve { task_id, file: text(), strategy }.into()
         }
+        10 => MergeCommit { task_id, message: text() }.into(),
+        11 => MergeSkip { task_id, subtask_id: other.0, reason: text() }.into(),
+        12 => InjectSiblingContext {
+            task_id,
+            sibling_task_id: task_id,
+            sibling_name: text(),
+            sibling_status: text(),
+            progress_summary: None,
+            changed_files: Vec::new(),
+        }
+        .into(),
+        13 => SpawnTask { repo_url: Some("-x".to_string()), ..plain(REFUSED) }.into(),
+        _ => RetryCompletionAction {
+            task_id,
+            task_name: text(),
+            action: ["branch", "merge", "pr", "none"][usize::from(which / 15 % 4)].to_string(),
+            target_repo_path: text(),
+            target_branch: None,
+        }
+        .into(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the machine has of one task: its records on the disk, its log, its process.
 
+use std::collections::BTreeMap;
+
 use makima_core::effect::{Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Outcome, Prepared};
@@ -12,8 +14,8 @@ use super::machine::REPOSITORY;
 
 /// What there is of one task: its folder on the disk, and its process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Folder {
-    pub(super) spec: Option<Spec>,
+pub(crate) struct Folder {
+    pub(crate) spec: Option<Spec>,
     pub(super) prepared: Option<Prepared>,
     pub(super) started: bool,
     pub(super) process: Option<Process>,
@@ -29,11 +31,13 @@ pub(super) struct Folder {
     pub(super) text: Option<&'static str>,
     pub(super) delivered_branch: bool,
     pub(super) end: Option<End>,
+    /// What wrote the end down last.
+    pub(super) concluded: Option<EffectId>,
     pub(super) closed: bool,
     pub(super) delivered: u64,
     /// Its completion action failed at least once.
     pub(super) action_failed: bool,
-    pub(super) starts: u32,
+    pub(crate) starts: u32,
     pub(super) commit_failed: bool,
     /// Its processes could not be ended at least once: they may outlive it.
     pub(super) unkillable: bool,
@@ -41,8 +45,16 @@ pub(super) struct Folder {
     pub(super) concluding: bool,
     /// How the agent ended, as its supervisor wrote it down.
     pub(super) exit: Option<ExitStatus>,
+    /// Records of its end that were asked for.
+    pub(super) concludes: u32,
+    /// An earlier life of the daemon knew that the server knows of its end.
+    pub(super) closed_before: bool,
     /// The number of the newest message that its agent got, and what it said: texts are numbers that grow.
     pub(super) message: (u64, u64),
+    /// What each message said.
+    said: BTreeMap<u64, String>,
+    /// A message of another's number, or the same one twice.
+    pub(super) mixed_up: Option<String>,
     /// Times that its output could not be read.
     pub(super) failed_reads: u8,
     /// A part of its output was lost in an outage.
@@ -62,8 +74,8 @@ pub(super) struct Folder {
 
 #[derive(Clone, Debug)]
 pub(super) struct Process {
-    /// The effect that the daemon knows it by.
-    pub(super) told: EffectId,
+    /// The effect that the daemon knows it by; none where it has not found it yet in this life.
+    pub(super) told: Option<EffectId>,
     pub(super) temper: Temper,
     /// It was asked to end, and will.
     pub(super) ending: bool,
@@ -85,7 +97,7 @@ impl Folder {
             *self = Self::default();
         }
         // Records of a task of that name that was never taken on.
-        (self.end, self.closed) = (None, false);
+        (self.end, self.closed, self.closed_before) = (None, false, false);
         self.spec = Some(spec);
     }
 
@@ -142,6 +154,10 @@ impl Folder {
     pub(super) fn message(&mut self, task: TaskId, n: u64, text: &str) {
         let (taken, before) = self.message;
         assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
+        let said = self.said.entry(n).or_insert_with(|| text.to_string());
+        if said != text || n > taken && text.trim_end() == before.to_string() {
+            self.mixed_up = Some(format!("message {n} reaches {task} as {text:?}, behind {before} and {said:?}"));
+        }
         if n > taken {
             // News of a sibling bear no number of their own.
             let text = text.trim_end().parse().unwrap_or(before);
@@ -167,7 +183,7 @@ impl Folder {
         self.started = true;
         self.starts += 1;
         self.dirty = kind.changes;
-        self.process = Some(Process { told: id, temper: kind.temper, ending: false, frozen: None, sets_up });
+        self.process = Some(Process { told: Some(id), temper: kind.temper, ending: false, frozen: None, sets_up });
         Outcome::Started { pid: 4321 }
     }
 
@@ -200,11 +216,14 @@ impl Folder {
 
     /// Its work is handed over: for itself, or as the server wishes, whatever is there.
     pub(super) fn deliver(&mut self, task: TaskId, wanted: &Delivery) -> Outcome {
-        if wanted.commit.is_none() && !self.committed {
-            return match self.dirty {
-                true => Outcome::Failed("its work is in no commit".to_string()),
-                false => Outcome::Delivered { message: "no changes".to_string(), url: None },
-            };
+        if wanted.commit.is_none() {
+            // What could not be committed when it ended is committed now.
+            if self.dirty {
+                self.commit(format!("commit-of-{}", wanted.branch));
+            }
+            if !self.committed {
+                return Outcome::Delivered { message: "no changes".to_string(), url: None };
+            }
         }
         assert!(self.committed, "{task} delivers a branch that is not committed");
         if wanted.target.as_ref().is_some_and(|target| target != REPOSITORY) {

@@ -20,6 +20,17 @@ pub(super) struct Merges {
     /// The newest commit of a merge.
     newest: Option<String>,
     skipped: BTreeMap<TaskId, String>,
+    /// Whether the task might complete, each time that somebody looked.
+    pub(super) gates: Vec<Gate>,
+}
+
+/// Whether a task may complete: branches in the way, those that are merged, and those that are not meant to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub(super) can_complete: bool,
+    pub(super) unmerged: Vec<String>,
+    pub(super) merged: usize,
+    pub(super) skipped: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +44,19 @@ impl Merges {
         self.skipped.iter().map(|(id, why)| (*id, why.clone())).collect()
     }
 
+    /// Whether the task may complete as it stands, with these branches.
+    fn gate(&self, list: &[Branch]) -> Gate {
+        let is_skipped = |branch: &&Branch| branch.task.is_some_and(|task| self.skipped.contains_key(&task));
+        let (merged, open): (Vec<&Branch>, Vec<&Branch>) = list.iter().partition(|branch| branch.merged);
+        let (skipped, unmerged): (Vec<&Branch>, Vec<&Branch>) = open.into_iter().partition(is_skipped);
+        Gate {
+            can_complete: unmerged.is_empty() && self.open.is_none(),
+            unmerged: unmerged.into_iter().map(|branch| branch.name.clone()).collect(),
+            merged: merged.len(),
+            skipped: skipped.len(),
+        }
+    }
+
     /// The agent has ended: what was under way is committed as it is.
     pub(super) fn close(&mut self) {
         self.open = None;
@@ -40,15 +64,24 @@ impl Merges {
 }
 
 impl Machine {
+    /// How many files of the merge under way in a task's worktree wait to be settled; none where none is under way, or
+    /// there is no worktree.
+    pub(crate) fn conflicts(&self, task: TaskId) -> Option<usize> {
+        let folder = self.folder(task).filter(|_| self.has_worktree(task))?;
+        folder.merges.open.as_ref().map(|open| open.conflicts.len())
+    }
+
     /// A step of a merge in the worktree of `task`.
-    pub(super) fn merge(&mut self, task: TaskId, merge: Merge) -> Outcome {
+    pub(crate) fn merge(&mut self, task: TaskId, merge: Merge) -> Outcome {
         if !self.has_worktree(task) {
             return Outcome::Failed("there is no worktree".to_string());
         }
         Outcome::Merging(match merge {
             Merge::List { children } => {
-                let list = children.iter().map(|child| self.branch(task, child)).collect();
-                return Outcome::Branches { list, merging: self.merges(task).open.is_some() };
+                let list: Vec<_> = children.iter().map(|child| self.branch(task, child)).collect();
+                let merges = self.merges(task);
+                merges.gates.push(merges.gate(&list));
+                return Outcome::Branches { list, merging: merges.open.is_some() };
             }
             Merge::Start { source } => match self.begin(task, source) {
                 Ok(merging) => merging,
@@ -91,7 +124,7 @@ impl Machine {
         text(task).is_some_and(|own| text(child) == Some(own))
     }
 
-    fn is_dirty(&self, task: TaskId) -> bool {
+    pub(crate) fn is_dirty(&self, task: TaskId) -> bool {
         self.folder(task).is_some_and(|folder| folder.dirty)
     }
 

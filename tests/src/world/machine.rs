@@ -7,7 +7,9 @@ use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
 use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Stage, Stream, Weighed};
 use makima_core::limits;
-use makima_core::task::EndStatus;
+use makima_core::task::{EndStatus, Spec};
+
+use crate::refine::answers;
 
 use super::act::{TaskKind, Temper};
 use super::folder::{Folder, Process};
@@ -16,6 +18,10 @@ use super::sightings::Sightings;
 
 /// The one repository of the user's.
 pub(super) const REPOSITORY: &str = "/repository";
+
+/// From these on, codes stand for ends of agents of which nobody can tell how, and for those that nobody saw.
+const UNKNOWN: u8 = 240;
+const LOST: u8 = 248;
 
 /// One machine.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +37,7 @@ pub struct Machine {
     /// Ends of agents that the daemon has not been told yet.
     exits: Vec<(EffectId, ExitStatus)>,
     /// What it did, and how often.
-    pub(super) seen: Sightings,
+    pub(crate) seen: Sightings,
 }
 
 impl Machine {
@@ -45,6 +51,7 @@ impl Machine {
         let not_delivered = pending(|work| matches!(work, Work::Deliver(_)));
         let folder = self.tasks.entry(task).or_default();
         folder.concluding |= matches!(work, Work::Conclude { .. });
+        folder.concludes += u32::from(matches!(work, Work::Conclude { .. }));
         folder.commit_failed |= not_committed && matches!(work, Work::Conclude { .. });
         folder.action_failed |= not_delivered && matches!(work, Work::Conclude { .. });
         folder.unkillable |= given_up && matches!(work, Work::Commit(_));
@@ -56,6 +63,11 @@ impl Machine {
         self.pending.insert(id, (task, work));
     }
 
+    /// The daemon gives up on what was not even begun.
+    pub(super) fn give_up(&mut self, task: TaskId, work: &Work) {
+        self.tasks.entry(task).or_default().refused(work);
+    }
+
     /// The daemon calls an effect off.
     pub fn cancel(&mut self, id: EffectId) {
         if self.pending.contains_key(&id) {
@@ -64,15 +76,13 @@ impl Machine {
     }
 
     /// Everything that can be answered now, in order.
-    #[must_use]
-    pub fn ready(&self) -> Vec<EffectId> {
+    pub fn ready(&self) -> impl Iterator<Item = EffectId> {
         let exits = self.exits.iter().map(|(id, _)| *id);
         self.pending
             .iter()
             .filter(|(id, (task, work))| self.can_answer(**id, *task, work))
             .map(|(id, _)| *id)
             .chain(exits)
-            .collect()
     }
 
     /// Whose tree is stopped or let go on by this.
@@ -88,6 +98,11 @@ impl Machine {
                 let log = self.tasks.get(&task).map(|folder| &folder.log);
                 self.cancelled.contains(&id) || log.is_none_or(|log| log.end() > *from || log.closed)
             }
+            // One after the other: what is given up on is done before whatever is asked for after it, or not at all.
+            Work::Freeze | Work::Thaw => {
+                let mut before = self.pending.range(..id).filter(|(_, (of, _))| *of == task);
+                !before.any(|(_, (_, work))| matches!(work, Work::Freeze | Work::Thaw))
+            }
             Work::Accept { .. }
             | Work::Prepare(_)
             | Work::Start(_)
@@ -95,8 +110,6 @@ impl Machine {
             | Work::Stdin { .. }
             | Work::Signal { .. }
             | Work::Empty
-            | Work::Freeze
-            | Work::Thaw
             | Work::MakeKey
             | Work::Commit(_)
             | Work::Check(_)
@@ -131,12 +144,13 @@ impl Machine {
         if too_late {
             self.seen.see("called off too late", work.kind());
         }
+        let asked = work.clone();
         let outcome = if cancelled && !too_late && !matches!(work, Work::Read { .. }) {
             // What was called off in time was not done.
             self.seen.see("cancelled", work.kind());
             self.tasks.entry(task).or_default().refused(&work);
             Outcome::Failed("cancelled".to_string())
-        } else if fails && !cancelled && may_fail(&work) {
+        } else if fails && !cancelled && answers::wants(&work) {
             self.seen.see("failed", work.kind());
             self.tasks.entry(task).or_default().refused(&work);
             let why = "no space left on device".to_string();
@@ -145,12 +159,15 @@ impl Machine {
             self.seen.see("done", work.kind());
             self.carry_out(id, task, work, cancelled && !too_late, kind(task))
         };
+        answers::check(&asked, &outcome).unwrap_or_else(|why| panic!("the effect {id}: {why}"));
         Some(Input::Done { id, outcome })
     }
 
     fn carry_out(&mut self, id: EffectId, task: TaskId, work: Work, cancelled: bool, kind: TaskKind) -> Outcome {
         let folder = self.tasks.entry(task).or_default();
         match work {
+            // A task has its turns: what was given up on is done before whatever was asked for after it, or not at all.
+            Work::Accept { .. } if folder.concluded > Some(id) => {}
             Work::Accept { spec } => folder.accept(*spec),
             Work::Prepare(prepare) => return self.prepare(task, &prepare, kind),
             Work::Start(launch) => return folder.start(id, task, kind, !launch.setup.is_empty()),
@@ -197,8 +214,11 @@ impl Machine {
                 return Outcome::Looked { path, exists, refused: None };
             }
             Work::Deliver(wanted) => return folder.deliver(task, &wanted),
-            Work::Conclude { end } => {
-                folder.end = Some(end);
+            Work::Conclude { end, spec } => {
+                if let Some(spec) = spec {
+                    folder.accept(*spec);
+                }
+                (folder.end, folder.concluded) = (Some(end), Some(id));
                 folder.key = false;
             }
             Work::Delivered { to } => folder.delivered = folder.delivered.max(to),
@@ -234,11 +254,14 @@ impl Machine {
         // A failure may be that of what was to be run before the agent.
         let status = match code {
             1.. if process.sets_up => ExitStatus::NotSetUp(i32::from(code)),
+            UNKNOWN..LOST => ExitStatus::Unknown,
+            LOST.. => ExitStatus::Lost,
             _ => ExitStatus::Code(i32::from(code)),
         };
-        self.seen.see("agent", if matches!(status, ExitStatus::Code(_)) { "ended" } else { "not set up" });
-        folder.exit = Some(status);
-        self.exits.push((process.told, status));
+        self.seen.see("agent", ended(status));
+        // What nobody saw is written down nowhere.
+        folder.exit = (status != ExitStatus::Lost).then_some(status);
+        self.exits.extend(process.told.map(|told| (told, status)));
         true
     }
 
@@ -271,7 +294,7 @@ impl Machine {
         let killed = u32::from(process.is_some());
         if let Some(process) = process {
             let status = *folder.exit.insert(ExitStatus::Signal(9));
-            self.exits.push((process.told, status));
+            self.exits.extend(process.told.map(|told| (told, status)));
         }
         Outcome::Emptied { killed, log_end }
     }
@@ -280,7 +303,7 @@ impl Machine {
     fn attach(&mut self, id: EffectId, task: TaskId) -> Outcome {
         let folder = self.tasks.entry(task).or_default();
         match (&mut folder.process, folder.exit) {
-            (Some(process), _) => process.told = id,
+            (Some(process), _) => process.told = Some(id),
             (None, Some(status)) => self.exits.push((id, status)),
             (None, None) if folder.started => return Outcome::Failed("the machine was restarted".to_string()),
             (None, None) => return Outcome::NotStarted,
@@ -296,6 +319,13 @@ impl Machine {
         self.tasks.iter().filter(|(_, folder)| folder.process.as_ref().is_some_and(ends)).map(|(id, _)| *id).collect()
     }
 
+    /// Whether its agent is at work, and does not end by itself.
+    #[must_use]
+    pub fn is_stubborn(&self, task: TaskId) -> bool {
+        let process = self.tasks.get(&task).and_then(|folder| folder.process.as_ref());
+        process.is_some_and(|process| process.frozen.is_none() && process.temper == Temper::Stubborn)
+    }
+
     /// Agents that run.
     #[must_use]
     pub fn running(&self) -> Vec<TaskId> {
@@ -305,7 +335,8 @@ impl Machine {
     /// The daemon is killed: of what was under way, some was done. What is on the disk stays, and so do the
     /// agents.
     pub fn kill_daemon(&mut self, done: u8, kind: impl Fn(TaskId) -> TaskKind) {
-        for (at, id) in self.ready().into_iter().enumerate() {
+        let ready: Vec<EffectId> = self.ready().collect();
+        for (at, id) in ready.into_iter().enumerate() {
             if done & (1 << (at % 8)) != 0 {
                 self.perform(id, false, &kind);
             }
@@ -313,7 +344,11 @@ impl Machine {
         self.pending.clear();
         self.cancelled.clear();
         self.called_off.clear();
-        self.tasks.values_mut().for_each(|folder| folder.concluding = false);
+        for folder in self.tasks.values_mut() {
+            folder.concluding = false;
+            folder.closed_before = folder.closed;
+            folder.process.iter_mut().for_each(|process| process.told = None);
+        }
         self.exits.clear();
     }
 
@@ -339,7 +374,7 @@ impl Machine {
     /// Whether nothing is under way: what waits for output that will not come does not count.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.ready().is_empty()
+        self.ready().next().is_none()
     }
 
     /// What the next daemon finds.
@@ -370,11 +405,16 @@ impl Machine {
         (!folder.unkillable && !folder.torn && readable).then_some(folder.log.tokens)
     }
 
-    pub(super) fn has_worktree(&self, task: TaskId) -> bool {
+    pub(crate) fn has_worktree(&self, task: TaskId) -> bool {
         self.tasks.get(&task).is_some_and(|folder| folder.prepared.is_some() && !folder.discarded)
     }
 
-    pub(super) fn has_work(&self, task: TaskId) -> bool {
+    /// What is written down of what was asked for.
+    pub(crate) fn spec(&self, task: TaskId) -> Option<&Spec> {
+        self.tasks.get(&task)?.spec.as_ref()
+    }
+
+    pub(crate) fn has_work(&self, task: TaskId) -> bool {
         self.tasks.get(&task).is_some_and(|folder| folder.committed)
     }
 
@@ -391,12 +431,16 @@ impl Machine {
         &mut self.tasks.entry(task).or_default().merges
     }
 
-    pub(super) fn folder(&self, task: TaskId) -> Option<&Folder> {
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Folder> {
+        self.tasks.values()
+    }
+
+    pub(crate) fn folder(&self, task: TaskId) -> Option<&Folder> {
         self.tasks.get(&task)
     }
 
     /// Whether the work of a task that ended is safe.
-    pub(super) fn is_work_kept(&self, task: TaskId) -> bool {
+    pub(crate) fn is_work_kept(&self, task: TaskId) -> bool {
         self.tasks.get(&task).is_none_or(|folder| !folder.dirty || folder.commit_failed)
     }
 
@@ -407,32 +451,11 @@ impl Machine {
     }
 }
 
-/// A signal and a byte on a pipe cost nothing: they do not fail for want of something.
-fn may_fail(work: &Work) -> bool {
-    match work {
-        Work::Accept { .. }
-        | Work::Prepare(_)
-        | Work::Start(_)
-        | Work::Empty
-        | Work::Freeze
-        | Work::Thaw
-        | Work::MakeKey
-        | Work::Commit(_)
-        | Work::Check(_)
-        | Work::Merge(_)
-        | Work::Deliver(_)
-        | Work::Clone { .. }
-        | Work::Look { .. }
-        | Work::Conclude { .. }
-        | Work::Delivered { .. }
-        | Work::Read { .. }
-        | Work::Discard
-        | Work::Forget
-        | Work::Expire { .. }
-        | Work::Weigh { .. }
-        | Work::Spare
-        | Work::Purge
-        | Work::Close => true,
-        Work::Stdin { .. } | Work::Signal { .. } | Work::Attach => false,
+const fn ended(status: ExitStatus) -> &'static str {
+    match status {
+        ExitStatus::Code(_) | ExitStatus::Signal(_) => "ended",
+        ExitStatus::NotSetUp(_) => "not set up",
+        ExitStatus::Unknown => "ended, nobody can tell how",
+        ExitStatus::Lost => "ended, and nobody saw it",
     }
 }

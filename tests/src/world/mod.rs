@@ -3,50 +3,62 @@
 mod act;
 mod begin;
 mod commands;
+mod far;
 mod folder;
 mod git;
+mod holds;
 mod journal;
 mod log;
 mod machine;
 mod months;
 mod net;
+mod open;
 mod second;
 mod server;
 mod settle;
 mod sightings;
+mod trust;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Effect, Exit, Work};
-use makima_core::id::{EffectId, Epoch, TaskId};
+use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Boot, Input, Stop};
-use makima_core::protocol::{DaemonMessage, UnreadableKind};
-use makima_core::task::Status;
 use makima_core::time::{Millis, Now};
 use makima_core::{Compat, Config, Daemon, Keep};
 use uuid::Uuid;
 
+use crate::cells::Watch;
+use crate::holds;
+use crate::refine::Segment;
+
 pub use self::act::{Act, Refusal, Speech, TaskKind, Temper};
+pub(crate) use self::commands::{other, spawn};
+pub use self::far::Far;
 use self::journal::Journal;
 pub use self::machine::Machine;
+pub use self::net::Frame;
 use self::net::Net;
+pub use self::open::GOES_ON;
 pub use self::server::{Manner, Reply, Server};
 pub use self::sightings::Sightings;
+pub(crate) use self::sightings::task_of;
 
-/// The world.
+/// The world of one daemon, and of whoever it talks to.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct World<F = Server> {
     /// The real core.
     pub daemon: Daemon,
     /// The machine that it runs on.
     pub machine: Machine,
-    /// The server that it talks to.
-    pub server: Server,
+    /// Whoever it talks to.
+    pub server: F,
     net: Net,
     journal: Journal,
     now: Now,
     incarnation: u32,
-    kinds: Vec<Option<TaskKind>>,
+    kinds: Kinds,
     /// The daemon's last word.
     pub exit: Option<Exit>,
     /// Every effect so far.
@@ -59,6 +71,8 @@ pub struct World {
     pub steps: u64,
     /// Every input so far, if they are to be kept.
     pub recording: Option<Vec<(Now, Input)>>,
+    /// The journal of the daemon's lives so far, if it is to be kept.
+    pub segments: Option<Vec<Segment>>,
     /// What is being done, for people: kept where somebody reads it.
     pub transcript: Option<Vec<String>>,
     /// What has happened so far, and how often.
@@ -67,6 +81,8 @@ pub struct World {
     resumed: Option<Millis>,
     /// Tasks that were paused when an earlier life of the daemon knew last.
     unsure: BTreeSet<TaskId>,
+    /// Who looks at every step, if somebody does.
+    pub watch: Option<Box<Watch>>,
 }
 
 /// The tasks of the world.
@@ -74,6 +90,12 @@ pub const TASKS: u8 = 8;
 
 /// The most tasks that run at once.
 pub const SLOTS: u32 = 3;
+
+/// At each such step the daemon is checked wholly: see [`Daemon::check_state`].
+const WHOLLY: u64 = 16;
+
+/// Of so many records one has the state's digest.
+const DIGESTED: u64 = 4;
 
 /// The name of a task of the world.
 #[must_use]
@@ -102,67 +124,90 @@ impl World {
     /// A world in which the daemon has just been started.
     #[must_use]
     pub fn new(manner: Manner, speech: Speech, seed: u64) -> Self {
-        let mut config = config();
+        Self::watched(manner, speech, seed, None)
+    }
+
+    /// The same, and somebody looks at every step.
+    #[must_use]
+    pub fn watched(manner: Manner, speech: Speech, seed: u64, watch: Option<Box<Watch>>) -> Self {
         // Every other world has little room for what has ended.
-        config.keep.disk = seed.is_multiple_of(2).then_some(1);
+        let keep = Keep { disk: seed.is_multiple_of(2).then_some(1), ..Keep::default() };
+        Self::of(Config { keep, ..config() }, Server::new(manner, speech), seed, watch)
+    }
+
+    /// Lets something happen. False where it could not.
+    pub fn apply(&mut self, act: Act) -> bool {
+        if let Act::Reject { key } = act {
+            self.server.reject(if key { "unauthorized" } else { "busy" })
+        } else if act == Act::Months {
+            self.months()
+        } else {
+            self.happen(act).unwrap_or_else(|| self.server.is_open() && self.say(act))
+        }
+    }
+}
+
+impl<F: Far> World<F> {
+    /// One in which a daemon of these settings has just been started.
+    pub(crate) fn of(config: Config, server: F, seed: u64, watch: Option<Box<Watch>>) -> Self {
         let mut world = Self {
-            journal: Journal::begin(&Daemon::new(config.clone())),
+            journal: Journal::default(),
             daemon: Daemon::new(config),
             machine: Machine::default(),
-            server: Server::new(manner, speech),
-            net: Net::new(speech),
+            net: Net::new(server.speech()),
+            server,
             now: Now { mono: Millis(1_000), asleep: Millis(0), unix: Millis(1_700_000_000_000) },
             incarnation: 0,
-            kinds: vec![None; usize::from(TASKS)],
+            kinds: Kinds::default(),
             exit: None,
             given: BTreeSet::new(),
             interrupted: BTreeMap::new(),
             messages: 0,
             steps: 0,
             recording: None,
+            segments: None,
             transcript: None,
             seen: Sightings::default(),
             resumed: None,
             unsure: BTreeSet::new(),
+            watch,
         };
-        world.boot(seed);
+        world.boot(seed, false);
         world
     }
 
-    fn boot(&mut self, seed: u64) {
+    /// `goes_on`: the state is what the journal leads to.
+    fn boot(&mut self, seed: u64, goes_on: bool) {
         self.incarnation += 1;
         self.exit = None;
-        self.journal = Journal::begin(&self.daemon);
+        self.journal = Journal::begin(&self.daemon, goes_on);
         let leftovers = self.machine.leftovers();
         self.unsure = self.daemon.statuses().map(|(task, _)| task).collect();
         self.step(Input::Boot(Boot { incarnation: self.incarnation, seed, config: None, leftovers }));
     }
 
-    fn kind(&self, task: TaskId) -> TaskKind {
-        let kind = self.kinds.iter().enumerate().find(|(n, _)| task_id(*n as u8) == task);
-        kind.and_then(|(_, kind)| *kind).unwrap_or(TaskKind {
-            local: true,
-            branch: true,
-            changes: true,
-            subtask: false,
-            orchestrator: false,
-            checks: false,
-            temper: Temper::Mild,
-        })
+    /// What kind of task this is, wherever it is asked for.
+    pub(crate) fn is_of_kind(&mut self, task: u8, kind: TaskKind) {
+        self.kinds[usize::from(task)] = Some(kind);
     }
 
-    /// Lets something happen. False where it could not.
-    pub fn apply(&mut self, act: Act) -> bool {
-        match act {
+    fn kind(&self, task: TaskId) -> TaskKind {
+        kinds_of(self.kinds)(task)
+    }
+
+    /// Lets something happen on the daemon's side of the wire. None where it is none of that.
+    pub fn happen(&mut self, act: Act) -> Option<bool> {
+        Some(match act {
             Act::Spawn { .. }
             | Act::Interrupt { .. }
             | Act::Message { .. }
             | Act::Other { .. }
             | Act::Rubbish
-            | Act::Complain => self.server.is_open() && self.say(act),
+            | Act::Complain
+            | Act::Reject { .. }
+            | Act::Months => return None,
             Act::Accept => self.accept(),
             Act::Refuse(refusal) => self.net.refuse(refusal).map(|input| self.step(input)).is_some(),
-            Act::Reject { key } => self.server.reject(if key { "unauthorized" } else { "busy" }),
             Act::Deliver => self.deliver(),
             Act::Answer => self.answer(),
             Act::Flush => self.net.flush().map(|input| self.step(input)).is_some(),
@@ -175,7 +220,6 @@ impl World {
             Act::Pass(ms) => self.pass(Millis(u64::from(ms))),
             Act::Sleep => self.sleep(),
             Act::Clock { back } => self.set_clock(back),
-            Act::Months => self.months(),
             Act::Stop { .. } if self.exit.is_some() => false,
             Act::Stop { forced } => {
                 self.step(Input::Stop { how: if forced { Stop::Forced } else { Stop::Graceful } });
@@ -186,118 +230,7 @@ impl World {
             Act::Rotate => self.rotate(),
             Act::Kill { done, journal, other } => self.kill(done, None, journal, other),
             Act::Outage { done, kept, journal } => self.kill(done, Some(kept), journal, false),
-        }
-    }
-
-    /// What comes from a connection that is gone is counted, and nothing else.
-    fn stale(&mut self, input: Input) -> bool {
-        let before = self.daemon.counters().stale_frames;
-        self.step(input);
-        let counted = self.daemon.counters().stale_frames == before + 1;
-        assert!(counted || self.exit.is_some(), "a frame of a connection that is gone was taken");
-        true
-    }
-
-    fn accept(&mut self) -> bool {
-        match self.net.accept() {
-            None => return false,
-            Some(net::Attempt::Up(epoch, wire)) => {
-                self.server.connected(epoch, wire);
-                self.step(Input::LinkUp { epoch, wire });
-            }
-            Some(net::Attempt::Down(input)) => self.step(*input),
-        }
-        true
-    }
-
-    fn deliver(&mut self) -> bool {
-        let Some((epoch, frame)) = self.net.deliver() else { return false };
-        match frame {
-            net::Frame::Message(message, envelope, stretch) => {
-                self.note(|| format!("-> {}", message.write()));
-                let tokens = |task| self.machine.tokens(task);
-                match envelope {
-                    Some(envelope) => self.server.hear_second(epoch, &message, (envelope, stretch), tokens),
-                    None => self.server.hear(epoch, &message, tokens),
-                }
-                if let DaemonMessage::TaskComplete(end) = *message {
-                    self.check_interrupt(&end);
-                }
-            }
-            net::Frame::Said(said) => {
-                self.note(|| format!("-> {said:?}"));
-                self.server.hear_said(epoch, &said);
-            }
-            net::Frame::Ping(n) => {
-                self.note(|| format!("-> ping {n}"));
-                self.server.pinged(epoch, n);
-            }
-        }
-        true
-    }
-
-    fn answer(&mut self) -> bool {
-        for (epoch, quiescing) in self.net.open() {
-            let session = self.server.sessions.get_mut(&epoch);
-            match session.and_then(|session| session.replies.pop_front()) {
-                Some(reply) => self.hear(epoch, reply),
-                None if quiescing => {
-                    self.server.disconnected(epoch);
-                    if let Some(input) = self.net.give_up(epoch, "quiesced") {
-                        self.step(input);
-                    }
-                }
-                None => continue,
-            }
-            self.net.turn();
-            return true;
-        }
-        false
-    }
-
-    /// A frame reaches the daemon.
-    fn hear(&mut self, epoch: Epoch, reply: Reply) {
-        let mut interrupts = None;
-        let input = match reply {
-            Reply::Command(seq, Some(command)) => {
-                self.note(|| format!("<- {} {}", seq.map(|seq| seq.to_string()).unwrap_or_default(), command.write()));
-                self.see_command(&command);
-                interrupts = self.timely_interrupt(&command);
-                Input::Command { epoch, seq, command, credentials: None }
-            }
-            Reply::Pong(n) => {
-                self.note(|| format!("<- pong {n}"));
-                Input::Pong { epoch, n }
-            }
-            Reply::Said(said) => {
-                self.note(|| format!("<- {said:?}"));
-                Input::Said { epoch, said }
-            }
-            Reply::Command(seq, None) => Input::Unreadable {
-                epoch,
-                seq,
-                what: makima_core::protocol::Unreadable {
-                    kind: UnreadableKind::NotAMessage,
-                    message_type: None,
-                    reason: "rubbish".to_string(),
-                    column: 1,
-                },
-            },
-        };
-        let before = self.unheard();
-        self.step(input);
-        if let Some(task) = interrupts.filter(|_| self.unheard() == before) {
-            self.interrupted.insert(task, self.incarnation);
-        }
-    }
-
-    fn cut(&mut self, told: bool) -> bool {
-        let Some((epoch, input)) = self.net.cut(told) else { return false };
-        self.server.disconnected(epoch);
-        if let Some(input) = input {
-            self.step(input);
-        }
-        true
+        })
     }
 
     /// The journal cannot be written from now on, or can again.
@@ -309,30 +242,25 @@ impl World {
                 self.take(effect);
             }
         } else {
-            self.journal = Journal::begin(&self.daemon);
+            self.begin_segment(false);
         }
         self.step(Input::Journal { trouble });
         true
     }
 
     fn perform(&mut self, nth: u8, fails: bool) -> bool {
-        let ready = self.machine.ready();
+        let ready: Vec<EffectId> = self.machine.ready().collect();
         if ready.is_empty() {
             return false;
         }
         let id = ready[usize::from(nth) % ready.len()];
-        let kinds = self.clone_kinds();
+        let kinds = kinds_of(self.kinds);
         if let Some(task) = self.machine.stops_or_lets_go(id) {
             self.unsure.remove(&task);
         }
         let Some(input) = self.machine.perform(id, fails, kinds) else { return false };
         self.step(input);
         true
-    }
-
-    fn clone_kinds(&self) -> impl Fn(TaskId) -> TaskKind + use<> {
-        let kinds: Vec<TaskKind> = (0..TASKS).map(|task| self.kind(task_id(task))).collect();
-        move |task| (0..TASKS).find(|n| task_id(*n) == task).map_or(kinds[0], |n| kinds[usize::from(n)])
     }
 
     /// Goes to the next moment at which something happens by itself.
@@ -348,13 +276,13 @@ impl World {
         self.go_to(self.next_moment().map_or(until, |due| due.min(until)))
     }
 
-    fn next_moment(&self) -> Option<Millis> {
+    pub(crate) fn next_moment(&self) -> Option<Millis> {
         let daemon = self.daemon.deadline().map(|(due, _)| due);
         [daemon, self.net.deadline().map(|(due, _)| due)].into_iter().flatten().min()
     }
 
     /// Time goes on; whoever has something due by then does it.
-    fn go_to(&mut self, moment: Millis) -> bool {
+    pub(crate) fn go_to(&mut self, moment: Millis) -> bool {
         let moment = moment.max(self.now.mono);
         self.now.unix = self.now.unix + moment.since(self.now.mono);
         self.now.mono = moment;
@@ -367,6 +295,7 @@ impl World {
         if self.daemon.deadline().is_some_and(|(due, _)| due <= moment) {
             self.step(Input::Tick);
         }
+        F::check_silence(self);
         true
     }
 
@@ -384,7 +313,8 @@ impl World {
             return false;
         }
         self.sync();
-        self.journal = Journal::begin(&self.daemon);
+        self.begin_segment(true);
+        self.check_put_away();
         true
     }
 
@@ -393,29 +323,40 @@ impl World {
         self.now.mono = self.now.mono + night;
         self.now.unix = self.now.unix + night;
         self.now.asleep = self.now.asleep + night;
+        let before = F::found_wanting(self);
         self.step(Input::Tick);
+        holds!(
+            NoWallClock,
+            before == F::found_wanting(self),
+            "a sleep counts as time in which somebody could have answered"
+        );
         true
     }
 
     /// In an outage the agents go with the daemon, and of their output only a part is kept.
     pub(super) fn kill(&mut self, done: u8, outage: Option<u8>, journal: u8, other: bool) -> bool {
         self.see_kill(outage.is_some());
-        let kinds = self.clone_kinds();
+        let kinds = kinds_of(self.kinds);
         self.machine.kill_daemon(done, kinds);
         if let Some(kept) = outage {
             self.machine.outage(kept);
         }
         self.server.daemon_killed();
-        self.net = Net::new(self.server.speech);
-        let written = std::mem::replace(&mut self.journal, Journal::begin(&Daemon::new(config())));
+        self.net = Net::new(self.server.speech());
+        self.keep_segment(self.journal.kept(journal));
+        let written = std::mem::take(&mut self.journal);
         let lost = written.is_in_trouble();
+        let whole = written.loose() == 0 || journal == u8::MAX;
         let (daemon, trusted) = written.recover(journal, other, |task, chunk| self.machine.reread(task, chunk));
         if lost || !trusted {
             self.server.doubt();
         }
         self.seen.see("recovered", if trusted { "by replay" } else { "by salvage" });
+        if trusted && whole {
+            self.interrupts_outlast();
+        }
         self.daemon = daemon;
-        self.boot(u64::from(done));
+        self.boot(u64::from(done), trusted);
         true
     }
 
@@ -436,11 +377,24 @@ impl World {
         }
         self.steps += 1;
         let mut effects = Vec::new();
-        let record = self.record(self.now, &input);
+        let mut record = self.record(self.now, &input);
+        if self.segments.is_some() {
+            record.keep_text(&input);
+        }
+        let moment = self.watch.as_ref().map(|watch| watch.moment(&self.daemon, self.now, &input));
         self.daemon.step(self.now, input, &mut effects);
-        self.daemon.check();
+        if let (Some(watch), Some(moment)) = (&mut self.watch, moment) {
+            watch.saw(&moment, (self.now, &self.daemon, &self.machine), &effects);
+        }
+        if self.steps.is_multiple_of(WHOLLY) {
+            self.daemon.check();
+        } else {
+            self.daemon.check_state();
+        }
+        // As the real journal has it: now and then.
+        record.digest = self.steps.is_multiple_of(DIGESTED).then(|| self.daemon.digest());
         let anew = effects.iter().any(Effect::begins_the_journal_anew);
-        for effect in self.journal.write(record, effects, self.daemon.digest()) {
+        for effect in self.journal.write(record, effects) {
             self.take(effect);
         }
         if anew {
@@ -451,6 +405,7 @@ impl World {
 
     fn take(&mut self, effect: Effect) {
         self.see_effect(&effect);
+        F::check_effect(self, &effect);
         match effect {
             Effect::Link(effect) => {
                 if let Some(ended) = self.net.take(self.now.mono, effect) {
@@ -458,10 +413,11 @@ impl World {
                 }
             }
             Effect::Work { id, task, work } => {
-                assert!(self.given.insert(id), "the effect {id} is not a new one");
+                holds!(AppliedOnce, self.given.insert(id), "the effect {id} is not a new one");
                 self.note(|| format!("   {id} {work:?}"));
-                let goes = matches!(work, Work::Discard | Work::Spare | Work::Purge | Work::Forget);
-                assert!(!goes || self.server.end(task).is_some(), "{task} goes, and the server does not know its end");
+                if matches!(work, Work::Conclude { .. }) {
+                    self.give_up_what_waits(task);
+                }
                 self.machine.take(id, task, work);
             }
             Effect::Cancel { id } => {
@@ -472,20 +428,12 @@ impl World {
             Effect::Exit(exit) => self.exit = Some(exit),
         }
     }
+}
 
-    /// What must hold at every moment, whatever happens.
-    fn check(&self) {
-        // One that could not be ended, though it was tried, goes on without its task.
-        let of_a_task = |task: &TaskId| self.machine.folder(*task).is_some_and(|folder| !folder.unkillable);
-        let running = self.machine.running().iter().filter(|task| of_a_task(task)).count();
-        // An orchestrator lends its slot to its subtasks.
-        assert!(running <= 2 * SLOTS as usize || self.incarnation > 1, "{running} agents run at once");
-        for (task, status) in self.daemon.statuses() {
-            // What an earlier life of the daemon knew last may be out of date, until it is looked at.
-            let known = !self.unsure.contains(&task);
-            if let Some(folder) = self.machine.folder(task).filter(|_| status == Status::Paused && known) {
-                assert!(folder.stands_still() != Some(false), "{task} is paused, and its agent goes on");
-            }
-        }
-    }
+/// What kinds of tasks there are, as far as they were asked for.
+type Kinds = [Option<TaskKind>; TASKS as usize];
+
+/// What kinds of tasks those are, by their names.
+fn kinds_of(kinds: Kinds) -> impl Fn(TaskId) -> TaskKind {
+    move |task| (0..TASKS).find(|n| task_id(*n) == task).and_then(|n| kinds[usize::from(n)]).unwrap_or(TaskKind::PLAIN)
 }

@@ -1,6 +1,7 @@
 //! The links: frames in order, lost when one breaks, and breaks that nobody tells of.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 use makima_core::effect::{Envelope, LinkEffect, Stretch, Way};
 use makima_core::id::Epoch;
@@ -21,6 +22,8 @@ pub(super) struct Net {
     up: Vec<Up>,
     /// A connection that is over.
     old: Option<Epoch>,
+    /// What is on its way to the daemon from one that it has closed.
+    late: VecDeque<Input>,
     /// Whose turn it is, where there are several.
     turn: usize,
 }
@@ -38,10 +41,14 @@ struct Up {
     flushed: u64,
 }
 
+/// One frame of the daemon's.
 #[derive(Clone, Debug)]
-pub(super) enum Frame {
+pub enum Frame {
+    /// A message; in version 2 with what goes around it, and output with where it belongs.
     Message(Box<DaemonMessage>, Option<Envelope>, Option<Stretch>),
+    /// What version 2 says beside messages.
     Said(Said),
+    /// A ping of version 1.
     Ping(u64),
 }
 
@@ -54,6 +61,22 @@ pub(super) enum Attempt {
 impl Net {
     pub(super) fn new(speech: Speech) -> Self {
         Self { speech, ..Self::default() }
+    }
+
+    /// Attempts from now on meet these versions of the wire.
+    pub(super) const fn speak(&mut self, speech: Speech) {
+        self.speech = speech;
+    }
+
+    /// Writes down what can still become of it. Whose turn it is says nothing where there are not several.
+    pub(super) fn lay_open(&self, text: &mut String) {
+        let Self { speech, asked, up, old, late, turn } = self;
+        let turn = if up.len() > 1 { *turn } else { 0 };
+        // Of what is on a broken connection it only matters since when it is on the way.
+        let (dead, up): (Vec<&Up>, Vec<&Up>) = up.iter().partition(|up| up.dead);
+        let dead: Vec<_> =
+            dead.iter().map(|up| (up.epoch, up.quiescing, up.frames.front().map(|(since, _)| since))).collect();
+        write!(text, "{:?}", (speech, asked, up, dead, old, late, turn)).expect("a string takes everything");
     }
 
     /// The daemon wants something of a link. Gives back the connection that this has ended.
@@ -78,10 +101,14 @@ impl Net {
                 self.up.iter_mut().filter(|up| up.epoch == epoch).for_each(|up| up.quiescing = true);
             }
             LinkEffect::Close { epoch } => {
-                let ours = self.asked.iter().any(|(asked, _)| *asked == epoch) || self.find(epoch).is_some();
+                let asked = self.asked.iter().any(|(asked, _)| *asked == epoch);
                 self.asked.retain(|(asked, _)| *asked != epoch);
-                if ours {
+                if asked || self.find(epoch).is_some() {
                     self.old = Some(epoch);
+                    // It may have come to stand just then, and tells of its end all the same.
+                    let stands = asked.then_some(Input::LinkUp { epoch, wire: Wire::One });
+                    let cause = LinkCause::Closed("closed by this side".to_string());
+                    self.late = stands.into_iter().chain([Input::LinkDown { epoch, cause }]).collect();
                 }
                 return self.remove(epoch).filter(|up| !up.dead).map(|up| up.epoch);
             }
@@ -207,12 +234,13 @@ impl Net {
     pub(super) fn give_up(&mut self, epoch: Epoch, why: &str) -> Option<Input> {
         self.remove(epoch)?;
         self.old = Some(epoch);
+        self.late.clear();
         Some(Input::LinkDown { epoch, cause: LinkCause::Broken(why.to_string()) })
     }
 
     /// Something arrives from a connection that is over.
-    pub(super) fn stale(&self) -> Option<Input> {
+    pub(super) fn stale(&mut self) -> Option<Input> {
         let epoch = self.old.filter(|old| self.find(*old).is_none())?;
-        Some(Input::Pong { epoch, n: 1 })
+        Some(self.late.pop_front().unwrap_or(Input::Pong { epoch, n: 1 }))
     }
 }

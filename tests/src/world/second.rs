@@ -1,7 +1,7 @@
 //! Version 2 of the wire as a server lives by it: commands are kept until they are applied, messages are applied once,
 //! output is put where it belongs. What the daemon must never do is asserted here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Envelope, Stretch};
 use makima_core::id::{Epoch, TaskId};
@@ -9,6 +9,7 @@ use makima_core::protocol::{DaemonCommand, DaemonMessage, Hello, Place, Said, Ta
 
 use super::act::Speech;
 use super::server::{Reply, Server};
+use crate::holds;
 
 /// What a server of version 2 keeps.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,10 @@ pub(super) struct Numbers {
     theirs: (u64, u64),
     /// Where each task's output stands; unknown where some came without a place.
     pub(super) places: BTreeMap<TaskId, Option<u64>>,
+    /// Tasks whose output it had, and said so, and has lost, and of which nothing has come since.
+    pub(super) forgotten: BTreeSet<TaskId>,
+    /// Stretches of output that were put where they belong.
+    laid: u64,
     /// Lines that were begun.
     begun: BTreeMap<TaskId, bool>,
     /// The daemon may have lost numbers that it gave out: it was killed while nothing could be written down, or its
@@ -47,6 +52,9 @@ impl Numbers {
 impl Server {
     /// Gives a command its number; it is kept until it is known to be applied.
     pub(super) fn order(&mut self, command: Option<Box<DaemonCommand>>) {
+        if let Some(command) = &command {
+            self.trust.ask(command, |task| self.ledger.get(&task).is_some_and(|entry| entry.accepted));
+        }
         let numbers = &mut self.numbers;
         numbers.last += 1;
         numbers.orders.insert(numbers.last, command.clone());
@@ -91,7 +99,7 @@ impl Server {
         if let Some(seq) = envelope.seq {
             assert!(session.ready, "a number before the daemon said how it stands");
             let applied = &mut self.numbers.theirs.1;
-            assert!(seq <= *applied + 1, "number {seq} follows {applied}");
+            holds!(AppliedOnce, seq <= *applied + 1, "number {seq} follows {applied}");
             let again = seq <= *applied;
             *applied = seq.max(*applied);
             session.replies.push_back(Reply::Said(Said::Ack(*applied)));
@@ -113,7 +121,7 @@ impl Server {
         match said {
             Said::Hello(hello) => self.hello(epoch, hello),
             Said::Ack(n) => {
-                assert!(*n <= self.numbers.last, "{n} was never said");
+                holds!(AppliedOnce, *n <= self.numbers.last, "{n} was never said");
                 self.numbers.orders.retain(|seq, _| seq > n);
             }
             Said::Ping(n) => session.replies.push_back(Reply::Said(Said::Pong(*n))),
@@ -127,14 +135,14 @@ impl Server {
         if hello.epoch != numbers.theirs.0 {
             let first = numbers.theirs == (0, 0);
             let may = first || numbers.doubt || self.speech == Speech::Stripped;
-            assert!(may, "the daemon's numbers begin anew, and nothing of them was lost");
+            holds!(NothingLost, may, "the daemon's numbers begin anew, and nothing of them was lost");
             self.seen.see("numbers", if first { "first" } else { "anew" });
             numbers.theirs = (hello.epoch, 0);
         }
         assert!(hello.epoch != 0 && hello.of == numbers.epoch, "{hello:?} answers another series");
         let kept = numbers.orders.keys().next().map_or(numbers.last, |first| first - 1);
         if !(kept..=numbers.last).contains(&hello.applied) {
-            assert!(numbers.doubt, "{} was applied, of {kept}", hello.applied);
+            holds!(AppliedOnce, numbers.doubt, "{} was applied, of {kept}", hello.applied);
             return self.renumber(epoch);
         }
         numbers.orders.retain(|seq, _| *seq > hello.applied);
@@ -144,7 +152,11 @@ impl Server {
         }
         for (id, entry) in &self.ledger {
             let named = hello.tasks.iter().any(|place| place.task == id.0);
-            assert!(!entry.accepted || entry.complete.is_some() || named, "{id} is not named, and has not ended");
+            holds!(
+                NamedAsItIs,
+                !entry.accepted || entry.complete.is_some() || named,
+                "{id} is not named, and has not ended"
+            );
         }
         let orders: Vec<_> = self.numbers.orders.iter().map(|(seq, order)| (*seq, order.clone())).collect();
         if let Some(session) = self.sessions.get_mut(&epoch) {
@@ -195,6 +207,19 @@ impl Server {
             return;
         }
         session.rewinding.remove(&task);
+        self.numbers.forgotten.remove(&task);
+        self.numbers.laid += 1;
+        // More and more seldom all that it had is gone; not where the next session may be one that knows of no places.
+        let may_forget = self.speech == Speech::Two && *place > 0;
+        if may_forget && self.numbers.laid >= 8 && self.numbers.laid.is_power_of_two() {
+            session.rewinding.insert(task);
+            self.numbers.forgotten.insert(task);
+            session.replies.push_back(Reply::Said(Said::Rewind(tell(0))));
+            (*place, *begun) = (0, false);
+            let entry = self.entry(output.task_id);
+            (entry.tokens, entry.now, entry.open) = Default::default();
+            return self.seen.see("output", "lost");
+        }
         *place = stretch.end;
         *begun = output.is_partial && (*begun || !output.output.is_empty());
         session.replies.push_back(Reply::Said(Said::Got(tell(stretch.end))));
@@ -212,7 +237,8 @@ impl Server {
     /// breaks.
     pub(super) fn unheard_of(&self) -> Option<TaskId> {
         let heard = |id: &TaskId| self.ledger.get(id).is_some_and(|entry| entry.accepted || entry.complete.is_some());
-        self.asked.keys().copied().find(|id| self.speech == Speech::Two && !heard(id))
+        let mut asked = self.asked.keys().filter(|_| self.speech == Speech::Two);
+        asked.find(|id| !heard(id)).copied()
     }
 
     /// Some of what the daemon did may not be known to it any more.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use super::act::Speech;
 use super::second::Numbers;
 use super::sightings::Sightings;
+use super::trust::Trust;
+use crate::holds;
 
 /// How a server reads the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub(super) struct Session {
 /// The server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    manner: Manner,
+    pub(super) manner: Manner,
     pub(super) speech: Speech,
     /// Connections so far.
     connections: u32,
@@ -69,6 +71,8 @@ pub struct Server {
     pub(super) numbers: Numbers,
     /// The next daemon that says who it is is turned away with this code.
     rejects: Option<&'static str>,
+    /// What it may count on beside the ledger.
+    pub(super) trust: Trust,
     /// What it was told, and how often.
     pub(super) seen: Sightings,
 }
@@ -86,7 +90,7 @@ pub(super) struct Entry {
     /// The newest token of each stream, over all sessions.
     pub(super) tokens: [u32; 2],
     /// The same, in the present session: which one, and the newest token.
-    now: [(u32, u32); 2],
+    pub(super) now: [(u32, u32); 2],
     action: bool,
     /// The session in which its end was told.
     ended_in: Option<u32>,
@@ -122,6 +126,7 @@ impl Server {
             asked: BTreeMap::new(),
             numbers: Numbers::default(),
             rejects: None,
+            trust: Trust::default(),
             seen: Sightings::default(),
         }
     }
@@ -214,6 +219,7 @@ impl Server {
         // What is sent is what arrives: the wire's own form is read back.
         let line = message.write();
         let message = DaemonMessage::read(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        self.trust.hear(&message);
         match message {
             DaemonMessage::Authenticate(_) => self.authenticate(epoch),
             DaemonMessage::Heartbeat(beat) => self.heartbeat(&beat.active_tasks),
@@ -237,7 +243,9 @@ impl Server {
                 self.entry(result.task_id).action = true;
             }
             DaemonMessage::TaskComplete(end) => {
-                let written = tokens(TaskId(end.task_id));
+                let task = TaskId(end.task_id);
+                // The end may have got its number before the daemon could hear of the loss.
+                let written = tokens(task).filter(|_| !self.numbers.forgotten.contains(&task));
                 self.complete(end.task_id, (end.success, end.error), written);
             }
             DaemonMessage::RegisterToolKey(_)
@@ -289,7 +297,7 @@ impl Server {
     fn authenticate(&mut self, epoch: Epoch) {
         let rejects = self.rejects.take();
         let Some(session) = self.sessions.get_mut(&epoch) else { return };
-        assert!(!session.authenticated, "`authenticate` came twice");
+        holds!(OneLink, !session.authenticated, "`authenticate` came twice");
         if let Some(code) = rejects {
             self.seen.see("rejected", code);
             let error = ServerError { code: code.to_string(), message: "not now".to_string() };
@@ -329,7 +337,7 @@ impl Server {
         assert!(self.is_authenticated(), "a heartbeat came before `authenticated`");
         for (id, entry) in &self.ledger {
             let lost = entry.accepted && entry.complete.is_none() && !active.contains(&id.0);
-            assert!(!lost, "a heartbeat leaves out {id}, whose end was not told");
+            holds!(NamedAsItIs, !lost, "a heartbeat leaves out {id}, whose end was not told");
         }
     }
 
@@ -344,7 +352,7 @@ impl Server {
         let mut again = false;
         let entry = self.entry(task);
         assert!(!output.contains('\n'), "an output has more than one line: {output:?}");
-        assert!(entry.ended_in != Some(session), "output came behind the end of {task}");
+        holds!(EndBehindOutput, entry.ended_in != Some(session), "output came behind the end of {task}");
         let open = entry.open.take().filter(|(begun, _)| *begun == session);
         let mut of = open.map(|(_, stream)| stream);
         for token in output.split_terminator(';') {
@@ -365,7 +373,7 @@ impl Server {
                 // A new one begins where something may have been lost, and never behind that.
                 _ => number <= entry.tokens[stream] + 1,
             };
-            assert!(next, "output {token:?} of {task} came out of order: {:?}", entry.now[stream]);
+            holds!(OutputWhole, next, "output {token:?} of {task} came out of order: {:?}", entry.now[stream]);
             again |= number <= entry.tokens[stream];
             entry.now[stream] = (session, number);
             entry.tokens[stream] = entry.tokens[stream].max(number);
@@ -392,18 +400,22 @@ impl Server {
         );
         let entry = self.entry(task);
         if unknown {
-            assert!(!entry.accepted, "{task} was taken on and is not known any more");
+            holds!(NothingLost, !entry.accepted, "{task} was taken on and is not known any more");
             return;
         }
         if let Some(before) = &entry.complete {
-            assert!(!entry.accepted || *before == end, "{task} ended twice: as {before:?} and as {end:?}");
+            holds!(EndsOnce, !entry.accepted || *before == end, "{task} ended twice: as {before:?} and as {end:?}");
         }
         if entry.accepted {
             let seen = entry.tokens;
-            assert!(written.is_none_or(|all| all == seen), "{task} ended before its output: {seen:?} of {written:?}");
+            holds!(
+                EndBehindOutput,
+                written.is_none_or(|all| all == seen),
+                "{task} ended before its output: {seen:?} of {written:?}"
+            );
             let status = entry.status.as_deref();
             let ended = matches!(status, Some("done" | "failed" | "interrupted"));
-            assert!(ended, "{task} ended with the status {status:?}");
+            holds!(EndsOnce, ended, "{task} ended with the status {status:?}");
             assert!((status == Some("done")) == end.0, "{task} ended as {status:?} with success {}", end.0);
         }
         entry.complete = Some(end);

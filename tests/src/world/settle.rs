@@ -4,7 +4,8 @@ use makima_core::id::TaskId;
 use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, TaskComplete};
 use makima_core::task::Status;
 
-use super::{Act, World};
+use super::{Act, Far, GOES_ON, World};
+use crate::holds;
 
 impl World {
     /// Heals the system and lets it run until everything that was begun has come to its end.
@@ -13,6 +14,8 @@ impl World {
     /// Where it does not get there.
     pub fn settle(&mut self) {
         for _ in 0..20_000 {
+            // What is on its way gets there first.
+            while self.is_settled() && self.goes_on() {}
             if self.is_settled() {
                 self.check_end();
                 // Months take a while here too. And what is on its way to the daemon, or will be, may begin something new.
@@ -38,16 +41,6 @@ impl World {
         panic!("the system does not settle: {}", self.describe());
     }
 
-    /// Whatever can happen at this moment does.
-    pub(super) fn goes_on(&mut self) -> bool {
-        self.apply(Act::Sync)
-            || self.apply(Act::Accept)
-            || self.apply(Act::Flush)
-            || self.apply(Act::Deliver)
-            || self.apply(Act::Answer)
-            || self.apply(Act::Perform { nth: 0, fails: false })
-    }
-
     /// Somebody lets go on what stands still. Once in a while: what shows as paused may only wait for its end.
     fn resume_paused(&mut self) -> bool {
         if self.resumed == Some(self.now.mono) {
@@ -62,13 +55,67 @@ impl World {
 
     /// Stubborn agents have to be killed: somebody asks for it.
     fn interrupt_stubborn(&mut self) -> bool {
-        let agents = self.machine.running();
-        let stubborn = self.daemon.statuses().find(|(id, status)| *status == Status::Running && agents.contains(id));
+        // Whoever was asked to end is seen to by the daemon.
+        let waits = |task: &TaskId| self.machine.is_stubborn(*task) && !self.is_interrupted(*task);
+        let stubborn = self.daemon.statuses().find(|(id, status)| *status == Status::Running && waits(id));
         let Some((task, _)) = stubborn.filter(|_| self.server.is_quiet()) else {
             return false;
         };
         self.server.say(InterruptTask { task_id: task.0, graceful: false });
         true
+    }
+
+    /// Whether everything that was begun has come to its end.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        // What costs least first.
+        self.daemon.untold() == 0
+            && self.server.numbers.orders.is_empty()
+            && self.machine.is_idle()
+            && self.server.accepted().all(|task| self.server.end(task).is_some())
+            && self.server.unheard_of().is_none()
+    }
+
+    /// What must hold once everything has come to its end.
+    fn check_end(&self) {
+        self.check_trusted();
+        for task in self.server.accepted() {
+            let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
+            let folder = self.machine.folder(task).expect("a task that was taken on has a folder");
+            holds!(EndsOnce, folder.starts <= 1, "{task} was started {} times", folder.starts);
+            holds!(WrittenFirst, self.machine.is_work_kept(task), "the work of {task} is lost");
+            assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
+            let kind = self.kind(task);
+            assert!(!kind.branch || self.server.knows_action(task), "nobody was told of {task}'s action");
+            if *success && kind.branch && folder.committed && kind.local {
+                assert!(folder.delivered_branch || folder.action_failed, "the branch of {task} was not delivered");
+            }
+        }
+        for task in self.machine.running() {
+            holds!(
+                TreeEmpty,
+                self.machine.folder(task).is_some_and(|folder| folder.unkillable),
+                "the agent of {task} is left running"
+            );
+        }
+    }
+}
+
+impl<F: Far> World<F> {
+    /// How it stands, for people.
+    pub(crate) fn describe(&self) -> String {
+        let statuses: Vec<_> = self.daemon.statuses().map(|(id, status)| format!("{id} {status:?}")).collect();
+        format!(
+            "{statuses:?}, link {}, deadline {:?}, net {:?}",
+            self.daemon.link_state(),
+            self.daemon.deadline(),
+            self.net
+        )
+    }
+
+    /// Whatever can happen at this moment does.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        GOES_ON.into_iter().any(|act| self.happen(act) == Some(true))
     }
 
     /// Whether a command is an interrupt that comes in time: where the agent has not ended yet, it decides how the task
@@ -89,55 +136,25 @@ impl World {
         counters.stale_frames + counters.duplicate_commands
     }
 
+    /// Whether somebody wanted it to end, as far as the daemon has to know.
+    fn is_interrupted(&self, task: TaskId) -> bool {
+        self.interrupted.get(&task) == Some(&self.incarnation)
+    }
+
+    /// The next life of the daemon has to know what this one was told: all of it is written down.
+    pub(super) fn interrupts_outlast(&mut self) {
+        let this = self.incarnation;
+        self.interrupted.values_mut().filter(|life| **life == this).for_each(|life| *life += 1);
+    }
+
     /// It was heeded, unless the daemon was killed before it could be.
     pub(super) fn check_interrupt(&self, end: &TaskComplete) {
-        if self.interrupted.get(&TaskId(end.task_id)) == Some(&self.incarnation) {
+        if self.is_interrupted(TaskId(end.task_id)) {
             let error = end.error.as_deref().unwrap_or("none");
             let other =
                 ["not known to this daemon", "the task could not be written down", "this daemon is about to end"];
             let heeded = error == "interrupted" || other.iter().any(|other| error.starts_with(other));
-            assert!(heeded, "{} was interrupted and ended with the error `{error}`", end.task_id);
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        let told = self.server.accepted().all(|task| self.server.end(task).is_some());
-        let heard = self.server.numbers.orders.is_empty() && self.server.unheard_of().is_none();
-        told && heard && self.daemon.untold() == 0 && self.machine.is_idle()
-    }
-
-    fn describe(&self) -> String {
-        let statuses: Vec<_> = self.daemon.statuses().map(|(id, status)| format!("{id} {status:?}")).collect();
-        format!(
-            "{statuses:?}, link {}, deadline {:?}, net {:?}",
-            self.daemon.link_state(),
-            self.daemon.deadline(),
-            self.net
-        )
-    }
-
-    /// What must hold once everything has come to its end.
-    fn check_end(&self) {
-        for task in self.server.accepted() {
-            let (success, error) = self.server.end(task).expect("every task that was taken on has ended");
-            let folder = self.machine.folder(task).expect("a task that was taken on has a folder");
-            assert!(folder.starts <= 1, "{task} was started {} times", folder.starts);
-            assert!(self.machine.is_work_kept(task), "the work of {task} is lost");
-            assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
-            let kind = self.kind(task);
-            assert!(
-                !kind.branch || !folder.committed || self.server.knows_action(task),
-                "nobody was told of {task}'s action"
-            );
-            if *success && kind.branch && folder.committed && kind.local {
-                assert!(folder.delivered_branch || folder.action_failed, "the branch of {task} was not delivered");
-            }
-        }
-        for task in self.machine.running() {
-            assert!(
-                self.machine.folder(task).is_some_and(|folder| folder.unkillable),
-                "the agent of {task} is left running"
-            );
+            holds!(InOrder, heeded, "{} was interrupted and ended with the error `{error}`", end.task_id);
         }
     }
 }

@@ -9,7 +9,7 @@ use makima_core::protocol::DaemonCommand;
 use makima_core::task::Status;
 use uuid::Uuid;
 
-use super::World;
+use super::{Far, World};
 
 /// How often each thing has happened: what kind of thing, and which.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,9 @@ impl World {
         }
         all
     }
+}
 
+impl<F: Far> World<F> {
     /// The daemon is about to be killed.
     pub(super) fn see_kill(&mut self, outage: bool) {
         for (name, times) in self.daemon.counters().all() {
@@ -140,7 +142,7 @@ impl World {
 }
 
 /// Which task a command names, if it names one.
-const fn task_of(command: &DaemonCommand) -> Option<Uuid> {
+pub(crate) const fn task_of(command: &DaemonCommand) -> Option<Uuid> {
     Some(match command {
         DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_) => return None,
         DaemonCommand::SpawnTask(body) => body.task_id,

@@ -75,6 +75,7 @@ fn a_home_whose_files_are_not_ours_is_left_as_it_is() {
     assert_eq!(fs::read_to_string(&id).expect("it is there"), "somebody else's");
     fs::write(&id, right).expect("a file");
     // One task's record that cannot be read keeps nobody from working.
+    place.forges();
     let tasks: Vec<_> = fs::read_dir(place.home().join("tasks")).expect("a folder").flatten().collect();
     fs::write(tasks[0].path().join("spec.json"), "{\"version\":1,").expect("a file");
     drop(place.run(&repo, &["echo x > x"]).done().code(0).noted(&["spec.json"]));
@@ -129,7 +130,7 @@ fn a_full_disk_fails_the_task_and_not_the_daemon() {
 
     // Full by what the plan writes: its work cannot be committed, is not lost, and is committed once there is room.
     let id = fleet.plan(&repo, "echo x > x; echo begun; cat /dev/zero > big; exit 0");
-    fleet.daemon.notes("no room for the commit");
+    fleet.daemon.notes("no room for the end of its log");
     let worktree = inside.join("worktrees").join(&id);
     assert_eq!(fs::read_to_string(worktree.join("x")).expect("it is there"), "x\n");
     fs::remove_file(worktree.join("big")).expect("it was written");

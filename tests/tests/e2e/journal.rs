@@ -38,6 +38,16 @@ fn a_recording_of_a_session_goes_the_same_way_again() {
     assert!(people.contains("compared: the same; digest "), "{people}");
 }
 
+/// Protects the walk behind each test from finding nothing to walk through.
+#[test]
+fn what_daemons_were_given_the_world_could_have_given() {
+    let place = Place::new();
+    worked(&place);
+    let walked = place.walked();
+    assert_eq!(walked.lives, 2);
+    assert!(walked.steps > 40, "{} steps", walked.steps);
+}
+
 #[test]
 fn a_recording_that_was_changed_is_told_by_its_first_difference() {
     let place = Place::new();
@@ -63,6 +73,42 @@ fn a_recording_that_was_changed_is_told_by_its_first_difference() {
     // One that was cut off in its last line is whole up to there.
     fs::write(&out, &text[..text.len() - 3]).expect("a recording");
     drop(place.makima(["replay", name]).done().code(0).noted(&["taken again up to there"]));
+}
+
+#[test]
+fn a_recording_that_breaks_something_is_made_short() {
+    let place = Place::new();
+    worked(&place);
+    let (long, short) = (place.path("long"), place.path("short"));
+    let (long_name, short_name) = (long.to_str().expect("a plain path"), short.to_str().expect("a plain path"));
+    place.makima(["journal", "export", "--out", long_name]).done().code(0);
+    let well = place.makima(["replay", long_name, "--reduce", "--out", short_name]).done().code(0).out();
+    assert!(well.contains("nothing to reduce") && !short.exists(), "{well}");
+
+    // While the agent works, a clock says what none says: that it is the end of time.
+    let text = fs::read_to_string(&long).expect("a recording");
+    let whole: Vec<&str> = text.lines().take_while(|line| !line.contains("\"exited\":{")).collect();
+    let last: serde_json::Value = serde_json::from_str(&whole[whole.len() - 1][9..]).expect("a record");
+    let n = last["n"].as_u64().expect("its number") + 1;
+    let tick = format!("{{\"n\":{n},\"now\":{{\"mono\":{},\"asleep\":0,\"unix\":0}},\"input\":\"tick\"}}", u64::MAX);
+    let tick = format!("{:08x} {tick}", crc32(tick.as_bytes()));
+    fs::write(&long, format!("{}\n{tick}\n", whole.join("\n"))).expect("a recording");
+    let broken = |name: &str| {
+        let said = place.makima(["replay", name]).done().code(1).err();
+        said.split_once(": what must always hold does not: ").map(|(_, why)| why.to_owned()).expect(&said)
+    };
+    let why = broken(long_name);
+    let elsewhere = Place::new();
+    let done = elsewhere.makima(["replay", long_name, "--reduce", "--out", short_name]).done().code(1);
+    let said = done.err();
+    assert!(said.contains(&format!("of {n} left")) && !said.contains("time was over"), "{said}");
+    let left = fs::read_to_string(&short).expect("a recording").lines().count();
+    assert!(left <= 8 && left < whole.len(), "{left} lines of {}", whole.len());
+    assert_eq!(broken(short_name), why);
+    let json = elsewhere.makima(["replay", long_name, "--reduce", "--json"]).done().code(1).json();
+    assert_eq!((json["steps"].as_u64(), json["left"].as_u64()), (Some(n), Some(left as u64 - 1)), "{json}");
+    // Without it there is nothing to write, and no time to take.
+    drop(place.makima(["replay", long_name, "--out", short_name]).done().code(2));
 }
 
 /// The CRC-32 of the world's file formats.

@@ -1,10 +1,14 @@
 //! `makima worktree list`: whose each is, how large, whether all of it is committed, why it is kept.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{Fleet, Place, SOON, until};
+
+/// A look at what may go, which the daemon of the last test has every minute.
+const LOOK: Duration = Duration::from_secs(90);
 
 #[track_caller]
 fn of(place: &Place, name: &str) -> Value {
@@ -135,5 +139,34 @@ fn what_has_ended_is_put_away_and_had_back() {
     let done = place.makima(["task", "interrupt", "--force", &running, "--server", &fleet.url]);
     drop(done.env("MAKIMA_API_KEY", &fleet.token).done().code(0));
     fleet.ended(&running);
+    fleet.end();
+}
+
+/// Protects a disk from filling up with work that was handed over long ago, and work that is nowhere else from making room.
+#[test]
+fn what_was_handed_over_makes_room_where_the_disk_is_bounded() {
+    let place = Place::new();
+    place.configure("[keep]\ndisk_gib = 1\nlook_minutes = 1\n");
+    let large = place.home().join("trash/large");
+    fs::create_dir_all(&large).expect("a folder");
+    let file = fs::File::create(large.join("file")).expect("a file");
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 1 << 30).expect("a gibibyte in memory");
+    let fleet = Fleet::start(&place);
+    let repo = place.repo();
+    let plan = |plan: &str| {
+        let id = fleet.plan(&repo, plan);
+        assert_eq!(fleet.ended(&id)["status"], "done");
+        id
+    };
+    let worktree = |id: &str| place.home().join("worktrees").join(id);
+    let (over, touched) = (plan("echo work > work"), plan("echo work > more"));
+    fs::write(worktree(&touched).join("more"), "somebody went on here\n").expect("a file");
+
+    until("one has made room", LOOK, || (!worktree(&over).exists()).then_some(()));
+    fleet.daemon.notes("MiB more than `keep.disk_gib` allows");
+    assert!(worktree(&touched).join("more").exists(), "what is in no commit has gone");
+    assert!(repo.branches().iter().any(|branch| branch.ends_with(&over)), "its branch has gone");
+    drop(place.makima(["worktree", "restore", &over]).done().code(0));
+    assert_eq!(fs::read_to_string(worktree(&over).join("work")).expect("a file"), "work\n");
     fleet.end();
 }

@@ -189,6 +189,21 @@ fn a_commit_waits_for_room() {
     assert_snapshot!(script.text());
 }
 
+/// Nor output without a word: its end waits for room, and what comes after it does.
+#[test]
+fn the_end_of_the_output_waits_for_room() {
+    let mut script = Script::running();
+    script.exited(ExitStatus::Code(0));
+    script.hush();
+    script.answer("empty", "finds no room", no_room());
+    script.until_pending("empty");
+    script.answer("empty", "finds no room", no_room());
+    script.until_pending("empty");
+    script.answer("empty", "ok", Outcome::Emptied { killed: 0, log_end: 0 });
+    script.answer("commit", "ok", committed());
+    assert_snapshot!(script.text());
+}
+
 /// But not against a person's will, and not for ever.
 #[test]
 fn a_forced_interrupt_ends_the_wait_for_room() {

@@ -330,7 +330,7 @@ fn describe(work: &Work) -> (&'static str, String) {
         Work::Deliver(delivery) => ("deliver", format!("{:?} to {:?}", delivery.deed, delivery.target)),
         Work::Clone { to, .. } => ("clone", to.clone()),
         Work::Look { path } => ("look", path.clone()),
-        Work::Conclude { end } => ("conclude", format!("{:?} {:?}", end.status, end.error)),
+        Work::Conclude { end, .. } => ("conclude", format!("{:?} {:?}", end.status, end.error)),
         Work::Delivered { to } => ("delivered", format!("to {to}")),
         Work::Close => ("close", String::new()),
         Work::Discard => ("discard", String::new()),

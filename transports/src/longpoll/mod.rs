@@ -7,6 +7,8 @@
 //! Architecture invariant: a poll that is open is left alone as long as the link lives. Its answer may carry a
 //! command that the server takes for told.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod open;
 mod poll;
 mod push;

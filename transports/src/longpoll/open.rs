@@ -79,7 +79,7 @@ async fn first(queue: &mut UnboundedReceiver<Outgoing>) -> Result<(u64, String),
 }
 
 /// Hands up what the server answered. Gives back the session's name.
-async fn greet(answer: &Answer, n: u64, teller: &Teller) -> Result<String, LinkCause> {
+pub(super) async fn greet(answer: &Answer, n: u64, teller: &Teller) -> Result<String, LinkCause> {
     if let Some(error) = own_refusal(answer) {
         teller.flushed(Some(n)).await;
         teller.frame(&envelope(None, &DaemonCommand::from(error).write(), None)).await;

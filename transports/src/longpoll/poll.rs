@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::request::Caller;
+use super::request::{Answer, Caller};
 use super::{OpenPoll, Shared, Teller, pause};
 use crate::client::Timeouts;
 
@@ -64,16 +64,22 @@ impl Polls<'_> {
         let answer = self.caller.post(body, self.limits.poll).await;
         self.shared.poll.send_replace(OpenPoll { open: false, acked });
         let answer = answer?;
-        let body: Body<'_> = answer.read()?;
+        let (commands, more) = commands(&answer)?;
         let rode = self.shared.rode().take();
         self.teller.flushed(rode).await;
         let mut newest = 0;
-        for command in &body.commands {
-            newest = newest.max(Frame::read(command.get()).ok().and_then(|frame| frame.seq).unwrap_or(0));
-            self.teller.frame(command.get()).await;
+        for command in &commands {
+            newest = newest.max(Frame::read(command).ok().and_then(|frame| frame.seq).unwrap_or(0));
+            self.teller.frame(command).await;
         }
-        Ok((newest, body.more || !body.commands.is_empty()))
+        Ok((newest, more || !commands.is_empty()))
     }
+}
+
+/// The commands of an answer, and whether there are more at once.
+pub(super) fn commands(answer: &Answer) -> Result<(Vec<&str>, bool), LinkCause> {
+    let body: Body<'_> = answer.read()?;
+    Ok((body.commands.into_iter().map(RawValue::get).collect(), body.more))
 }
 
 /// Many daemons are not to ask at the same moment.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::request::Caller;
+use super::request::{Answer, Caller};
 use super::{Shared, Teller};
 use crate::MAX_PUSH;
 use crate::client::Timeouts;
@@ -110,16 +110,22 @@ impl Pushes<'_> {
         }
         body.push_str("]}");
         let answer = self.caller.post(body, self.limits.push).await?;
-        let body: Body<'_> = answer.read()?;
+        let (ack, frames) = answered(&answer)?;
         self.teller.flushed(newest).await;
-        if let Some(ack) = body.ack {
+        if let Some(ack) = ack {
             self.teller.frame(&Frame { ack: Some(ack), ..Frame::default() }.write()).await;
         }
-        for frame in body.frames {
-            self.teller.frame(frame.get()).await;
+        for frame in frames {
+            self.teller.frame(frame).await;
         }
         Ok(())
     }
+}
+
+/// What the server has applied, and what else it says.
+pub(super) fn answered(answer: &Answer) -> Result<(Option<u64>, Vec<&str>), LinkCause> {
+    let body: Body<'_> = answer.read()?;
+    Ok((body.ack, body.frames.into_iter().map(RawValue::get).collect()))
 }
 
 /// Frames on their way into a push.

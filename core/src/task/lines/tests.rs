@@ -153,7 +153,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::cases(300))]
 
     #[test]
     fn any_split_of_two_streams_gives_their_lines(ops in prop::collection::vec(op(), 1..20)) {

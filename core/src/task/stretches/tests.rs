@@ -178,7 +178,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::cases(64))]
 
     /// Protects the output of version 2: nothing lost, nothing twice, nothing in another order, no line glued to
     /// another one's.
@@ -202,4 +202,64 @@ fn whole_lines_go_out_at_once() {
     let [cut] = cuts.as_slice() else { panic!("{cuts:?}") };
     assert_eq!((cut.text.as_str(), cut.pieces[0].partial), ("one\ntwo", false));
     assert_eq!(stretches.deadline(), Some(Millis(25)));
+}
+
+fn part(stream: Stream, text: &str, to: u64) -> Part {
+    Part { stream, text: text.into(), to, line_end: text.ends_with('\n').then_some(to) }
+}
+
+/// What goes out: its text, whether a line goes on behind it, and its stretch.
+fn out(cuts: &mut Vec<Cut>) -> Vec<(String, bool, u64, u64)> {
+    let one = |cut: Cut| {
+        let stretch = cut.stretch.expect("a stretch");
+        (cut.text, cut.pieces[0].partial, stretch.off, stretch.end)
+    };
+    cuts.drain(..).map(one).collect()
+}
+
+/// Protects lines of two streams from being mixed.
+#[test]
+fn a_line_of_one_stream_ends_where_the_other_begins() {
+    let (mut stretches, mut cuts) = (Stretches::default(), Vec::new());
+    stretches.push(Millis(0), part(Stream::Stdout, "a", 1), &mut cuts);
+    assert!(cuts.is_empty());
+    stretches.push(Millis(0), part(Stream::Stderr, "b\n", 3), &mut cuts);
+    assert_eq!(out(&mut cuts), [("a".into(), false, 0, 1), ("b".into(), false, 1, 3)]);
+    let mut begun = Stretches::at(4);
+    begun.begun(Some(Stream::Stdout));
+    begun.push(Millis(0), part(Stream::Stderr, "b\n", 6), &mut cuts);
+    assert_eq!(out(&mut cuts), [(String::new(), false, 4, 4), ("b".into(), false, 4, 6)]);
+    let mut begun = Stretches::at(4);
+    begun.begun(Some(Stream::Stdout));
+    begun.push(Millis(0), part(Stream::Stdout, "b\n", 6), &mut cuts);
+    assert_eq!(out(&mut cuts), [("b".into(), false, 4, 6)], "it goes on");
+}
+
+/// Protects memory from a line that has no end, and a line that just fits from being cut.
+#[test]
+fn a_line_is_held_up_to_its_bound() {
+    let (mut stretches, mut cuts) = (Stretches::default(), Vec::new());
+    let bound = PIECE as u64;
+    stretches.push(Millis(0), part(Stream::Stdout, &"x".repeat(PIECE - 1), bound - 1), &mut cuts);
+    stretches.push(Millis(0), part(Stream::Stdout, "x", bound), &mut cuts);
+    assert!(cuts.is_empty(), "it fits");
+    stretches.push(Millis(0), part(Stream::Stdout, "y", bound + 1), &mut cuts);
+    assert_eq!(out(&mut cuts), [("x".repeat(PIECE), true, 0, bound)]);
+    stretches.push(Millis(0), part(Stream::Stdout, &"y".repeat(PIECE + 1), 2 * bound + 2), &mut cuts);
+    let sent = out(&mut cuts);
+    assert_eq!(
+        sent.iter().map(|(text, partial, ..)| (text.len(), *partial)).collect::<Vec<_>>(),
+        [(1, true), (PIECE + 1, true)]
+    );
+}
+
+/// Protects the receiver from standing before the log's end for ever.
+#[test]
+fn the_end_of_a_log_is_the_end_of_its_stretches() {
+    let (mut stretches, mut cuts) = (Stretches::default(), Vec::new());
+    stretches.push(Millis(0), part(Stream::Stdout, "a", 1), &mut cuts);
+    stretches.finish(3, &mut cuts);
+    assert_eq!(out(&mut cuts), [("a".into(), false, 0, 1), (String::new(), true, 1, 3)]);
+    stretches.finish(3, &mut cuts);
+    assert!(cuts.is_empty());
 }

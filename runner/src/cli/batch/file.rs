@@ -113,6 +113,26 @@ fn parse(source: &Source<'_>) -> Result<Vec<Planned>, Failure> {
     in_order(source, tasks, &file.task)
 }
 
+/// What must hold of any text: see `crate::fuzz`. Files that it names are not read: they may be anything.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    if text.contains("plan_file") || text.contains('\\') {
+        return;
+    }
+    match parse(&Source { path: Path::new("/nowhere/tasks.toml"), text }) {
+        Ok(tasks) => {
+            assert!(!tasks.is_empty() && tasks.len() <= TASKS);
+            let names: std::collections::BTreeSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+            assert_eq!(names.len(), tasks.len());
+            for (at, task) in tasks.iter().enumerate() {
+                assert!(task.after.iter().all(|before| *before < at) && !task.plan.trim().is_empty(), "{task:?}");
+                assert!(task.line <= text.split('\n').count(), "{task:?}");
+            }
+        }
+        Err(failure) => assert!(failure.message.starts_with("/nowhere/tasks.toml"), "{}", failure.message),
+    }
+}
+
 /// Each name, and which task has it.
 fn names(source: &Source<'_>, tasks: &[Spanned<Entry>]) -> Result<BTreeMap<String, usize>, Failure> {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();

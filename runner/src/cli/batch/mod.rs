@@ -4,6 +4,9 @@ mod file;
 mod follow;
 mod view;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use file::fuzz;
+
 use std::path::Path;
 use std::time::Duration;
 

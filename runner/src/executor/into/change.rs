@@ -74,3 +74,12 @@ fn read(listed: &[u8]) -> Arc<[Change]> {
     }
     changes.into()
 }
+
+/// Reads what git says of two commits: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(listed: &[u8]) {
+    let changes = read(listed);
+    assert!(changes.iter().map(|change| change.path.len()).sum::<usize>() <= listed.len());
+    let entries = changes.iter().flat_map(|change| change.old.iter().chain(&change.new));
+    assert!(entries.clone().all(|entry| refs::is_oid(&entry.oid)), "{changes:?}");
+}

@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::super::bare::clear_lock;
 use super::super::blocking;
 use super::super::cancel::Cancel;
 use super::super::git::{BRING, Call, GitError};
+use super::super::locks;
 use super::super::reach::{Held, Reach};
 use super::super::record::Following;
 use super::super::trouble::Trouble;
@@ -92,21 +92,21 @@ pub(super) struct Ready {
 impl Job<'_> {
     /// Sees that a checkout can follow its branch, and writes down that it is going to. Nothing of it is changed yet.
     pub(super) async fn ready(&self, checkout: &Checkout, following: Following) -> Result<Ready, Trouble> {
-        let Following { from, to, .. } = &following;
-        let changes = self.changes(checkout, from, to).await?;
-        let blocked = blocks(checkout, &changes).await?;
-        if !blocked.is_empty() {
-            return Err(Trouble::Plain(format!("nothing was done: {}", in_words(checkout, &blocked))));
-        }
         // Before git takes any lock there: one that is left by a git which was killed is known to be ours by this.
         self.folder.follows(&following)?;
+        let Following { from, to, .. } = &following;
         let room = async {
-            self.refuse_what_git_would(checkout, from, to).await?;
-            self.reserve(checkout, &changes).await
+            let changes = self.changes(checkout, from, to).await?;
+            let blocked = blocks(checkout, &changes).await?;
+            if !blocked.is_empty() {
+                return Err(Trouble::Plain(format!("nothing was done: {}", in_words(checkout, &blocked))));
+            }
+            let room = self.reserve(checkout, &changes).await?;
+            Ok((changes, room))
         };
-        match room.await {
-            Ok(room) => Ok(Ready { checkout: checkout.clone(), changes, following, room }),
-            Err(why) => {
+        match tokio::join!(room, self.refuse_what_git_would(checkout, from, to)) {
+            (Ok((changes, room)), Ok(())) => Ok(Ready { checkout: checkout.clone(), changes, following, room }),
+            (Err(why), _) | (_, Err(why)) => {
                 self.folder.followed()?;
                 Err(why)
             }
@@ -203,8 +203,8 @@ impl Job<'_> {
         let Some(checkout) = self.checkout(folder, around).await? else { return Ok(self.folder.followed()?) };
         // Of a git that was killed with the daemon, as it was writing down there what is to be gone on with. One that is
         // younger is given the time to go by itself.
-        let locks = [checkout.git.join("index.lock"), branch];
-        blocking(move || locks.iter().for_each(|lock| clear_lock(lock))).await?;
+        let left = [checkout.git.join("index.lock"), checkout.git.join("HEAD.lock"), branch];
+        blocking(move || left.iter().for_each(|lock| locks::clear(lock))).await?;
         if !self.is_to_follow(&checkout, &following).await? || self.has_followed(&checkout, &following).await? {
             return Ok(self.folder.followed()?);
         }
@@ -260,7 +260,7 @@ impl Job<'_> {
     /// A call of git that writes files of the user's, as the user's own git would.
     pub(super) fn files(&self, checkout: &Checkout, verb: &str) -> Call {
         let call = checkout.call(verb).env("GIT_LFS_SKIP_SMUDGE", "0").limit(BRING);
-        call.fenced(checkout.around.iter().chain([&checkout.folder]), &[&self.scratch, &self.target.bare])
+        call.fenced(checkout.around.iter().chain([&checkout.folder]), &[self.scratch.path(), &self.target.bare])
     }
 }
 

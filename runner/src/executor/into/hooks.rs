@@ -44,37 +44,74 @@ impl Job<'_> {
     /// What the target's configuration says.
     pub(super) async fn wishes(&self) -> Result<Wishes, Trouble> {
         let said = self.run(self.here("config").args(user::LIST)).await?;
-        let mut fields = said.split(|byte| *byte == 0);
-        let (mut shared, mut configured, mut hooks) = (None, false, self.target.common.path().join("hooks"));
-        while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
-            let (name, value) = entry.split_at(entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len()));
-            match name {
-                b"core.hookspath" if scope == b"command" => {}
-                b"core.hookspath" => hooks = self.hooks_path().await?,
-                // By its name alone it is on.
-                b"core.sharedrepository" => {
-                    let value = String::from_utf8_lossy(value.get(1..).unwrap_or(b"true"));
-                    shared = Some(value.into_owned());
-                }
-                // Newer versions of git take hooks from the configuration, too.
-                _ => configured |= name.starts_with(b"hook."),
-            }
-        }
-        let asked = configured || HOOKS.iter().any(|name| hooks.join(name).exists());
-        Ok(Wishes { hooks: asked.then_some(hooks), user: self.hands.user.as_said_by(&said), shared })
+        let told = Told::read(&said);
+        let hooks = match told.elsewhere {
+            true => self.hooks_path().await?,
+            false => self.target.common.path().join("hooks"),
+        };
+        let asked = told.configured || HOOKS.iter().any(|name| hooks.join(name).exists());
+        Ok(Wishes { hooks: asked.then_some(hooks), user: self.hands.user.as_said_by(&said), shared: told.shared })
     }
 
     /// Where the configuration says that hooks are.
     async fn hooks_path(&self) -> Result<PathBuf, Trouble> {
         let call = self.here("config").args(["--show-scope", "-z", "--type=path", "--get-all", "core.hooksPath"]);
         let said = self.run(call.fine(&[0, 1])).await?;
+        Ok(last_path(&said).map_or_else(PathBuf::new, |path| self.target.place.path().join(path)))
+    }
+}
+
+/// What `git config` lists of hooks and of who else writes: a scope, a name and mostly a value, again and again.
+#[derive(Default)]
+struct Told {
+    /// Who else may write to it.
+    shared: Option<String>,
+    /// Newer versions of git take hooks from the configuration, too: it names some.
+    configured: bool,
+    /// Hooks lie in a folder that it names.
+    elsewhere: bool,
+}
+
+impl Told {
+    fn read(said: &[u8]) -> Self {
+        let mut told = Self::default();
         let mut fields = said.split(|byte| *byte == 0);
-        let mut hooks = PathBuf::new();
-        while let (Some(scope), Some(path)) = (fields.next(), fields.next()) {
-            if scope != b"command" {
-                hooks = self.target.place.path().join(OsStr::from_bytes(path));
+        while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
+            let (name, value) = entry.split_at(entry.iter().position(|byte| *byte == b'\n').unwrap_or(entry.len()));
+            match name {
+                // What we say ourselves.
+                b"core.hookspath" if scope == b"command" => {}
+                b"core.hookspath" => told.elsewhere = true,
+                // By its name alone it is on.
+                b"core.sharedrepository" => {
+                    let value = String::from_utf8_lossy(value.get(1..).unwrap_or(b"true"));
+                    told.shared = Some(value.into_owned());
+                }
+                _ => told.configured |= name.starts_with(b"hook."),
             }
         }
-        Ok(hooks)
+        told
     }
+}
+
+/// The last of the paths that `git config` lists with their scopes, but for those that we say ourselves.
+fn last_path(said: &[u8]) -> Option<&Path> {
+    let mut fields = said.split(|byte| *byte == 0);
+    let mut last = None;
+    while let (Some(scope), Some(path)) = (fields.next(), fields.next()) {
+        if scope != b"command" {
+            last = Some(Path::new(OsStr::from_bytes(path)));
+        }
+    }
+    last
+}
+
+/// Reads what git says of a configuration: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(said: &[u8]) {
+    let told = Told::read(said);
+    assert!(told.shared.is_none_or(|shared| shared.len() <= said.len().saturating_mul(3).saturating_add(4)));
+    assert!(last_path(said).is_none_or(|path| path.as_os_str().len() <= said.len()));
+    let ours: Vec<u8> = said.split(|byte| *byte == 0).flat_map(|entry| [b"command\0", entry, b"\0"].concat()).collect();
+    assert!(!Told::read(&ours).elsewhere && last_path(&ours).is_none(), "what we say ourselves counts");
 }

@@ -14,7 +14,7 @@ mod turn;
 mod way;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +30,10 @@ use self::turn::{PATIENCE, Stop};
 use super::branch::{Target, target};
 use super::cancel::Cancel;
 use super::git::{BRING, Call, GitError};
+use super::locks::AtWork;
 use super::record::{Folder, Following};
 use super::scene::Scene;
+use super::scratch::Scratch;
 use super::trouble::Trouble;
 use super::workshop::{RESULT, Trust, Workshop};
 use super::{Hands, blocking, refs, sign};
@@ -54,11 +56,8 @@ pub(super) async fn merge(
 ) -> Result<String, String> {
     let target = target(hands, task, place, commit).await?;
     let folder = Folder::of(&hands.home, task);
-    let job = Job { hands, cancel, wanted, commit, scratch: folder.file("git"), folder, target };
-    let done = job.done().await;
-    let left = job.scratch.clone();
-    let _ = blocking(move || fs::remove_dir_all(left)).await;
-    done.map_err(|why| format!("{}; the work is kept in {}", why.into_words(), job.target.bare.display()))
+    let job = Job { hands, cancel, wanted, commit, scratch: Scratch::of(&hands.home, task), folder, target };
+    job.done().await.map_err(|why| format!("{}; the work is kept in {}", why.into_words(), job.target.bare.display()))
 }
 
 struct Job<'a> {
@@ -67,7 +66,7 @@ struct Job<'a> {
     wanted: &'a Delivery,
     commit: &'a str,
     /// Where our repository of the moment is.
-    scratch: PathBuf,
+    scratch: Scratch,
     folder: Folder,
     target: Target,
 }
@@ -102,10 +101,11 @@ impl Job<'_> {
                 return Ok(format!("`{into}` in {} has all of it already", self.shown()));
             }
             self.refuse_in_the_middle(&full, &into).await?;
-            if let Some(checkout) = &standing.checkout {
-                self.refuse_dirty(checkout, &into).await?;
-            }
-            let result = self.result(&shop, &standing, &into, &wishes).await?;
+            // Looking at all files of a checkout takes longest.
+            let (clean, tree) =
+                tokio::join!(self.refuse_dirty(&standing, &into), self.tree(&shop, &standing, &into, &wishes));
+            clean?;
+            let result = self.result(&shop, &standing, &into, &wishes, tree?).await?;
             if self.take(&standing, &full, &into, &result.tip, wishes.hooks.as_deref()).await? {
                 let how = if result.is_forward { "fast-forwarded, now at" } else { "merged as" };
                 let (branch, place) = (&self.wanted.branch, self.shown());
@@ -169,7 +169,7 @@ impl Job<'_> {
     /// One that writes to the target, and runs nothing of the user's.
     fn fence(&self, call: Call) -> Call {
         let folders = std::iter::once(&self.target.common).chain(&self.target.parts);
-        call.fenced(folders, &[&self.scratch, &self.target.bare])
+        call.fenced(folders, &[self.scratch.path(), &self.target.bare])
     }
 
     async fn run(&self, call: Call) -> Result<Vec<u8>, Trouble> {
@@ -195,8 +195,7 @@ impl Job<'_> {
         let open = move || {
             let scene = Scene { shallow: refs::shallow(&common), git: Some(common), ..Scene::default() };
             // It has no files: all that is done with it is done on objects.
-            let none = scratch.clone();
-            Workshop::open(scratch, &none, &bare, &scene, Trust::Objects, long)
+            Workshop::open(&scratch, scratch.path(), &bare, &scene, Trust::Objects, long)
         };
         Ok(blocking(open).await??.0)
     }
@@ -235,30 +234,26 @@ impl Job<'_> {
         }
     }
 
-    /// What the branch is to become. A merge commit only where the branch has gone on by itself.
+    /// What the branch is to become. A merge commit, of this tree, only where the branch has gone on by itself.
     async fn result(
         &self,
         shop: &Workshop,
         standing: &Standing,
         into: &str,
         wishes: &Wishes,
+        tree: Option<String>,
     ) -> Result<Becomes, Trouble> {
-        if standing.is_behind {
-            self.bring(shop, &standing.at).await?;
-            return Ok(Becomes { tip: self.commit.to_owned(), is_forward: true });
-        }
         let at = standing.at.as_str();
+        let Some(tree) = tree else {
+            self.bring(shop, at).await?;
+            return Ok(Becomes { tip: self.commit.to_owned(), is_forward: true });
+        };
         let Some(hooks) = &wishes.hooks else {
-            let made = async {
-                let tree = self.tree(shop, at, into, wishes).await?;
-                self.merged(shop, at, &tree, wishes, self.text(into)).await
-            };
+            let made = self.merged(shop, at, &tree, wishes, self.text(into));
             let (made, brought) = tokio::join!(made, self.bring(shop, at));
             return brought.and(made);
         };
-        let (tree, brought) = tokio::join!(self.tree(shop, at, into, wishes), self.bring(shop, at));
-        let tree = tree?;
-        brought?;
+        self.bring(shop, at).await?;
         self.run(self.writing(shop, wishes, "read-tree").names([&tree])).await?;
         let file = shop.git.join("MERGE_MSG");
         fs::write(&file, self.text(into))?;
@@ -289,15 +284,25 @@ impl Job<'_> {
         Ok(Becomes { tip, is_forward: false })
     }
 
-    /// What both together make.
-    async fn tree(&self, shop: &Workshop, at: &str, into: &str, wishes: &Wishes) -> Result<String, Trouble> {
+    /// What both together make. None where the work goes on from the branch.
+    async fn tree(
+        &self,
+        shop: &Workshop,
+        standing: &Standing,
+        into: &str,
+        wishes: &Wishes,
+    ) -> Result<Option<String>, Trouble> {
+        if standing.is_behind {
+            return Ok(None);
+        }
+        let at = standing.at.as_str();
         let call = self.fence(self.writing(shop, wishes, "merge-tree"));
         let call = call.args(["--write-tree", "-z", "--name-only", "--no-messages"]).names([at, self.commit]);
         let answer = self.hands.git.run(self.cancel, call.fine(&[0, 1]).limit(BRING)).await?;
         let mut fields = answer.out.split(|byte| *byte == 0).filter(|field| !field.is_empty());
         let tree = String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
         if answer.code == 0 {
-            return Ok(tree);
+            return Ok(Some(tree));
         }
         let files: Vec<&[u8]> = fields.collect();
         Err(Trouble::Plain(format!(
@@ -316,7 +321,10 @@ impl Job<'_> {
             Some(hooks) => call = call.theirs().setting("core.hooksPath", hooks.display().to_string()),
             None => call = self.fence(call),
         }
-        let Err(why) = self.hands.git.run(&never, call.names([full, to, from])).await else { return Ok(true) };
+        let at_work = AtWork::on(&self.folder, &self.target.common, full).await.map_err(Unmoved::As)?;
+        let became = self.hands.git.run(&never, call.names([full, to, from])).await;
+        at_work.over(&became).map_err(|why| Unmoved::Unknown(why.into()))?;
+        let Err(why) = became else { return Ok(true) };
         let look = self.here("for-each-ref").arg("--format=%(objectname) %(refname)").names([full]);
         let there = match self.hands.git.run(&never, look).await {
             Ok(said) => said.line().unwrap_or_default(),
@@ -354,4 +362,12 @@ fn named(files: &[&[u8]]) -> String {
         text.push_str(&format!(" and {more} more"));
     }
     text
+}
+
+/// Reads what git says: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(said: &[u8]) {
+    change::fuzz(said);
+    hooks::fuzz(said);
+    standing::fuzz(said);
 }

@@ -76,14 +76,16 @@ impl Job<'_> {
         held.map_err(|why| Trouble::Plain(why.into_words()))
     }
 
-    pub(super) async fn refuse_dirty(&self, checkout: &Checkout, into: &str) -> Result<(), Stop> {
+    /// Refuses a checkout in which there are changes that are in no commit.
+    pub(super) async fn refuse_dirty(&self, standing: &Standing, into: &str) -> Result<(), Stop> {
+        let Some(checkout) = &standing.checkout else { return Ok(()) };
         let place = checkout.folder.path().display();
         if let Some(what) = unfinished(&checkout.git) {
             return Err(Trouble::Plain(format!("{place} has an {what}; it is left as it is")).into());
         }
         let call = checkout.call("status").args(["--porcelain", "-z", "--untracked-files=no", "--no-renames"]);
         let said = self.run(call.arg("--ignore-submodules=dirty").limit(BRING)).await?;
-        let files: Vec<&[u8]> = said.split(|byte| *byte == 0).filter_map(|line| line.get(3..)).collect();
+        let files = changed(&said);
         if files.is_empty() {
             return Ok(());
         }
@@ -106,6 +108,19 @@ impl Job<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The files that `git status` lists: behind two letters and a space each.
+fn changed(said: &[u8]) -> Vec<&[u8]> {
+    said.split(|byte| *byte == 0).filter_map(|line| line.get(3..)).collect()
+}
+
+/// Reads what git says of a checkout: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(said: &[u8]) {
+    let files = changed(said);
+    let shown = named(&files);
+    assert!(shown.chars().all(|c| !c.is_control()) && shown.len() <= 4096, "{shown}");
 }
 
 /// What is being done with a branch, and in which worktree.

@@ -123,7 +123,7 @@ pub(super) fn stage_line(entry: &Entry, stage: u8, path: &[u8]) -> Vec<u8> {
 }
 
 /// Reads `:<mode> <mode> <oid> <oid> <status>\0<path>\0`.
-fn changes(listed: &[u8]) -> Vec<Change> {
+pub(super) fn changes(listed: &[u8]) -> Vec<Change> {
     let mut fields = listed.split(|byte| *byte == 0);
     let mut found = Vec::new();
     while let (Some(head), Some(path)) = (fields.next(), fields.next()) {

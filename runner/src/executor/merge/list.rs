@@ -67,7 +67,7 @@ async fn all(hands: &Hands, cancel: &Cancel, bare: &Path, under: &str) -> Result
 }
 
 impl Found {
-    fn read(line: &str) -> Option<Self> {
+    pub(super) fn read(line: &str) -> Option<Self> {
         let mut fields = line.splitn(5, '\0');
         let name = fields.next()?;
         let task = TaskId(Uuid::try_parse(name.strip_prefix(OURS)?).ok()?);

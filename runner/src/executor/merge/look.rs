@@ -9,6 +9,7 @@ use super::super::foreign::{self, SMALL, can_be_lent};
 use super::super::pipes;
 use super::super::refs::{self, Head};
 use super::super::scene::{Scene, unfinished};
+use super::super::scratch::Scratch;
 use super::super::trouble::Trouble;
 use super::super::workshop::{Trust, Workshop};
 use super::super::{blocking, shut, sparse};
@@ -57,7 +58,8 @@ impl Job<'_> {
 
     /// A repository of ours on the agent's files, with a copy of its index.
     pub(super) async fn open(&self, sight: &Sight) -> Result<Workshop, Trouble> {
-        let (place, worktree, bare) = (self.folder.file("git"), self.worktree.clone(), self.bare.clone());
+        let (scratch, worktree, bare) =
+            (Scratch::of(&self.hands.home, self.task), self.worktree.clone(), self.bare.clone());
         let long = sight.at.len() == 64;
         let scene = Scene { git: Some(self.git.clone()), shallow: sight.shallow.clone(), ..Scene::default() };
         let (shop, index) = done(move || {
@@ -65,7 +67,7 @@ impl Job<'_> {
             if let Some(path) = pipes::find(&worktree).first() {
                 return Err(std::io::Error::other(format!("{} would be waited for", path.display())));
             }
-            Workshop::open(place, &worktree, &bare, &scene, Trust::All, long)
+            Workshop::open(&scratch, &worktree, &bare, &scene, Trust::All, long)
         })
         .await?;
         if !self.is_commit(&shop, &sight.at).await? {
@@ -85,9 +87,7 @@ impl Job<'_> {
     /// Files that wait to be settled, by the copy of the index.
     pub(super) async fn conflicts(&self, shop: &Workshop) -> Result<Vec<Vec<u8>>, Trouble> {
         let listed = self.run(shop.call("ls-files").args(["--unmerged", "-z"])).await?.out;
-        let mut paths: Vec<Vec<u8>> = listed.split(|byte| *byte == 0).filter_map(path_of).collect();
-        paths.dedup();
-        Ok(paths)
+        Ok(unmerged(&listed))
     }
 
     /// How it stands, once what a crash left is mended.
@@ -167,13 +167,20 @@ impl Begun {
     }
 }
 
+/// The files that wait to be settled, of what `ls-files --unmerged -z` says: each stands there once for each side.
+pub(in crate::executor) fn unmerged(listed: &[u8]) -> Vec<Vec<u8>> {
+    let mut paths: Vec<Vec<u8>> = listed.split(|byte| *byte == 0).filter_map(path_of).collect();
+    paths.dedup();
+    paths
+}
+
 /// The path of `<mode> <oid> <stage>\t<path>`.
-fn path_of(entry: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn path_of(entry: &[u8]) -> Option<Vec<u8>> {
     let tab = entry.iter().position(|byte| *byte == b'\t')?;
     entry.get(tab + 1..).map(<[u8]>::to_vec)
 }
 
 /// A path, for people.
-pub(super) fn shown(path: &[u8]) -> String {
+pub(in crate::executor) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }

@@ -9,6 +9,8 @@
 //! about to be done before it is; whoever comes next, after any crash, takes back what was not finished (`mend`).
 
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod known;
 mod list;
 mod lock;
@@ -19,12 +21,14 @@ mod start;
 
 use std::path::PathBuf;
 
-use fs_err as fs;
 use makima_core::effect::{Child, Merge};
 use makima_core::id::TaskId;
 use makima_core::input::{Merging, Outcome};
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use self::fuzz::fuzz;
+pub(super) use self::look::{shown, unmerged};
 use super::bare::OURS;
 use super::cancel::Cancel;
 use super::git::{Answer, Call};
@@ -91,11 +95,7 @@ pub(super) async fn merge(hands: &Hands, task: TaskId, wanted: Merge, cancel: &C
             Merge::Skip { .. } => Merging::Nothing,
         }))
     };
-    let done = done.await;
-    // What was made for it takes room and is of no use to anybody.
-    let left = job.folder.file("git");
-    let _ = blocking(move || fs::remove_dir_all(left)).await;
-    done.map_err(Trouble::into_words)
+    done.await.map_err(Trouble::into_words)
 }
 
 /// A subtask is one of the task's where it is known to be, or where its work says so.

@@ -160,7 +160,7 @@ impl Job<'_> {
 }
 
 /// The entry of this path and stage in a line of `ls-files --unmerged`.
-fn entry_of(line: &[u8], path: &[u8], stage: &str) -> Option<Entry> {
+pub(super) fn entry_of(line: &[u8], path: &[u8], stage: &str) -> Option<Entry> {
     let tab = line.iter().position(|byte| *byte == b'\t')?;
     let (head, rest) = line.split_at(tab);
     let head = String::from_utf8_lossy(head);

@@ -28,7 +28,7 @@ pub(super) struct History {
 }
 
 impl History {
-    fn read(listed: &str, at: &str) -> Self {
+    pub(super) fn read(listed: &str, at: &str) -> Self {
         let oids = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
         let lines = listed.lines().map(oids).filter_map(|oids| {
             let (commit, parents) = oids.split_first()?;
@@ -43,7 +43,7 @@ impl History {
     }
 
     /// Commits that go on from the worktree's.
-    fn going_on(&self) -> BTreeSet<&str> {
+    pub(super) fn going_on(&self) -> BTreeSet<&str> {
         let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (commit, parents) in &self.parents {
             parents.iter().for_each(|parent| children.entry(parent).or_default().push(commit));
@@ -60,7 +60,7 @@ impl History {
     }
 
     /// The commits of the worktree's that this one came from.
-    fn roots(&self, tip: &str) -> BTreeSet<&str> {
+    pub(super) fn roots(&self, tip: &str) -> BTreeSet<&str> {
         let (mut roots, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         next.extend(self.parents.get_key_value(tip));
         while let Some((commit, parents)) = next.pop() {
@@ -274,7 +274,7 @@ fn comparing(shop: &Workshop, steps: &[Step<'_>]) -> Call {
 }
 
 /// The trees of clean merges. Each answer is `<status>\0<tree>\0`, files in conflict, and `\0`.
-fn results(said: &[u8]) -> Vec<Option<String>> {
+pub(super) fn results(said: &[u8]) -> Vec<Option<String>> {
     let mut found = Vec::new();
     let mut fields = said.split(|byte| *byte == 0);
     while let (Some(status), Some(tree)) = (fields.next(), fields.next()) {

@@ -31,10 +31,33 @@ enum Meant {
 }
 
 /// What merging comes to.
-struct Merged {
-    tree: String,
+pub(super) struct Merged {
+    pub(super) tree: String,
     /// The stages of each file in conflict.
-    stages: BTreeMap<Vec<u8>, Vec<(u8, Entry)>>,
+    pub(super) stages: BTreeMap<Vec<u8>, Vec<(u8, Entry)>>,
+}
+
+impl Merged {
+    /// Reads `<tree>\0`, and `<mode> <oid> <stage>\t<path>\0` for each stage of a file in conflict. None where there is
+    /// no tree.
+    pub(super) fn read(said: &[u8]) -> Option<Self> {
+        let mut fields = said.split(|byte| *byte == 0);
+        let tree = String::from_utf8_lossy(fields.next().unwrap_or_default()).trim().to_owned();
+        if !refs::is_oid(&tree) {
+            return None;
+        }
+        let mut stages: BTreeMap<Vec<u8>, Vec<(u8, Entry)>> = BTreeMap::new();
+        for field in fields.take_while(|field| !field.is_empty()) {
+            let Some(tab) = field.iter().position(|byte| *byte == b'\t') else { continue };
+            let (head, path) = field.split_at(tab);
+            let head = String::from_utf8_lossy(head);
+            let words: Vec<&str> = head.split(' ').collect();
+            let ([mode, oid, stage], Some(path)) = (words.as_slice(), path.get(1..)) else { continue };
+            let entry = Entry { mode: (*mode).to_owned(), oid: (*oid).to_owned() };
+            stages.entry(path.to_vec()).or_default().push((stage.parse().unwrap_or_default(), entry));
+        }
+        Some(Self { tree, stages })
+    }
 }
 
 impl Job<'_> {
@@ -151,22 +174,7 @@ impl Job<'_> {
     async fn result(&self, shop: &Workshop, ours: &str, theirs: &str) -> Result<Merged, Trouble> {
         let call = shop.call("merge-tree").args(["--write-tree", "-z", "--no-messages", "--allow-unrelated-histories"]);
         let said = self.run(call.names([ours, theirs]).fine(&[0, 1]).limit(BRING)).await?.out;
-        let mut fields = said.split(|byte| *byte == 0);
-        let tree = String::from_utf8_lossy(fields.next().unwrap_or_default()).trim().to_owned();
-        if !refs::is_oid(&tree) {
-            return Err(Trouble::Plain("git made no tree of it".to_owned()));
-        }
-        let mut stages: BTreeMap<Vec<u8>, Vec<(u8, Entry)>> = BTreeMap::new();
-        for field in fields.take_while(|field| !field.is_empty()) {
-            let Some(tab) = field.iter().position(|byte| *byte == b'\t') else { continue };
-            let (head, path) = field.split_at(tab);
-            let head = String::from_utf8_lossy(head);
-            let words: Vec<&str> = head.split(' ').collect();
-            let ([mode, oid, stage], Some(path)) = (words.as_slice(), path.get(1..)) else { continue };
-            let entry = Entry { mode: (*mode).to_owned(), oid: (*oid).to_owned() };
-            stages.entry(path.to_vec()).or_default().push((stage.parse().unwrap_or_default(), entry));
-        }
-        Ok(Merged { tree, stages })
+        Merged::read(&said).ok_or_else(|| Trouble::Plain("git made no tree of it".to_owned()))
     }
 
     /// Makes it the worktree's. All that may be refused is done before anything is touched.

@@ -13,6 +13,8 @@ use makima_core::forge::{Forges, Kind, Opening, Project, Wanted, is_loopback};
 use makima_core::id::TaskId;
 use makima_core::policy::{RepositoryUrl, split_credentials};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use self::push::fuzz;
 use super::bare::Bare;
 use super::cancel::Cancel;
 use super::deliver::Delivered;

@@ -24,6 +24,23 @@ struct There {
     has_base: bool,
 }
 
+impl There {
+    /// What `ls-remote --symref` tells of these branches, in the far side's own words.
+    fn told(said: &[u8], branch: &str, base: Option<&str>) -> Self {
+        let mut there = Self::default();
+        for line in String::from_utf8_lossy(said).lines() {
+            let Some((value, name)) = line.split_once('\t') else { continue };
+            match value.strip_prefix("ref: refs/heads/") {
+                Some(default) if name == "HEAD" => there.default = Some(default.to_owned()),
+                None if name == branch => there.branch = Some(value.to_owned()).filter(|oid| refs::is_oid(oid)),
+                None if Some(name) == base => there.has_base = true,
+                Some(_) | None => {}
+            }
+        }
+        there
+    }
+}
+
 impl Job<'_> {
     /// Pushes the work, and says which branch of the remote's it is to be merged into.
     pub(super) async fn push(&self) -> Result<Option<String>, String> {
@@ -48,17 +65,7 @@ impl Job<'_> {
         let call = Call::at(Path::new("/"), "ls-remote").args(["--symref", "--quiet"]).limit(ASK);
         let names = [self.remote.url.as_str(), "HEAD", &branch].into_iter().chain(base.as_deref());
         let said = self.hands.git.run(self.cancel, self.logged_in(call.names(names))).await?;
-        let mut there = There::default();
-        for line in String::from_utf8_lossy(&said.out).lines() {
-            let Some((value, name)) = line.split_once('\t') else { continue };
-            match value.strip_prefix("ref: refs/heads/") {
-                Some(default) if name == "HEAD" => there.default = Some(default.to_owned()),
-                None if name == branch => there.branch = Some(value.to_owned()).filter(|oid| refs::is_oid(oid)),
-                None if Some(name) == base.as_deref() => there.has_base = true,
-                Some(_) | None => {}
-            }
-        }
-        Ok(there)
+        Ok(There::told(&said.out, &branch, base.as_deref()))
     }
 
     /// Puts the branch there. What is there already is only replaced where the work goes on from it, or where it is what
@@ -117,4 +124,12 @@ impl Job<'_> {
         }
         format!("nothing was pushed to {url}: {why}")
     }
+}
+
+/// Reads what a far side says of its branches: see `crate::fuzz`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::executor) fn fuzz(said: &[u8]) {
+    let there = There::told(said, "refs/heads/makima", Some("refs/heads/main"));
+    assert!(there.branch.is_none_or(|oid| refs::is_oid(&oid)));
+    assert!(there.default.is_none_or(|name| name.len() <= said.len().saturating_mul(3)));
 }

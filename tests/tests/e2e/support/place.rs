@@ -4,11 +4,16 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use makima_tests::real::journals::walked;
+use makima_tests::refine::Walked;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::binary::makima;
 use super::proc::Call;
 use super::repo::Repo;
 
@@ -20,16 +25,20 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Place {
     root: TempDir,
     home: PathBuf,
+    /// Whether the test itself changes records in the home.
+    forged: AtomicBool,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
+        // Where it has to be built, that is not what a test measures.
+        makima();
         let memory = Path::new("/dev/shm");
         let mut builder = tempfile::Builder::new();
         builder.prefix("makima-e2e-");
         let root = builder.tempdir_in(memory).or_else(|_| builder.tempdir()).expect("there is room for a folder");
         let home = root.path().join("makima");
-        let place = Self { root, home };
+        let place = Self { root, home, forged: AtomicBool::new(false) };
         fs::create_dir(place.user()).expect("a folder for the user");
         place
     }
@@ -58,6 +67,24 @@ impl Place {
     /// A folder or a file beside those.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
+    }
+
+    /// Says that the test changes records in the home: a daemon then finds what none has written.
+    pub(crate) fn forges(&self) {
+        self.forged.store(true, Ordering::Relaxed);
+    }
+
+    /// What a walk through the journal of this place's daemons has seen.
+    ///
+    /// # Panics
+    /// A step is none that the simulated world could have taken.
+    pub(crate) fn walked(&self) -> Walked {
+        let call = || {
+            let mut command = Command::new(makima());
+            command.env_clear().env("HOME", self.user()).env("MAKIMA_HOME", self.home());
+            command
+        };
+        walked(&self.home(), call).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// A repository with one commit on `main`, in the user's own folder.
@@ -130,6 +157,11 @@ impl Drop for Place {
             eprintln!("--- left running, and killed now: {left:#?}");
         } else {
             assert!(left.is_empty(), "left running: {left:#?}");
+            if self.forged.load(Ordering::Relaxed) {
+                return;
+            }
+            let Walked { steps, lives, .. } = self.walked();
+            eprintln!("the journal: {steps} steps of {lives} lives walked through");
         }
     }
 }

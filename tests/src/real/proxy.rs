@@ -1,6 +1,7 @@
 //! The line between daemon and server: it can be cut, go silent, and be well again. It looks at what the daemon says of
 //! ends, as that is the one thing that it must not say in two ways.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// How the line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub enum Line {
     /// Everything gets through.
     Well,
     /// Connections end at once.
@@ -24,8 +25,9 @@ pub(crate) enum Line {
 }
 
 /// The line.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+pub struct Proxy {
+    /// Where the daemon connects to.
+    pub address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -34,7 +36,8 @@ struct Shared {
     line: Mutex<Line>,
     /// Both ends of each connection, and whether it is one that nothing gets through any more.
     open: Mutex<Vec<Connection>>,
-    ends: Mutex<Vec<(String, String)>>,
+    /// How each task was told to have ended.
+    ends: Mutex<BTreeMap<String, BTreeSet<String>>>,
     over: AtomicBool,
 }
 
@@ -45,7 +48,11 @@ struct Connection {
 }
 
 impl Proxy {
-    pub(crate) fn open(to: SocketAddr) -> std::io::Result<Self> {
+    /// A line to this address, which is well.
+    ///
+    /// # Errors
+    /// No port can be had.
+    pub fn open(to: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -68,7 +75,7 @@ impl Proxy {
     }
 
     /// From now on the line is like this. Connections outlive only that it goes silent, and do not outlive that.
-    pub(crate) fn is(&self, line: Line) {
+    pub fn is(&self, line: Line) {
         let mut now = held(&self.shared.line);
         let mut open = held(&self.shared.open);
         if line == Line::Silent {
@@ -79,9 +86,13 @@ impl Proxy {
         *now = line;
     }
 
-    /// What the daemon has said of ends: the task, and how.
-    pub(crate) fn ends(&self) -> Vec<(String, String)> {
-        held(&self.shared.ends).clone()
+    /// Of the ends that the daemon has told, those that it has told in several ways: one may be told again, but not as
+    /// another one.
+    #[must_use]
+    pub fn told_in_several_ways(&self) -> Vec<String> {
+        let ends = held(&self.shared.ends);
+        let twice = ends.iter().filter(|(_, ways)| ways.len() > 1);
+        twice.map(|(task, ways)| format!("task {task}: it ended in several ways: {ways:?}")).collect()
     }
 }
 
@@ -127,7 +138,9 @@ impl Shared {
         while let Ok(count @ 1..) = reader.read(&mut buffer) {
             let bytes = buffer.get(..count).unwrap_or_default();
             if let Some(sniffer) = &mut sniffer {
-                held(&self.ends).extend(sniffer.ends(bytes));
+                for (task, how) in sniffer.ends(bytes) {
+                    held(&self.ends).entry(task).or_default().insert(how);
+                }
             }
             if !connection.lost.load(Ordering::SeqCst) && writer.write_all(bytes).is_err() {
                 break;

@@ -1,0 +1,19 @@
+//! The daemon as a whole, one step at a time: what it is told, and all that it does about it.
+
+mod bench;
+mod ends;
+mod errands;
+mod link;
+mod lives;
+mod numbers;
+mod output;
+mod pace;
+mod rest;
+mod second;
+mod steering;
+mod ways;
+
+pub(crate) use self::bench::cases;
+
+/// Nothing is done.
+const NOTHING: [&str; 0] = [];

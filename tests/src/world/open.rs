@@ -1,0 +1,88 @@
+//! A world laid open for a search that has to know when two of them are the same.
+
+use std::fmt::Write as _;
+
+use makima_core::time::Now;
+
+use super::sightings::Sightings;
+use super::{Act, Far, World};
+
+/// What can go on by itself, in the order in which a healed world lets it.
+pub const GOES_ON: [Act; 6] =
+    [Act::Sync, Act::Accept, Act::Flush, Act::Deliver, Act::Answer, Act::Perform { nth: 0, fails: false }];
+
+impl World {
+    /// Writes down all that what can still happen follows from, but for what a crash would leave of the journal's records.
+    /// What is left out only tells what has happened: it is named here, so that whoever adds something to the world has to
+    /// say which it is.
+    pub fn lay_open(&self, text: &mut String) {
+        let Self {
+            daemon,
+            machine,
+            server,
+            net,
+            journal,
+            now: _,
+            incarnation,
+            kinds,
+            exit,
+            // Only that no effect is given twice.
+            given: _,
+            interrupted,
+            messages,
+            steps: _,
+            recording: _,
+            segments: _,
+            transcript: _,
+            seen: _,
+            resumed,
+            unsure,
+            watch: _,
+        } = self;
+        net.lay_open(text);
+        journal.lay_open(text);
+        let rest = (daemon, machine, server, incarnation, kinds, exit, interrupted, messages, resumed, unsure);
+        write!(text, "{rest:?}").expect("a string takes everything");
+    }
+
+    /// Lets go of what only tells what has happened, and of records that a state stands for: nothing that can still
+    /// happen changes.
+    pub fn let_go_of_the_past(&mut self) {
+        self.seen = Sightings::default();
+        self.machine.seen = Sightings::default();
+        self.server.seen = Sightings::default();
+        self.journal.shorten(&self.daemon);
+    }
+
+    /// How many records of the journal a crash could lose.
+    #[must_use]
+    pub fn loose_records(&self) -> usize {
+        self.journal.loose()
+    }
+
+    /// Whether nothing waits for the journal.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.journal.is_synced()
+    }
+}
+
+impl<F: Far> World<F> {
+    /// The clocks as they stand.
+    #[must_use]
+    pub const fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Whether the journal cannot be written.
+    #[must_use]
+    pub const fn is_in_trouble(&self) -> bool {
+        self.journal.is_in_trouble()
+    }
+
+    /// Whether a connection stands, or seems to, and carries what it is given.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        !self.net.open().is_empty()
+    }
+}
