@@ -103,6 +103,11 @@ impl Effect {
             Self::Link(effect) => match effect {
                 LinkEffect::Send { .. } if bug!(NumberBeforeTheFlush) => false,
                 LinkEffect::Say { said: Said::Ack(_), .. } if bug!(AckBeforeTheFlush) => false,
+                // What a session of version 1 begins with: with it all is given up on that sessions of version 2 would
+                // have told again, and the server must not hear of keys by a session that a crash makes undone.
+                LinkEffect::Send { message, .. } if matches!(**message, DaemonMessage::DaemonDirectories(_)) => {
+                    !bug!(SessionBeforeTheFlush)
+                }
                 LinkEffect::Send { envelope, .. } => matches!(envelope, Some(Envelope { seq: Some(_), .. })),
                 LinkEffect::Say { said, .. } => matches!(said, Said::Ack(_) | Said::Hello(_)),
                 LinkEffect::Connect { .. }

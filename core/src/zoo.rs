@@ -133,6 +133,8 @@ bugs! {
             "what the user says next, which gets the same number";
         NumberBeforeTheFlush: "a message leaves before its number is written down for good",
             "messages, as the number is given again";
+        SessionBeforeTheFlush: "a session of version 1 begins before that is written down for good",
+            "trust in an end: the key of who ended stays good";
         AckBeforeTheFlush: "a command is acknowledged before it is written down for good",
             "a command";
         StarvedAreForgotten: "what waits for room in the link is not found again in a snapshot",

@@ -16,12 +16,13 @@ const HELP: &str = "\
 Lets the bugs of the core's zoo out one by one, and fails where one is not found, or where docs/zoo.md does not tell of the
 bugs that there are. First it sees that nothing is found where no bug is out.
 
-Usage: zoo [--only NAME]... [--write] [--seeds N]
+Usage: zoo [--only NAME]... [--write] [--seeds N] [--seed S]
        zoo --list
 
   --only NAME  this bug, not all; also prints the shortened run by which it is found
   --write      measure what it costs to find each, keep runs for what is rare, and write docs/zoo.md
   --seeds N    with --write: run no more seeds than this for one bug (default 5000)
+  --seed S     with --write: keep the run of this seed, where those seeds do not find the bug
   --list       print the bugs
 
 A new bug: a line in core/src/zoo.rs, `bug!(Name)` where it stands, and `zoo --only Name --write`. One that nothing finds is
@@ -65,6 +66,7 @@ struct Options {
     only: Vec<Bug>,
     write: bool,
     list: bool,
+    seed: Option<u64>,
     most: u64,
 }
 
@@ -79,6 +81,7 @@ impl Options {
                     let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
                     options.only.push(*bug.ok_or_else(|| format!("there is no bug `{name}`; see --list"))?);
                 }
+                "--seed" => options.seed = Some(value()?.parse().map_err(|_| "--seed wants a number")?),
                 "--seeds" => options.most = value()?.parse().map_err(|_| "--seeds wants a number")?,
                 "--write" => options.write = true,
                 "--list" => options.list = true,
@@ -131,7 +134,7 @@ impl Options {
 
     /// What a bug costs to be found; keeps a run where it is rare.
     fn measure(&self, bug: Bug) -> Result<Row, String> {
-        let cost = seeds(Some(bug), TIMES, self.most);
+        let cost = seeds(Some(bug), TIMES, 0..self.most);
         let row = Row::of(bug, &cost, cost.first.as_ref().map_or("", |found| &found.why));
         told(bug, &cost, cost.first.as_ref());
         if row.by != By::Kept {
@@ -142,7 +145,14 @@ impl Options {
         let found = match (known, cost.first.clone()) {
             (Some(found), _) => Some(found),
             (None, Some(first)) => Some(first.shortened(bug)),
-            (None, None) => all_kept()?.iter().find_map(|run| by(run, Some(bug))).map(|found| found.shortened(bug)),
+            (None, None) => {
+                let named = self.seed.and_then(|seed| seeds(Some(bug), 1, seed..seed + 1).first);
+                let found = match named {
+                    None => all_kept()?.iter().find_map(|run| by(run, Some(bug))),
+                    named => named,
+                };
+                found.map(|found| found.shortened(bug))
+            }
         };
         let found = found.ok_or_else(|| format!("by none of {} seeds, nor by a run that is kept", cost.runs))?;
         keep(bug, &found.run)?;
@@ -155,7 +165,7 @@ fn find(bug: Bug, row: Option<&Row>, show: bool) -> Result<Row, String> {
     let row = row.ok_or("docs/zoo.md does not know it: run this with --only and --write")?;
     let (cost, found) = match row.by {
         By::Seeds(within) => {
-            let cost = seeds(Some(bug), 1, within);
+            let cost = seeds(Some(bug), 1, 0..within);
             (cost.clone(), cost.first.ok_or_else(|| format!("not by {within} seeds"))?)
         }
         By::Kept => {
@@ -177,7 +187,7 @@ fn nothing_is_out() -> Result<(), String> {
             return Err(format!("a run that is kept fails where no bug is out: {}", found.why));
         }
     }
-    match seeds(None, 1, CLEAN) {
+    match seeds(None, 1, 0..CLEAN) {
         Cost { first: Some(found), runs, .. } => {
             Err(format!("seed {} fails where no bug is out: {}", runs.saturating_sub(1), found.why))
         }

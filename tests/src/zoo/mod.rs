@@ -2,6 +2,7 @@
 
 pub mod table;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use makima_core::zoo::{self, Bug};
@@ -28,7 +29,7 @@ impl Found {
     }
 }
 
-/// What the swarm's seeds, from the first on, made of a bug.
+/// What some of the swarm's seeds made of a bug.
 #[derive(Clone, Debug, Default)]
 pub struct Cost {
     /// Seeds that were run.
@@ -47,12 +48,15 @@ fn while_out<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Runs seeds until a bug is found so many times, or so many seeds were run.
+/// Runs these seeds until a bug is found so many times.
 #[must_use]
-pub fn seeds(bug: Option<Bug>, times: u64, most: u64) -> Cost {
+pub fn seeds(bug: Option<Bug>, times: u64, seeds: Range<u64>) -> Cost {
     let mut cost = Cost::default();
-    while cost.times < times && cost.runs < most {
-        let (run, world) = while_out(bug, || Run::of(cost.runs));
+    for seed in seeds {
+        if cost.times == times {
+            break;
+        }
+        let (run, world) = while_out(bug, || Run::of(seed));
         cost.runs += 1;
         if let Err(why) = world {
             cost.times += 1;
