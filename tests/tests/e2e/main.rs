@@ -17,6 +17,7 @@ mod faults;
 mod foreign;
 mod handing;
 mod helps;
+mod homes;
 mod journal;
 mod kill_loop;
 mod kills;
