@@ -105,7 +105,9 @@ impl Daemon {
         let (config, core) = (snapshot.config, snapshot.core);
         let mut daemon = Self { config, core, tasks, index: Index::default(), digests: Digests::default() };
         if daemon.seal() != snapshot.seal || !daemon.tasks.values().all(Task::is_whole) {
-            return Err(SnapshotError::Damaged("its contents do not match its digest, as this build reckons it".into()));
+            return Err(SnapshotError::Damaged(
+                "its contents do not match its digest, as this build reckons it".into(),
+            ));
         }
         for id in daemon.tasks.keys().copied().collect::<Vec<_>>() {
             daemon.reindex(id);

@@ -95,7 +95,16 @@ impl Run {
     /// Where something does not hold.
     #[must_use]
     pub fn run(&self) -> World {
-        let mut world = self.world();
+        self.run_watched(None)
+    }
+
+    /// The same, and somebody looks at every step.
+    ///
+    /// # Panics
+    /// Where something does not hold.
+    #[must_use]
+    pub fn run_watched(&self, watch: Option<Box<Watch>>) -> World {
+        let mut world = self.world_with(watch);
         for act in &self.acts {
             world.apply(*act);
         }

@@ -66,8 +66,8 @@ pub(super) const TASK: &[Never] = &[
     Never { inputs: &["forget done"], but: &["done", "failed", "interrupted"], why: "nothing else is forgotten" },
     Never {
         inputs: &["new life, no record"],
-        but: &["accepting", "concluding", "unwritten", "left", "failed"],
-        why: "it was written down, or could not be, which is why it fails",
+        but: &["accepting", "concluding", "unwritten", "left", "failed", "interrupted"],
+        why: "it was written down, or could not be, which is why it does not end well",
     },
     Never {
         inputs: &["new life, accepted"],

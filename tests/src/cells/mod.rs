@@ -10,13 +10,16 @@ mod impossible;
 mod link;
 mod merge;
 mod probe;
+pub mod rare;
 mod task;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 pub use self::draw::document;
 pub use self::watch::Watch;
+use crate::regressions;
 use crate::swarm::Run;
 use crate::world::{Act, GOES_ON, Manner, Speech, TaskKind, World};
 
@@ -51,6 +54,9 @@ impl Table {
     }
 }
 
+/// Machine, state and input, and what comes of it.
+type Reviewed = BTreeMap<(&'static str, &'static str, &'static str), Came>;
+
 /// The tables of all machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cells {
@@ -81,7 +87,7 @@ struct Machine {
 }
 
 impl Cells {
-    /// What the runs of these seeds show.
+    /// What the runs of these seeds show, and those that are kept for what is [`rare`].
     ///
     /// # Panics
     /// Where a run does not go well.
@@ -97,7 +103,11 @@ impl Cells {
             let (_, world) = Run::watched(seed, watch);
             watch = world.unwrap_or_else(|why| panic!("seed {seed}: {why}")).watch;
         }
-        watch.map(|watch: Box<Watch>| watch.cells().clone()).unwrap_or_default()
+        let mut cells = watch.map(|watch: Box<Watch>| watch.cells().clone()).unwrap_or_default();
+        for (path, run) in regressions::all::<Run>(rare::KEPT).unwrap_or_else(|why| panic!("{why}")) {
+            cells.merge(&rare::shown(&run).unwrap_or_else(|why| panic!("{}: {why}", path.display())));
+        }
+        cells
     }
 
     /// Takes in what another run has shown.
@@ -111,16 +121,15 @@ impl Cells {
         [(task::machine(), &self.task), (link::machine(), &self.link), (merge::machine(), &self.merge)]
     }
 
-    /// Cells of tasks and the link that are not among those that were reviewed.
+    /// Cells that are not among those that were reviewed.
     #[must_use]
     pub fn beyond_reviewed(&self) -> Vec<String> {
-        let reviewed = read(REVIEWED);
-        let tables = [("task", &self.task), ("link", &self.link)];
+        let tables = [("task", &self.task), ("link", &self.link), ("merge", &self.merge)];
         let cells = tables.iter().flat_map(|(name, table)| table.0.iter().map(move |cell| (*name, cell)));
         let all =
             cells.flat_map(|(name, ((state, input), came))| came.iter().map(move |came| [name, state, input, came]));
         let beyond = all.filter(|[name, state, input, came]| {
-            !reviewed.get(&(*name, *state, *input)).is_some_and(|cell| cell.contains(came))
+            !REVIEWED.get(&(*name, *state, *input)).is_some_and(|cell| cell.contains(came))
         });
         beyond.map(|[name, state, input, came]| format!("{name}: {state}: {input}: {came}")).collect()
     }
@@ -139,7 +148,7 @@ impl Cells {
 }
 
 /// The cells of a text, as [`Cells::text`] writes it.
-fn read(text: &str) -> BTreeMap<(&str, &str, &str), BTreeSet<&str>> {
+fn read(text: &'static str) -> Reviewed {
     let (mut machine, mut state) = ("", "");
     let mut cells = BTreeMap::new();
     for line in text.lines() {
@@ -155,7 +164,8 @@ fn read(text: &str) -> BTreeMap<(&str, &str, &str), BTreeSet<&str>> {
 }
 
 /// The cells that the world visits, as they were reviewed.
-const REVIEWED: &str = include_str!("../../tests/snapshots/cells__each_cell_is_as_it_was_reviewed.snap");
+static REVIEWED: LazyLock<Reviewed> =
+    LazyLock::new(|| read(include_str!("../../tests/snapshots/cells__each_cell_is_as_it_was_reviewed.snap")));
 
 /// So wide is an input in a text.
 const INPUT: usize = 31;

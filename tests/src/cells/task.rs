@@ -104,11 +104,11 @@ impl Asked {
         its.find_map(|(_, work)| if let Work::Accept { spec } = work { Some((**spec).clone()) } else { None })
     }
 
-    /// Whether this says that something was written down, or an agent started.
+    /// Whether this says that something was written down, or an agent started, in this life or in one before.
     pub(super) fn is_record(&self, input: &Input) -> bool {
         let Input::Done { id, outcome: Outcome::Done | Outcome::Started { .. } } = input else { return false };
         let work = self.works.get(id).map(|(_, work)| work);
-        matches!(work, Some(Work::Accept { .. } | Work::Start(_) | Work::Conclude { .. }))
+        matches!(work, Some(Work::Accept { .. } | Work::Start(_) | Work::Attach | Work::Conclude { .. }))
     }
 
     /// What is to write the end of a task down, and which end that is.
