@@ -14,7 +14,7 @@ pub(super) const KEPT: &str = "rare";
 ///
 /// # Errors
 /// What does not hold in it.
-pub fn shown(run: &Run) -> Result<Cells, String> {
+pub(super) fn shown(run: &Run) -> Result<Cells, String> {
     let world = caught(|| run.run_watched(Some(Box::default())))?;
     Ok(world.watch.map(|watch| watch.cells().clone()).unwrap_or_default())
 }
