@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The runs of this folder of `tests/`, each with the file that it is kept in, in the order of the names.
@@ -30,4 +31,13 @@ pub fn read<R: DeserializeOwned>(path: &Path) -> Result<R, String> {
     let said = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| said(&error))?;
     serde_json::from_str(&text).map_err(|error| said(&error))
+}
+
+/// Keeps one.
+///
+/// # Errors
+/// It cannot be written: for people.
+pub fn write(path: &Path, run: &impl Serialize) -> Result<(), String> {
+    let line = serde_json::to_string(run).map_err(|error| error.to_string())?;
+    std::fs::write(path, line + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -146,11 +146,8 @@ impl Options {
             (Some(found), _) => Some(found),
             (None, Some(first)) => Some(first.shortened(bug)),
             (None, None) => {
-                let named = self.seed.and_then(|seed| seeds(Some(bug), 1, seed..seed + 1).first);
-                let found = match named {
-                    None => all_kept()?.iter().find_map(|run| by(run, Some(bug))),
-                    named => named,
-                };
+                let (named, kept) = (self.seed.and_then(|seed| seeds(Some(bug), 1, seed..seed + 1).first), all_kept()?);
+                let found = named.or_else(|| kept.iter().find_map(|run| by(run, Some(bug))));
                 found.map(|found| found.shortened(bug))
             }
         };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use makima_core::reduce::reduce;
 
 use super::Cells;
+use crate::regressions;
 use crate::swarm::{Run, caught};
 
 /// The folder of these runs, in `tests/`.
@@ -37,7 +38,5 @@ pub fn keep(run: &Run, cell: &str) -> Result<PathBuf, String> {
     short.acts = acts;
     let words: Vec<&str> = cell.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(KEPT).join(words.join("-") + ".json");
-    let line = serde_json::to_string(&short).map_err(|error| error.to_string())?;
-    std::fs::write(&path, line + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(path)
+    regressions::write(&path, &short).map(|()| path)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use makima_core::zoo::{self, Bug};
 
-use crate::regressions::{all, read};
+use crate::regressions::{all, read, write};
 use crate::shrink::shrink;
 use crate::swarm::Run;
 
@@ -102,7 +102,5 @@ pub fn all_kept() -> Result<Vec<Run>, String> {
 /// # Errors
 /// It cannot be written: for people.
 pub fn keep(bug: Bug, run: &Run) -> Result<(), String> {
-    let line = serde_json::to_string(run).map_err(|error| error.to_string())?;
-    let path = path(bug);
-    std::fs::write(&path, line + "\n").map_err(|error| format!("{}: {error}", path.display()))
+    write(&path(bug), run)
 }
