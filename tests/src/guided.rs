@@ -58,6 +58,7 @@ pub fn decode(bytes: &[u8]) -> Run {
         literal: what & LITERAL != 0,
         speech: SPEECHES[usize::from(what >> 1) % SPEECHES.len()],
         seed: u64::from(u16::from_le_bytes([low, high])),
+        searched: false,
         acts: Vec::new(),
     };
     let mut number = 0;

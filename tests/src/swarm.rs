@@ -20,6 +20,9 @@ pub struct Run {
     pub speech: Speech,
     /// Where the daemon's own chance begins.
     pub seed: u64,
+    /// Whether it is of a search: see [`World::searched`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub searched: bool,
     /// What happens, in order. After it the system is healed and must come to rest.
     pub acts: Vec<Act>,
 }
@@ -46,7 +49,7 @@ impl Run {
         let length = rng.up_to(3).pow(2) * LENGTH / 9 + rng.up_to(LENGTH / 4);
         let literal = rng.up_to(3) == 0;
         let speech = [Speech::One, Speech::Two, Speech::Two, Speech::Stripped][rng.up_to(3) as usize];
-        let mut run = Self { literal, speech, seed, acts: Vec::new() };
+        let mut run = Self { literal, speech, seed, searched: false, acts: Vec::new() };
         let world = caught(|| {
             let mut world = run.world_with(watch);
             for _ in 0..length {
@@ -86,7 +89,9 @@ impl Run {
     }
 
     fn world_with(&self, watch: Option<Box<Watch>>) -> World {
-        World::watched(if self.literal { Manner::Literal } else { Manner::Loose }, self.speech, self.seed, watch)
+        let manner = if self.literal { Manner::Literal } else { Manner::Loose };
+        let world = World::watched(manner, self.speech, self.seed, watch);
+        if self.searched { world.searched() } else { world }
     }
 
     /// Runs it, and gives the world at its end.

@@ -274,6 +274,26 @@ fn nothing_is_read_behind_the_end() {
     );
 }
 
+/// Protects a server that knows of an end from what was on its way to one that had lost some of the output.
+#[test]
+fn whoever_knows_of_the_end_has_had_the_output() {
+    for sent_again in [false, true] {
+        let mut bench = running(Wire::Two);
+        read(&mut bench, 0, &["one\n"]);
+        end(&mut bench, 4);
+        read(&mut bench, 4, &[]);
+        got(&mut bench, 4);
+        assert_eq!(bench.said(Said::Rewind(Place { task: TASK.0, off: 2 })), ["Read { from: 2 }"]);
+        assert_eq!(delivered(&bench), 2);
+        if sent_again {
+            assert_eq!(read(&mut bench, 2, &["e\n"]), ["output 2-4 \"e\""]);
+        }
+        let out = bench.acked();
+        assert_eq!(out.iter().any(|line| line == "cancel Read"), !sent_again, "{out:?}");
+        assert_eq!(bench.daemon.tasks[&TASK].place(), 4, "{out:?}");
+    }
+}
+
 /// Protects lines of two streams from being glued together where output goes on in the middle of one.
 #[test]
 fn a_line_that_was_begun_is_ended_where_the_other_stream_goes_on() {

@@ -1,6 +1,6 @@
 //! Runs every run over a small alphabet.
 //!
-//! `cargo run --release -p makima-tests --bin exhaust -- NAME [--minutes N]`
+//! `cargo run --release -p makima-tests --bin exhaust -- NAME [--minutes N] [--doubt]`
 
 use std::panic;
 use std::process::ExitCode;
@@ -13,18 +13,19 @@ use makima_tests::shrink::shrink;
 const HELP: &str = "\
 Runs every run over a small alphabet of what can happen, and checks everything that must hold in each state.
 
-Usage: exhaust NAME [--minutes N] [--waiting N]
+Usage: exhaust NAME [--minutes N] [--waiting N] [--doubt]
 
   NAME          which alphabet: see below
   --minutes N   go on for no longer than this (default 10)
   --waiting N   no more states than this may wait to be looked at, some ten kibibytes each (default 300000)
+  --doubt       see to it that states which are taken for the same lead to the same; it takes three times as long
 
 Exit code 1 where something does not hold; then a shortened list of what happens is printed. Exit code 3 where not all
 states were looked at.
 ";
 
 fn main() -> ExitCode {
-    let (bounds, reach) = match read(std::env::args().skip(1)) {
+    let (bounds, reach, doubts) = match read(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {
             print!("{HELP}");
@@ -41,7 +42,9 @@ fn main() -> ExitCode {
     // A check that fails is told below, with what led there.
     panic::set_hook(Box::new(|_| {}));
     let begun = Instant::now();
-    match Search::new(bounds, None).run(reach) {
+    let search = Search::new(bounds, None);
+    let search = if doubts { search.doubting() } else { search };
+    match search.run(reach) {
         Ok(found) => {
             println!(
                 "{}: depth {}, {} states, {} transitions, {} runs settled, {} not, {:.1} s, {}",
@@ -63,8 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn read(mut words: impl Iterator<Item = String>) -> Result<Option<(Bounds, Reach)>, String> {
-    let mut bounds = None;
+fn read(mut words: impl Iterator<Item = String>) -> Result<Option<(Bounds, Reach, bool)>, String> {
+    let (mut bounds, mut doubts) = (None, false);
     let (mut minutes, mut waiting) = (10, 300_000);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -74,6 +77,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Option<(Bounds, Reach
         match word.as_str() {
             "--minutes" => minutes = number()?,
             "--waiting" => waiting = number()?,
+            "--doubt" => doubts = true,
             "--help" | "-h" => return Ok(None),
             name => {
                 let named = NAMED.iter().find(|bounds| bounds.name == name);
@@ -82,7 +86,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Option<(Bounds, Reach
         }
     }
     let reach = Reach { time: Duration::from_secs(60) * minutes, waiting: waiting as usize };
-    Ok(Some((bounds.ok_or("which alphabet?")?, reach)))
+    Ok(Some((bounds.ok_or("which alphabet?")?, reach, doubts)))
 }
 
 fn failed(failure: &Failure) {

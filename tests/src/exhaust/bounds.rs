@@ -24,17 +24,17 @@ pub struct Bounds {
 const NOTHING: Bounds =
     Bounds { name: "", speech: Speech::Two, tasks: 1, interrupts: 0, crashes: 0, cuts: 0, waits: 0 };
 
-/// Every search that has a name. The last five are larger: they may end before they are complete.
+/// Every search that has a name. The last two are larger: they may end before they are complete.
 pub const NAMED: [Bounds; 10] = [
     Bounds { name: "quiet", ..NOTHING },
     Bounds { name: "quiet-1", speech: Speech::One, ..NOTHING },
     Bounds { name: "interrupt", interrupts: 1, ..NOTHING },
     Bounds { name: "cut", cuts: 1, ..NOTHING },
     Bounds { name: "crash", crashes: 1, ..NOTHING },
-    Bounds { name: "interrupt-crash", interrupts: 1, crashes: 1, ..NOTHING },
-    Bounds { name: "cut-crash", crashes: 1, cuts: 1, ..NOTHING },
-    Bounds { name: "one", interrupts: 1, crashes: 1, cuts: 1, ..NOTHING },
     Bounds { name: "two", tasks: 2, ..NOTHING },
+    Bounds { name: "cut-crash", crashes: 1, cuts: 1, ..NOTHING },
+    Bounds { name: "interrupt-crash", interrupts: 1, crashes: 1, ..NOTHING },
+    Bounds { name: "one", interrupts: 1, crashes: 1, cuts: 1, ..NOTHING },
     Bounds { name: "two-crash", tasks: 2, crashes: 1, ..NOTHING },
 ];
 
@@ -88,8 +88,15 @@ impl Left {
     pub(super) fn choices(&self, world: &World, kept: Option<usize>) -> Vec<Act> {
         let mut acts = Vec::new();
         let ready = world.machine.ready().count();
-        acts.extend(GOES_ON_ALONE);
-        acts.extend((0..ready).map(|nth| Act::Perform { nth: nth as u8, fails: false }));
+        acts.extend((!world.is_flushed()).then_some(Act::Sync));
+        acts.extend(world.is_connecting().then_some(Act::Accept));
+        acts.push(Act::Answer);
+        for (nth, id) in world.machine.ready().enumerate() {
+            acts.push(Act::Perform { nth: nth as u8, fails: false });
+            if world.machine.may_be_too_late(id) {
+                acts.push(Act::Perform { nth: nth as u8, fails: true });
+            }
+        }
         let running = (0..self.asked).filter(|task| world.machine.ending().contains(&task_id(*task)));
         acts.extend(running.map(|task| Act::Exit { task, code: 0 }));
         if self.tasks > 0 {
@@ -115,9 +122,6 @@ impl Left {
         self.waits > 0 || !world.is_linked()
     }
 }
-
-/// What goes on by itself, but for the machine's work, of which any may be done first.
-const GOES_ON_ALONE: [Act; 3] = [Act::Sync, Act::Accept, Act::Answer];
 
 /// Whether it is something that goes on by itself.
 pub(super) const fn goes_on(act: Act) -> bool {

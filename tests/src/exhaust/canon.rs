@@ -5,53 +5,59 @@
 //!
 //! - times stand as what they are away from now. The core waits for spans, and compares moments with each other and with
 //!   now; it knows of no moment by its own name. Sound.
-//! - effects and connections are numbered anew in the order in which they stand there. They are only asked for by
-//!   name, and by their order, which the text keeps. Of an effect's number it matters beside that whether three
-//!   divides it: the machine is too late to call such a one off. That is kept, of the next number too. Sound.
+//! - effects, connections and series of numbers are numbered anew in the order in which they stand there. They are only
+//!   asked for by name; and the effects of one task by their order, which the text keeps. Sound.
+//! - of a message of version 2 that was sent it does not matter which frame carried it. Nor, where nothing can be lost any
+//!   more, which number it bears, but for which acknowledgement on its way is the first that covers it. Sound.
 //! - what was only counted is left out: counters, sightings, and digests that follow from the rest. Sound.
-//! - the generator that draws the pause before the next connection, and the name of a series of numbers, is left
-//!   out. Of states that differ in nothing else one is looked at, with its pauses: a bound, not a proof.
+//! - the generator that draws the pause before the next connection is left out. Of states that differ in nothing else one is
+//!   looked at, with its pauses: a bound, not a proof.
 //! - of the journal there is only what waits for it. What a crash would leave of its records is known where a crash
 //!   that loses some is decided on, which is when the first of them is written: see [`Doom`]. That the steps lead to the
 //!   same state when they are taken again is held by each crash that is looked at, and by the swarm. Sound.
+//!
+//! What is sound is not only said: a search that doubts ([`super::Search::doubting`]) sees to it.
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use makima_core::Daemon;
 use makima_core::time::Now;
 
-use super::Doom;
-use crate::world::World;
-
-/// Fields that do not count.
-const LEFT_OUT: [&str; 5] = ["seen", "counters", "rng", "digests", "config"];
+use super::bounds::Left;
+use super::look::Doom;
+use crate::world::{Speech, World};
 
 /// From here on a time is one of the wall clock: the others begin with the machine.
 const WALL: u64 = 1_000_000_000_000;
 
-/// What a world is known by, in which this may still happen.
-pub(super) fn print(world: &World, left: &impl Hash, doom: Option<&Doom>) -> u64 {
+/// What a world is known by, in which this may still happen. `jammed`: as in [`super::look::Node`].
+pub(super) fn print(world: &World, left: &Left, jammed: bool, doom: Option<&Doom>) -> u64 {
     let mut raw = String::with_capacity(16 * 1024);
     world.lay_open(&mut raw);
     let doom = doom.map(|doom| (doom.state, world.now().mono.since(doom.at.mono)));
-    hash(&(canonical(&raw, world.now()), left, doom))
+    let acks = if left.may_lose() { None } else { world.acknowledging() };
+    let mut hasher = DefaultHasher::new();
+    (left, jammed, doom).hash(&mut hasher);
+    Reading::new(&raw, world.now(), world.speech(), acks).read(&mut hasher);
+    hasher.finish()
 }
 
 /// What a state of the daemon alone is known by.
-pub(super) fn mark(daemon: &Daemon, now: Now) -> u64 {
-    hash(&canonical(&format!("{daemon:?}"), now))
-}
-
-fn canonical(raw: &str, now: Now) -> String {
-    let mut text = String::with_capacity(raw.len());
-    Reading::new(raw, now).read(&mut text);
-    text
-}
-
-fn hash(what: &impl Hash) -> u64 {
+pub(super) fn mark(daemon: &Daemon, now: Now, wire: Speech) -> u64 {
     let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
+    Reading::new(&format!("{daemon:?}"), now, wire, None).read(&mut hasher);
     hasher.finish()
+}
+
+/// Where the text goes that is the same for all that are alike.
+trait Text {
+    fn put(&mut self, text: &str);
+}
+
+impl Text for DefaultHasher {
+    fn put(&mut self, text: &str) {
+        self.write(text.as_bytes());
+    }
 }
 
 /// Reads a text of `Debug`, and writes it as it is the same for all that are alike.
@@ -60,20 +66,26 @@ struct Reading<'a> {
     now: Now,
     effects: Vec<(u64, u64)>,
     epochs: Vec<u64>,
+    series: Vec<u64>,
+    wire: Speech,
+    /// The acknowledgements on their way, where it does not matter whose message bears which number.
+    acks: Option<Vec<u64>>,
+    /// Whether the message that is being read was sent.
+    sent: bool,
 }
 
 impl<'a> Reading<'a> {
-    const fn new(rest: &'a str, now: Now) -> Self {
-        Self { rest, now, effects: Vec::new(), epochs: Vec::new() }
+    const fn new(rest: &'a str, now: Now, wire: Speech, acks: Option<Vec<u64>>) -> Self {
+        Self { rest, now, effects: Vec::new(), epochs: Vec::new(), series: Vec::new(), wire, acks, sent: false }
     }
 
-    fn read(mut self, text: &mut String) {
+    fn read(&mut self, text: &mut impl Text) {
         while let Some(first) = self.rest.bytes().next() {
             if first.is_ascii_alphabetic() || first == b'_' {
                 self.word(text);
             } else {
                 let end = if first == b'"' { quoted(self.rest) } else { self.other() };
-                text.push_str(self.take(end));
+                text.put(self.take(end));
             }
         }
     }
@@ -90,38 +102,109 @@ impl<'a> Reading<'a> {
         self.rest.bytes().position(begins).unwrap_or(self.rest.len())
     }
 
-    fn word(&mut self, text: &mut String) {
+    fn word(&mut self, text: &mut impl Text) {
         let part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let end = self.rest.bytes().position(|byte| !part(byte)).unwrap_or(self.rest.len());
         let word = self.take(end);
-        if LEFT_OUT.contains(&word) && self.rest.starts_with(": ") {
+        if matches!(word, "seen" | "counters" | "rng" | "digests" | "config") && self.rest.starts_with(": ") {
             self.rest = &self.rest[value(self.rest)..];
             return;
         }
-        text.push_str(word);
+        text.put(word);
         match word {
             "Millis" if self.eat("(") => {
                 let time = self.number();
-                text.push_str(&self.away(time));
+                text.put(&self.away(time));
             }
             "Epoch" if self.eat("(") => {
                 let epoch = self.number();
-                text.push_str(&place(&mut self.epochs, epoch).to_string());
+                text.put(&place(&mut self.epochs, epoch).to_string());
             }
-            "EffectId" if self.eat(" { incarnation: ") => {
-                let incarnation = self.number();
-                assert!(self.eat(", n: "), "an effect has a number");
-                let n = self.number();
-                let place = place(&mut self.effects, (incarnation, n));
-                text.push_str(&format!("{incarnation}.{place}{}", if n.is_multiple_of(3) { "'" } else { "" }));
-            }
+            "EffectId" => self.effect(text),
             "Ids" if self.eat(" { incarnation: ") => {
                 let incarnation = self.number();
                 assert!(self.eat(", last: "), "the newest effect has a number");
-                text.push_str(&format!("{incarnation} {}", self.number() % 3));
+                self.number();
+                text.put(&incarnation.to_string());
+            }
+            "owners" if self.eat(": ") => self.effects_of_each(text),
+            "Numbers" if self.acks.is_some() => self.numbers(text),
+            "epoch" | "of" if self.eat(": ") => self.series(text),
+            "theirs" if self.eat(": (") => self.series(text),
+            "sent" if self.wire == Speech::Two => {
+                self.sent = self.eat(": Some(");
+                if self.sent {
+                    self.number();
+                }
+            }
+            "seq" if self.sent && self.acks.is_some() && self.eat(": Some(") => {
+                let n = self.number();
+                text.put(&self.told_with(n).to_string());
             }
             _ => {}
         }
+    }
+
+    /// What is between the next two brackets.
+    fn entries(&mut self) -> &'a str {
+        let whole = self.take(value(self.rest)).trim_end();
+        whole.get(1..whole.len().saturating_sub(1)).unwrap_or_default()
+    }
+
+    fn effect(&mut self, text: &mut impl Text) {
+        if self.eat(" { incarnation: ") {
+            let incarnation = self.number();
+            assert!(self.eat(", n: "), "an effect has a number");
+            let n = self.number();
+            let place = place(&mut self.effects, (incarnation, n));
+            text.put(&format!("{incarnation}.{place}"));
+        }
+    }
+
+    /// The name of a series of numbers.
+    fn series(&mut self, text: &mut impl Text) {
+        if self.rest.starts_with(|first: char| first.is_ascii_digit()) {
+            match self.number() {
+                0 => text.put("0"),
+                series => text.put(&(place(&mut self.series, series) + 1).to_string()),
+            }
+        }
+    }
+
+    /// The effects of each task, in the order of the tasks: which of them asked first makes no difference.
+    fn effects_of_each(&mut self, text: &mut impl Text) {
+        let mut entries: Vec<&str> = self.entries().split(", EffectId").collect();
+        entries.sort_by_key(|entry| entry.split_once("TaskId").map(|(_, task)| task));
+        let rest = self.rest;
+        for entry in entries {
+            self.rest = entry.trim_start_matches("EffectId");
+            self.effect(text);
+            self.read(text);
+        }
+        self.rest = rest;
+    }
+
+    /// The numbers of the daemon's messages: so many of each task's will be told with each acknowledgement.
+    fn numbers(&mut self, text: &mut impl Text) {
+        if !self.eat(" { epoch: ") {
+            return;
+        }
+        self.series(text);
+        if !self.eat(", applied: ") {
+            return;
+        }
+        let applied = self.number();
+        assert!(self.eat(", owners: "), "each number has an owner");
+        let owners = self.entries();
+        let mut owners: Vec<_> =
+            (applied + 1..).zip(owners.split(", ")).map(|(n, owner)| (self.told_with(n), owner)).collect();
+        owners.sort_unstable();
+        text.put(&format!("{applied} {owners:?}"));
+    }
+
+    /// With which of the acknowledgements on their way this number will be; or with a later one.
+    fn told_with(&self, n: u64) -> usize {
+        self.acks.iter().flatten().filter(|ack| **ack < n).count()
     }
 
     fn eat(&mut self, what: &str) -> bool {
@@ -185,10 +268,20 @@ fn value(text: &str) -> usize {
 mod tests {
     use makima_core::time::{Millis, Now};
 
-    use super::canonical;
+    use super::{Reading, Text};
+    use crate::world::Speech;
+
+    impl Text for String {
+        fn put(&mut self, text: &str) {
+            self.push_str(text);
+        }
+    }
 
     fn read(text: &str, mono: u64) -> String {
-        canonical(text, Now { mono: Millis(mono), asleep: Millis(0), unix: Millis(1_700_000_000_000 + mono) })
+        let now = Now { mono: Millis(mono), asleep: Millis(0), unix: Millis(1_700_000_000_000 + mono) };
+        let mut read = String::new();
+        Reading::new(text, now, Speech::One, None).read(&mut read);
+        read
     }
 
     /// Protects the search from taking two states for different that differ in names and in what is over, or for the
@@ -206,7 +299,6 @@ mod tests {
         let one = read(&text(10, 4, 1), 10);
         assert_eq!(one, read(&text(900, 7, 2), 900));
         assert!(one.contains("said: \"Millis(7), \\\" Epoch(3)\""), "{one}");
-        assert_ne!(one, read(&text(10, 6, 1), 10), "three divides the number of one of them");
         assert_ne!(one, read(&text(10, 4, 1), 11), "another time is left");
         assert!(!one.contains("C {"), "{one}");
     }

@@ -4,7 +4,7 @@
 //! happen in [`bounds`]. Some things are not a choice, which is a bound and no proof: the transport hands on what it has
 //! at once; a frame reaches the server at once, or is lost with all behind it when the connection breaks; time goes on only
 //! where nothing else can; an effect is never late, and none fails; of what one act writes to the journal all is lost or
-//! none.
+//! none; the server tells the newest of its acknowledgements only.
 //!
 //! Everything that must always hold is checked in every state. That every state comes to rest once nothing goes wrong
 //! any more is checked by letting the world settle in those states of which no successor was looked at that healing
@@ -12,14 +12,17 @@
 
 pub mod bounds;
 pub mod canon;
+mod look;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZero;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-use makima_core::time::Now;
+use std::{iter, thread};
 
 use self::bounds::{Bounds, Left};
-use crate::swarm::{self, Run};
+use self::look::{Heals, Looked, Node, Reached, Step};
+use crate::swarm::Run;
 use crate::world::{Act, World};
 
 /// Something that must hold in every state, beside what the world checks.
@@ -60,15 +63,6 @@ pub struct Failure {
     pub why: String,
 }
 
-/// How a state was got to first.
-#[derive(Clone, Copy)]
-struct Step {
-    from: u32,
-    act: Act,
-    /// So many frames reached the server behind it.
-    delivered: u8,
-}
-
 /// Where healing leads from a state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
@@ -80,83 +74,22 @@ enum Rest {
     By(u32),
 }
 
-/// A crash that is decided on: it will lose what the journal gets from here on. Until then the journal is not flushed, else
-/// it would be another crash. Decided at the first record that is lost, and not when the daemon is killed: so a state need not
-/// be known by all that could be lost in it, but by what will be.
-#[derive(Clone, Copy, Debug)]
-pub struct Doom {
-    /// What the daemon's state is known by, to which the crash leads back.
-    state: u64,
-    /// When it was in it.
-    at: Now,
-    /// Records that are not there for good, and are kept all the same.
-    kept: usize,
-}
-
-/// A state that waits to be looked at.
-struct Node {
-    at: u32,
-    depth: usize,
-    world: World,
-    left: Left,
-    doom: Option<Doom>,
-    /// A break of the connection is decided on, by a cut or a crash: what is on its way to the server will not get there.
-    jammed: bool,
-}
-
-impl Node {
-    /// What may happen now.
-    fn choices(&self) -> Vec<Act> {
-        let mut acts = self.left.choices(&self.world, self.doom.map(|doom| doom.kept));
-        if self.doom.is_some() {
-            acts.retain(|act| *act != Act::Sync);
-        }
-        acts
-    }
-
-    /// What there is when this has happened, but for the world.
-    fn after(&self, act: Act, waited: bool) -> Next {
-        let killed = matches!(act, Act::Kill { .. });
-        Next {
-            depth: self.depth + 1,
-            left: self.left.after(act, waited),
-            doom: self.doom.filter(|_| !killed),
-            jammed: self.jammed && !killed && !matches!(act, Act::Cut { .. }),
-        }
-    }
-
-    /// What a crash is to lead back to that loses what an act wrote, if one may be decided on.
-    fn may_be_doomed(&self, act: Act, after: &World) -> Option<Doom> {
-        let (kept, at) = (self.world.loose_records(), self.world.now());
-        let may = self.doom.is_none() && self.left.may_crash() && !matches!(act, Act::Kill { .. });
-        (may && after.loose_records() > kept).then(|| Doom { state: canon::mark(&self.world.daemon, at), at, kept })
-    }
-}
-
-/// What there is beside the world when something has happened.
-struct Next {
-    depth: usize,
-    left: Left,
-    doom: Option<Doom>,
-    jammed: bool,
-}
-
-impl Next {
-    const fn with(&self, world: World, doom: Option<Doom>, jammed: bool) -> Node {
-        Node { at: 0, depth: self.depth, world, left: self.left, doom, jammed }
-    }
-}
+/// So many states are looked at before what came of it is put together.
+const WAVE: usize = 1_024;
 
 /// A search under way.
 pub struct Search<'a> {
     bounds: Bounds,
     watch: Option<Watch<'a>>,
+    /// The states by what they are known by.
     known: BTreeMap<u64, u32>,
     /// How each state was got to, but for the first.
     steps: Vec<Step>,
     rests: Vec<Rest>,
     waiting: VecDeque<Node>,
     found: Found,
+    /// Where each state leads, if somebody doubts that those are alike that are taken for the same.
+    onward: Option<Vec<Option<u64>>>,
 }
 
 impl<'a> Search<'a> {
@@ -164,34 +97,41 @@ impl<'a> Search<'a> {
     #[must_use]
     pub fn new(bounds: Bounds, watch: Option<Watch<'a>>) -> Self {
         let (known, waiting) = (BTreeMap::new(), VecDeque::new());
-        Self { bounds, watch, known, steps: Vec::new(), rests: Vec::new(), waiting, found: Found::default() }
+        let found = Found::default();
+        Self { bounds, watch, known, steps: Vec::new(), rests: Vec::new(), waiting, found, onward: None }
     }
 
-    /// Looks at all states, or at as many as can be reached.
+    /// The same, and it is seen to that states which are taken for the same lead to the same: all that [`canon`] leaves out.
+    /// It takes some three times as long.
+    #[must_use]
+    pub fn doubting(self) -> Self {
+        Self { onward: Some(Vec::new()), ..self }
+    }
+
+    /// Looks at all states, or at as many as can be reached. On all cores; what is found, and in which order, does not depend
+    /// on how many there are.
     ///
     /// # Errors
     /// The first that was found in which something does not hold.
     pub fn run(mut self, reach: Reach) -> Result<Found, Failure> {
-        let begun = Instant::now();
+        let (begun, doubts) = (Instant::now(), self.onward.is_some());
         let mut world = self.start(Vec::new()).world();
         // Of what is written down before anything happens nothing is lost.
         world.apply(Act::Rotate);
-        let left = Left::all(&self.bounds);
-        self.meet(Node { at: 0, depth: 0, world, left, doom: None, jammed: false }, None)?;
-        while let Some(node) = self.waiting.pop_front() {
-            self.found.depth = node.depth;
-            if begun.elapsed() > reach.time || self.waiting.len() > reach.waiting {
-                self.waiting.push_front(node);
-                break;
+        let first = Reached::new(Node::first(world, Left::all(&self.bounds)), None);
+        self.meet(first)?;
+        while !self.waiting.is_empty() && begun.elapsed() < reach.time && self.waiting.len() <= reach.waiting {
+            for (node, looked) in self.wave(|node, known| node.look(known, doubts)) {
+                self.found.depth = node.depth;
+                self.take(&node, looked)?;
             }
-            self.look(&node)?;
         }
         self.found.complete = self.waiting.is_empty();
         // What nobody will look at any more comes to rest as well, as far as there is time to see.
-        while begun.elapsed() < reach.time * 5 / 4
-            && let Some(node) = self.waiting.pop_front()
-        {
-            self.settle(&node)?;
+        while !self.waiting.is_empty() && begun.elapsed() < reach.time * 5 / 4 {
+            for (node, settled) in self.wave(|node, _| node.settle()) {
+                self.rested(&node, settled)?;
+            }
         }
         self.found.unsettled = self.waiting.len();
         self.found.states = self.rests.len();
@@ -201,78 +141,45 @@ impl<'a> Search<'a> {
 
     const fn start(&self, acts: Vec<Act>) -> Run {
         // An odd seed: a disk without a bound.
-        Run { literal: false, speech: self.bounds.speech, seed: 1, acts }
+        Run { literal: false, speech: self.bounds.speech, seed: 1, searched: true, acts }
     }
 
-    /// Goes on from a state in every way that there is.
-    fn look(&mut self, node: &Node) -> Result<(), Failure> {
-        let (mut heals, mut stands_still) = (None, node.world.is_flushed());
-        for act in node.choices() {
-            if let Some(to) = self.go(node, act, false)? {
-                stands_still &= !bounds::goes_on(act);
-                heals = heals.or_else(|| bounds::heals(act).then_some(to));
-            }
+    /// Has something done with each of the states that wait longest, on all cores. Gives what came of it in their order.
+    fn wave<T: Send>(&mut self, does: impl Fn(&Node, &BTreeMap<u64, u32>) -> T + Sync) -> Vec<(Node, T)> {
+        let nodes: Vec<Node> = self.waiting.drain(..self.waiting.len().min(WAVE)).collect();
+        let (known, todo) = (&self.known, Mutex::new(nodes.into_iter().enumerate()));
+        let next = || todo.lock().expect("nobody panics with it").next();
+        let worker = || -> Vec<_> { iter::from_fn(next).map(|(nth, node)| (nth, does(&node, known), node)).collect() };
+        let mut done: Vec<(usize, T, Node)> = thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores()).map(|_| scope.spawn(worker)).collect();
+            workers.into_iter().flat_map(|worker| worker.join().expect("what panics is caught")).collect()
+        });
+        done.sort_unstable_by_key(|(nth, ..)| *nth);
+        done.into_iter().map(|(_, came, node)| (node, came)).collect()
+    }
+
+    /// Takes in what came of looking at a state.
+    fn take(&mut self, node: &Node, Looked { reached, heals, failed }: Looked) -> Result<(), Failure> {
+        let places: Vec<u32> = reached.into_iter().map(|reached| self.meet(reached)).collect::<Result<_, _>>()?;
+        if let Some((step, why)) = failed {
+            return Err(self.failure(Some(step), why));
         }
-        if stands_still && node.left.may_wait(&node.world) {
-            let to = self.go(node, Act::Advance, node.world.is_linked())?;
-            heals = heals.or(to);
-        }
-        match heals.filter(|_| !node.world.is_settled()) {
-            // Where a crash is decided on, the same world without that comes to rest.
-            _ if node.doom.is_some() || node.jammed => self.rests[node.at as usize] = Rest::Seen,
-            Some(to) => self.rests[node.at as usize] = Rest::By(to),
-            None => self.settle(node)?,
+        match heals {
+            Heals::Elsewhere => self.rests[node.at as usize] = Rest::Seen,
+            Heals::To(nth) => self.rests[node.at as usize] = Rest::By(places[nth]),
+            Heals::Here(settled) => self.rested(node, settled)?,
         }
         Ok(())
     }
 
-    /// Lets something happen in a state. Gives the state that it leads to, where it is possible.
-    fn go(&mut self, node: &Node, act: Act, waited: bool) -> Result<Option<u32>, Failure> {
-        let mut world = node.world.clone();
-        let went = swarm::caught(|| {
-            let went = world.apply(act);
-            world.apply(Act::Flush);
-            went
-        });
-        let step = Step { from: node.at, act, delivered: 0 };
-        match went {
-            Ok(false) => return Ok(None),
-            Ok(true) => world.let_go_of_the_past(),
-            Err(why) => return Err(self.failure(Some(step), why)),
-        }
-        let next = node.after(act, waited);
-        if let Some(doom) = node.may_be_doomed(act, &world) {
-            self.spread(&Next { doom: Some(doom), ..next }, world.clone(), step)?;
-        }
-        self.spread(&next, world, step).map(Some)
-    }
-
-    /// Lets what is on its way to the server get there: at once, or not at all, from one frame on.
-    fn spread(&mut self, next: &Next, mut world: World, mut step: Step) -> Result<u32, Failure> {
-        loop {
-            let before = next.left.may_lose().then(|| world.clone());
-            match swarm::caught(|| !next.jammed && world.apply(Act::Deliver)) {
-                Ok(false) => break,
-                Ok(true) => {}
-                Err(why) => return Err(self.failure(Some(Step { delivered: u8::MAX, ..step }), why)),
-            }
-            if let Some(before) = before {
-                self.meet(next.with(before, next.doom, true), step)?;
-            }
-            step.delivered += 1;
-        }
-        let (doom, jammed) = (next.doom, next.jammed);
-        self.meet(next.with(world, doom, jammed), step)
-    }
-
     /// A state was reached: it is looked at later, if it is a new one.
-    fn meet(&mut self, mut node: Node, step: impl Into<Option<Step>>) -> Result<u32, Failure> {
-        let step = step.into();
+    fn meet(&mut self, Reached { print, step, node, onward }: Reached) -> Result<u32, Failure> {
         self.found.transitions += u64::from(step.is_some());
         let new = u32::try_from(self.rests.len()).expect("more states than there is room for");
-        let at =
-            *self.known.entry(canon::print(&node.world, &(node.left, node.jammed), node.doom.as_ref())).or_insert(new);
+        let at = *self.known.entry(print).or_insert(new);
+        self.compare(at, onward).map_err(|why| self.failure(step, why))?;
         if at == new {
+            let mut node = node.expect("what is not known yet is kept");
             self.rests.push(Rest::Unknown);
             self.steps.extend(step);
             if let Some(Err(why)) = self.watch.map(|watch| watch(&node.world)) {
@@ -284,12 +191,22 @@ impl<'a> Search<'a> {
         Ok(at)
     }
 
-    /// Sees that the world comes to rest from here.
-    fn settle(&mut self, node: &Node) -> Result<(), Failure> {
-        let mut world = node.world.clone();
+    /// Sees that a state leads where the first did that it was taken for.
+    fn compare(&mut self, at: u32, onward: Option<u64>) -> Result<(), String> {
+        let Some(all) = &mut self.onward else { return Ok(()) };
+        match all.get(at as usize) {
+            None => all.push(onward),
+            Some(first) if *first == onward || first.is_none() => {}
+            Some(_) => return Err("another state that is taken for the same leads elsewhere".to_string()),
+        }
+        Ok(())
+    }
+
+    /// The world was let come to rest from here.
+    fn rested(&mut self, node: &Node, settled: Result<(), String>) -> Result<(), Failure> {
         self.found.settled += 1;
         self.rests[node.at as usize] = Rest::Seen;
-        swarm::caught(|| world.settle()).map_err(|why| self.failure(self.step_to(node.at), why))
+        settled.map_err(|why| self.failure(self.step_to(node.at), why))
     }
 
     /// Sees that nobody goes round for ever on the way to rest.
@@ -327,4 +244,9 @@ impl<'a> Search<'a> {
         acts.reverse();
         Failure { run: self.start(acts), why }
     }
+}
+
+/// How many states can be looked at at once.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }

@@ -32,7 +32,7 @@ pub const MODULES: &[Module] = &[
 ];
 
 /// Those that are not through yet: nobody has tried them, or something in them is caught by nothing so far.
-pub const UNFINISHED: &[&str] = &["output", "task"];
+pub const UNFINISHED: &[&str] = &[];
 
 /// So many of a hundred mutants are caught, at least, in all modules that are through together: a reason is found easily.
 const PERCENT: usize = 95;

@@ -2,6 +2,7 @@
 //! the executor, and keeps to the same contract.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
@@ -34,6 +35,8 @@ pub struct Machine {
     cloned: BTreeSet<String>,
     /// Starts that cannot be made any more, however late somebody comes to them.
     called_off: BTreeSet<EffectId>,
+    /// Whether what is called off was done already is a choice, made by its failing; else every third was.
+    pub(super) tries: bool,
     /// Ends of agents that the daemon has not been told yet.
     exits: Vec<(EffectId, ExitStatus)>,
     /// What it did, and how often.
@@ -63,6 +66,18 @@ impl Machine {
         self.pending.insert(id, (task, work));
     }
 
+    /// Writes down what can still become of it. What the tasks ask for stands with each: which of them asked first makes no
+    /// difference. What was called off says nothing once it is not under way any more.
+    pub(super) fn lay_open(&self, text: &mut String) {
+        let Self { tasks, pending, cancelled, cloned, called_off, tries, exits, seen: _ } = self;
+        let mut under_way: Vec<_> = pending.iter().map(|(id, (task, work))| (task, id, work)).collect();
+        under_way.sort_by_key(|(task, id, _)| (*task, *id));
+        let under_way =
+            under_way.iter().map(|(_, id, work)| (id, work, cancelled.contains(id), called_off.contains(id)));
+        let under_way: Vec<_> = under_way.collect();
+        write!(text, "{:?}", (tasks, under_way, cloned, tries, exits)).expect("a string takes everything");
+    }
+
     /// The daemon gives up on what was not even begun.
     pub(super) fn give_up(&mut self, task: TaskId, work: &Work) {
         self.tasks.entry(task).or_default().refused(work);
@@ -83,6 +98,12 @@ impl Machine {
             .filter(|(id, (task, work))| self.can_answer(**id, *task, work))
             .map(|(id, _)| *id)
             .chain(exits)
+    }
+
+    /// Whether it is a choice if this one was called off in time.
+    #[must_use]
+    pub fn may_be_too_late(&self, id: EffectId) -> bool {
+        self.tries && self.cancelled.contains(&id) && !self.called_off.contains(&id)
     }
 
     /// Whose tree is stopped or let go on by this.
@@ -140,7 +161,8 @@ impl Machine {
         let (task, work) = self.pending.remove(&id)?;
         let cancelled = self.cancelled.remove(&id);
         // Some are called off when they are done already.
-        let too_late = cancelled && id.n.is_multiple_of(3) && !self.called_off.remove(&id);
+        let done = if self.tries { fails } else { id.n.is_multiple_of(3) };
+        let too_late = cancelled && done && !self.called_off.remove(&id);
         if too_late {
             self.seen.see("called off too late", work.kind());
         }
@@ -338,7 +360,7 @@ impl Machine {
         let ready: Vec<EffectId> = self.ready().collect();
         for (at, id) in ready.into_iter().enumerate() {
             if done & (1 << (at % 8)) != 0 {
-                self.perform(id, false, &kind);
+                self.perform(id, self.may_be_too_late(id), &kind);
             }
         }
         self.pending.clear();

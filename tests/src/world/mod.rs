@@ -135,6 +135,15 @@ impl World {
         Self::of(Config { keep, ..config() }, Server::new(manner, speech), seed, watch)
     }
 
+    /// The same for a search, which tries everything of little: what other worlds have their numbers decide is a choice
+    /// ([`Machine::tries`]), and what the server acknowledges in one go it tells in one.
+    #[must_use]
+    pub fn searched(mut self) -> Self {
+        self.machine.tries = true;
+        self.server.gathers = true;
+        self
+    }
+
     /// Lets something happen. False where it could not.
     pub fn apply(&mut self, act: Act) -> bool {
         if let Act::Reject { key } = act {
@@ -356,7 +365,9 @@ impl<F: Far> World<F> {
             self.interrupts_outlast();
         }
         self.daemon = daemon;
-        self.boot(u64::from(done), trusted);
+        // A search need not tell apart what nothing follows from but the daemon's own chance.
+        let seed = if self.machine.tries { u64::from(self.incarnation) } else { u64::from(done) };
+        self.boot(seed, trusted);
         true
     }
 

@@ -178,6 +178,16 @@ impl Net {
         Some(Attempt::Up(epoch, wire))
     }
 
+    /// Whether an attempt is under way.
+    pub(super) const fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Whether something is on its way to the server, and will get there.
+    pub(super) fn carries(&self) -> bool {
+        self.up.iter().any(|up| !up.dead && !up.frames.is_empty())
+    }
+
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Option<Input> {
         if self.asked.is_empty() {
             return None;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use makima_core::time::Now;
 
 use super::sightings::Sightings;
-use super::{Act, Far, World};
+use super::{Act, Far, Speech, World};
 
 /// What can go on by itself, in the order in which a healed world lets it.
 pub const GOES_ON: [Act; 6] =
@@ -41,8 +41,34 @@ impl World {
         } = self;
         net.lay_open(text);
         journal.lay_open(text);
-        let rest = (daemon, machine, server, incarnation, kinds, exit, interrupted, messages, resumed, unsure);
+        let rest = (daemon, server, incarnation, kinds, exit, interrupted, messages, resumed, unsure);
         write!(text, "{rest:?}").expect("a string takes everything");
+        machine.lay_open(text);
+    }
+
+    /// Which versions of the wire there are.
+    #[must_use]
+    pub const fn speech(&self) -> Speech {
+        self.server.speech
+    }
+
+    /// Whether an attempt to connect is under way.
+    #[must_use]
+    pub const fn is_connecting(&self) -> bool {
+        self.net.is_asked()
+    }
+
+    /// Whether something is on its way to the server, and will get there.
+    #[must_use]
+    pub fn carries(&self) -> bool {
+        self.net.carries()
+    }
+
+    /// What acknowledgements are on their way to the daemon, in order. None where no session of version 2 stands, in which
+    /// both have said how they stand.
+    #[must_use]
+    pub fn acknowledging(&self) -> Option<Vec<u64>> {
+        self.server.acknowledging().filter(|_| self.is_linked())
     }
 
     /// Lets go of what only tells what has happened, and of records that a state stands for: nothing that can still

@@ -102,6 +102,9 @@ impl Server {
             holds!(AppliedOnce, seq <= *applied + 1, "number {seq} follows {applied}");
             let again = seq <= *applied;
             *applied = seq.max(*applied);
+            if self.gathers && matches!(session.replies.back(), Some(Reply::Said(Said::Ack(_)))) {
+                session.replies.pop_back();
+            }
             session.replies.push_back(Reply::Said(Said::Ack(*applied)));
             self.seen.see("number", if again { "again" } else { "new" });
             if again {
@@ -113,6 +116,13 @@ impl Server {
             (DaemonMessage::TaskOutput(_), None) => panic!("output without a place"),
             (message, _) => self.hear(epoch, message, tokens),
         }
+    }
+
+    /// What it acknowledges in the session that has the say, if that is one in which it may.
+    pub(super) fn acknowledging(&self) -> Option<Vec<u64>> {
+        let session = self.sessions.get(&self.current?).filter(|session| session.ready)?;
+        let ack = |reply: &Reply| if let Reply::Said(Said::Ack(n)) = reply { Some(*n) } else { None };
+        Some(session.replies.iter().filter_map(ack).collect())
     }
 
     /// What a frame of version 2 says that bears no message.

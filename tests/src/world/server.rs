@@ -71,6 +71,8 @@ pub struct Server {
     pub(super) numbers: Numbers,
     /// The next daemon that says who it is is turned away with this code.
     rejects: Option<&'static str>,
+    /// It tells the newest acknowledgement only, where several are due.
+    pub(super) gathers: bool,
     /// What it may count on beside the ledger.
     pub(super) trust: Trust,
     /// What it was told, and how often.
@@ -126,6 +128,7 @@ impl Server {
             asked: BTreeMap::new(),
             numbers: Numbers::default(),
             rejects: None,
+            gathers: false,
             trust: Trust::default(),
             seen: Sightings::default(),
         }
