@@ -25,9 +25,17 @@ fn every_run_of_one_task_comes_to_rest() {
 /// Protects the search from taking two states for the same of which something else can become.
 #[test]
 fn what_is_taken_for_the_same_leads_to_the_same() {
-    for name in ["quiet", "quiet-1", "cut"] {
+    for name in ["quiet", "quiet-1"] {
         whole(Search::new(bounds(name), None).doubting(), name);
     }
+}
+
+/// Protects that from being a check which cannot fail: what is on its way to the daemon makes a difference.
+#[test]
+fn what_is_not_the_same_is_found_out() {
+    let search = Search::new(bounds("quiet"), None).blind_to("replies").doubting();
+    let failure = search.run(REACH).expect_err("it is found out");
+    assert!(failure.why.contains("leads elsewhere"), "{}", failure.why);
 }
 
 fn whole(search: Search<'_>, name: &str) -> Found {

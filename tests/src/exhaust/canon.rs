@@ -30,15 +30,15 @@ use crate::world::{Speech, World};
 /// From here on a time is one of the wall clock: the others begin with the machine.
 const WALL: u64 = 1_000_000_000_000;
 
-/// What a world is known by, in which this may still happen. `jammed`: as in [`super::look::Node`].
-pub(super) fn print(world: &World, left: &Left, jammed: bool, doom: Option<&Doom>) -> u64 {
+/// What a world is known by, in which this may still happen. `jammed`, `blind`: as in [`super::look::Node`].
+pub(super) fn print(world: &World, left: &Left, jammed: bool, doom: Option<&Doom>, blind: Option<&'static str>) -> u64 {
     let mut raw = String::with_capacity(16 * 1024);
     world.lay_open(&mut raw);
     let doom = doom.map(|doom| (doom.state, world.now().mono.since(doom.at.mono)));
     let acks = if left.may_lose() { None } else { world.acknowledging() };
     let mut hasher = DefaultHasher::new();
     (left, jammed, doom).hash(&mut hasher);
-    Reading::new(&raw, world.now(), world.speech(), acks).read(&mut hasher);
+    Reading { blind, ..Reading::new(&raw, world.now(), world.speech(), acks) }.read(&mut hasher);
     hasher.finish()
 }
 
@@ -72,11 +72,22 @@ struct Reading<'a> {
     acks: Option<Vec<u64>>,
     /// Whether the message that is being read was sent.
     sent: bool,
+    blind: Option<&'static str>,
 }
 
 impl<'a> Reading<'a> {
     const fn new(rest: &'a str, now: Now, wire: Speech, acks: Option<Vec<u64>>) -> Self {
-        Self { rest, now, effects: Vec::new(), epochs: Vec::new(), series: Vec::new(), wire, acks, sent: false }
+        Self {
+            rest,
+            now,
+            effects: Vec::new(),
+            epochs: Vec::new(),
+            series: Vec::new(),
+            wire,
+            acks,
+            sent: false,
+            blind: None,
+        }
     }
 
     fn read(&mut self, text: &mut impl Text) {
@@ -106,7 +117,9 @@ impl<'a> Reading<'a> {
         let part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let end = self.rest.bytes().position(|byte| !part(byte)).unwrap_or(self.rest.len());
         let word = self.take(end);
-        if matches!(word, "seen" | "counters" | "rng" | "digests" | "config") && self.rest.starts_with(": ") {
+        let is_left_out =
+            matches!(word, "seen" | "counters" | "rng" | "digests" | "config") || self.blind == Some(word);
+        if is_left_out && self.rest.starts_with(": ") {
             self.rest = &self.rest[value(self.rest)..];
             return;
         }

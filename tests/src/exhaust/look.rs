@@ -41,6 +41,8 @@ pub(super) struct Node {
     doom: Option<Doom>,
     /// A break of the connection is decided on, by a cut or a crash: what is on its way to the server will not get there.
     jammed: bool,
+    /// A field that is left out of what it is known by, to see that this is found out.
+    blind: Option<&'static str>,
 }
 
 /// A state that was come to.
@@ -75,15 +77,15 @@ pub(super) struct Looked {
 
 impl Reached {
     pub(super) fn new(node: Node, step: Option<Step>) -> Self {
-        let print = canon::print(&node.world, &node.left, node.jammed, node.doom.as_ref());
+        let print = canon::print(&node.world, &node.left, node.jammed, node.doom.as_ref(), node.blind);
         Self { print, step, node: Some(node), onward: None }
     }
 }
 
 impl Node {
     /// The one that everything begins with.
-    pub(super) fn first(world: World, left: Left) -> Self {
-        Self { at: 0, depth: 0, world: Box::new(world), left, doom: None, jammed: false }
+    pub(super) fn first(world: World, left: Left, blind: Option<&'static str>) -> Self {
+        Self { at: 0, depth: 0, world: Box::new(world), left, doom: None, jammed: false, blind }
     }
 
     /// Goes on from here in every way that there is. `doubts`: says of each state that it comes to where that leads.
@@ -152,6 +154,7 @@ impl Node {
             left: self.left.after(act, waited),
             doom: self.doom.filter(|_| !killed),
             jammed: self.jammed && !killed && !matches!(act, Act::Cut { .. }),
+            blind: self.blind,
         }
     }
 
@@ -173,11 +176,12 @@ struct Next {
     left: Left,
     doom: Option<Doom>,
     jammed: bool,
+    blind: Option<&'static str>,
 }
 
 impl Next {
     const fn with(&self, world: Box<World>, doom: Option<Doom>, jammed: bool) -> Node {
-        Node { at: 0, depth: self.depth, world, left: self.left, doom, jammed }
+        Node { at: 0, depth: self.depth, world, left: self.left, doom, jammed, blind: self.blind }
     }
 }
 

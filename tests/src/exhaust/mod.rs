@@ -88,6 +88,8 @@ pub struct Search<'a> {
     rests: Vec<Rest>,
     waiting: VecDeque<Node>,
     found: Found,
+    /// A field that is left out of what states are known by.
+    blind: Option<&'static str>,
     /// Where each state leads, if somebody doubts that those are alike that are taken for the same.
     onward: Option<Vec<Option<u64>>>,
 }
@@ -98,7 +100,7 @@ impl<'a> Search<'a> {
     pub fn new(bounds: Bounds, watch: Option<Watch<'a>>) -> Self {
         let (known, waiting) = (BTreeMap::new(), VecDeque::new());
         let found = Found::default();
-        Self { bounds, watch, known, steps: Vec::new(), rests: Vec::new(), waiting, found, onward: None }
+        Self { bounds, watch, known, steps: Vec::new(), rests: Vec::new(), waiting, found, blind: None, onward: None }
     }
 
     /// The same, and it is seen to that states which are taken for the same lead to the same: all that [`canon`] leaves out.
@@ -106,6 +108,12 @@ impl<'a> Search<'a> {
     #[must_use]
     pub fn doubting(self) -> Self {
         Self { onward: Some(Vec::new()), ..self }
+    }
+
+    /// The same, and states that differ only in fields of this name are taken for the same: to see that doubt finds it out.
+    #[must_use]
+    pub fn blind_to(self, field: &'static str) -> Self {
+        Self { blind: Some(field), ..self }
     }
 
     /// Looks at all states, or at as many as can be reached. On all cores; what is found, and in which order, does not depend
@@ -118,7 +126,7 @@ impl<'a> Search<'a> {
         let mut world = self.start(Vec::new()).world();
         // Of what is written down before anything happens nothing is lost.
         world.apply(Act::Rotate);
-        let first = Reached::new(Node::first(world, Left::all(&self.bounds)), None);
+        let first = Reached::new(Node::first(world, Left::all(&self.bounds), self.blind), None);
         self.meet(first)?;
         while !self.waiting.is_empty() && begun.elapsed() < reach.time && self.waiting.len() <= reach.waiting {
             for (node, looked) in self.wave(|node, known| node.look(known, doubts)) {
