@@ -365,9 +365,9 @@ impl<F: Far> World<F> {
             self.interrupts_outlast();
         }
         self.daemon = daemon;
-        // A search need not tell apart what nothing follows from but the daemon's own chance.
-        let seed = if self.machine.tries { u64::from(self.incarnation) } else { u64::from(done) };
-        self.boot(seed, trusted);
+        // No two lives draw the same; and a search need not tell apart what nothing else follows from.
+        let chance = if self.machine.tries { 0 } else { u64::from(done) };
+        self.boot(u64::from(self.incarnation) << 32 | chance, trusted);
         true
     }
 
