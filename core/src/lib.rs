@@ -31,7 +31,7 @@ macro_rules! bug {
     };
 }
 
-mod agent;
+pub mod agent;
 mod boot;
 mod command;
 mod config;

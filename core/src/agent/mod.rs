@@ -1,5 +1,6 @@
 //! Agents: how each kind is started, spoken to and asked to stop, and what its end means.
 
+pub mod claude;
 mod shell;
 
 use alloc::string::{String, ToString};

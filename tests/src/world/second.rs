@@ -198,7 +198,7 @@ impl Server {
         let task = TaskId(output.task_id);
         let tell = |off| Place { task: task.0, off };
         let Some(session) = self.sessions.get_mut(&epoch) else { return };
-        let ended = self.ledger.get(&task).is_none_or(|entry| entry.complete.is_some());
+        let ended = self.ledger.get(&task).is_some_and(|entry| entry.complete.is_some());
         let place = self.numbers.places.entry(task).or_insert(Some(0)).get_or_insert(stretch.off);
         let begun = self.numbers.begun.entry(task).or_default();
         let closes = stretch.off == stretch.end && stretch.off == *place && *begun && !output.is_partial;

@@ -1,0 +1,12 @@
+//! Claude Code, driven by lines of JSON both ways (`claude -p --input-format stream-json --output-format stream-json --verbose`).
+//!
+//! Only what the lines mean stands here. Reading never fails: what is not known is [`Line::Other`], and what is no JSON is
+//! [`Line::Unreadable`]. What was seen of two versions of it holds; what only one says is optional.
+
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use self::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, ToolEnd, Turn, line};
+pub use self::write::{Request, Verdict, answer, answers, message, request};
