@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("forge", outside::forge),
     ("long_poll", makima_transports::fuzz::long_poll),
     ("events", outside::events),
+    ("claude", outside::claude),
     ("config", people::config),
     #[cfg(feature = "server")]
     ("tasks", people::tasks),

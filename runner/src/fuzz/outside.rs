@@ -1,5 +1,6 @@
 //! What comes over the network.
 
+use makima_core::agent::claude::{self, Line, Verdict};
 use makima_core::forge::{Kind, Next, Opening, Project, Tool, Wanted};
 use makima_core::id::TaskId;
 use makima_core::limits;
@@ -96,6 +97,29 @@ pub(super) fn policy(data: &[u8]) {
     }
     if let Some(project) = Project::read(text) {
         assert!(!project.path.contains(".."), "{project:?}");
+    }
+}
+
+/// What an agent says, a line at a time: something is read of each, and what is said back is one line, in which a tool's input
+/// is what it was.
+pub(super) fn claude(data: &[u8]) {
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    let is_line = |text: &str| {
+        assert!(text.ends_with('\n') && text.lines().count() == 1 && !text.contains('\r'), "{text}");
+        assert!(value(text).is_some(), "{text}");
+    };
+    for text in String::from_utf8_lossy(data).lines().take(1_000) {
+        is_line(&claude::message(text, text));
+        is_line(&claude::answer(text, Verdict::Allow { input: text }));
+        if let Some(input) = claude::answers(text, [(text, text)]) {
+            assert!(value(&input).is_some_and(|input| input["questions"].is_array() && input["answers"].is_object()));
+        }
+        let Line::Asks(question) = claude::line(text) else { continue };
+        let said = claude::answer(&question.request, Verdict::Allow { input: &question.input });
+        is_line(&said);
+        let input = value(&said).map(|said| said["response"]["response"]["updatedInput"].clone());
+        let asked = value(&question.input).filter(serde_json::Value::is_object);
+        assert!(asked.is_none() || input == asked, "{said}");
     }
 }
 

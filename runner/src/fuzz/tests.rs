@@ -149,6 +149,9 @@ const NESTED: &[(&str, &str, &str)] = &[
     ("config tasks", "[", "a."),
     ("config", "x.", "a."),
     ("config", "setup = [", "\"a\","),
+    ("claude", "", "{\"a\":"),
+    ("claude", "{\"type\":\"result\",\"result\":\"", "x"),
+    ("claude", "", "{}\n"),
     ("events", "", "data: x\n\n"),
     ("events", "", "\n\n"),
     ("events", "", "data: x\n"),
@@ -215,6 +218,7 @@ targets! {
     forge,
     long_poll,
     events,
+    claude,
     config,
     #[cfg(feature = "server")]
     tasks,
