@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequest as _, Request};
+use axum::extract::{FromRequest as _, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use http::StatusCode;
+use http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -22,6 +23,18 @@ const UPLOAD: Duration = Duration::from_secs(60);
 
 /// For the store.
 const STORE: Duration = Duration::from_secs(20);
+
+/// The name of a task in a request's path, whatever stands there. Where that is no text it is no task's.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(name)| Self(name)).map_err(|_| ApiError::no_such_task())
+    }
+}
 
 /// Which task.
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
@@ -13,6 +13,7 @@ use futures_util::stream;
 use http::{HeaderMap, header};
 use serde::Deserialize;
 
+use super::asked::Named;
 use super::follower::Follower;
 use super::{ApiError, asked};
 use crate::app::App;
@@ -47,7 +48,7 @@ pub(super) struct From {
 /// is the newer of the two.
 pub(super) async fn events(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     query: Result<Query<From>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {

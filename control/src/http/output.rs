@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::asked::Named;
 use super::{ApiError, asked, follow};
 use crate::app::App;
 use crate::store::{BLOCK, StoreError};
@@ -29,7 +30,7 @@ pub(super) struct Range {
 /// `text/event-stream` gets the task's events instead, as by `…/events`.
 pub(super) async fn output(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     query: Result<Query<Range>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use makima_core::protocol::{
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::ApiError;
-use super::asked::{body, ensure_done, find, parse, parse_or_default, read_id};
+use super::asked::{Named, body, ensure_done, find, parse, parse_or_default, read_id};
 use crate::app::App;
 use crate::hub::Reply;
 use crate::socket;
@@ -153,7 +153,7 @@ async fn plain(app: &App, id: &str, manner: &Manner, command: fn(Uuid) -> Daemon
 /// `GET /api/v1/tasks/{id}/branches`
 pub(super) async fn branches(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     query: Wished,
     headers: HeaderMap,
 ) -> Answer {
@@ -161,32 +161,17 @@ pub(super) async fn branches(
 }
 
 /// `GET /api/v1/tasks/{id}/merge`
-pub(super) async fn status(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn status(State(app): State<Arc<App>>, Named(id): Named, query: Wished, headers: HeaderMap) -> Answer {
     plain(&app, &id, &Manner::read(query, &headers)?, |task_id| MergeStatus { task_id }.into()).await
 }
 
 /// `GET /api/v1/tasks/{id}/merge/check`
-pub(super) async fn check(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn check(State(app): State<Arc<App>>, Named(id): Named, query: Wished, headers: HeaderMap) -> Answer {
     plain(&app, &id, &Manner::read(query, &headers)?, |task_id| CheckMergeComplete { task_id }.into()).await
 }
 
 /// `GET /api/v1/tasks/{id}/target-exists?dir=PATH`
-pub(super) async fn target(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn target(State(app): State<Arc<App>>, Named(id): Named, query: Wished, headers: HeaderMap) -> Answer {
     let manner = Manner::read(query, &headers)?;
     let Some(target_dir) = manner.dir.filter(|dir| !dir.is_empty()) else {
         return Err(ApiError::bad("bad_query", "`dir` is missing: the path to look at"));
@@ -216,12 +201,7 @@ struct Start {
 }
 
 /// `POST /api/v1/tasks/{id}/merge`
-pub(super) async fn start(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    request: Request,
-) -> Answer {
+pub(super) async fn start(State(app): State<Arc<App>>, Named(id): Named, query: Wished, request: Request) -> Answer {
     let command = |task_id, Start { branch }| MergeStart { task_id, source_branch: branch }.into();
     posted(&app, &id, query, request, command).await
 }
@@ -234,12 +214,7 @@ struct Resolve {
 }
 
 /// `POST /api/v1/tasks/{id}/merge/resolve`
-pub(super) async fn resolve(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    request: Request,
-) -> Answer {
+pub(super) async fn resolve(State(app): State<Arc<App>>, Named(id): Named, query: Wished, request: Request) -> Answer {
     let command = |task_id, Resolve { file, strategy }| MergeResolve { task_id, file, strategy }.into();
     posted(&app, &id, query, request, command).await
 }
@@ -252,12 +227,7 @@ struct Commit {
 }
 
 /// `POST /api/v1/tasks/{id}/merge/commit`
-pub(super) async fn commit(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    request: Request,
-) -> Answer {
+pub(super) async fn commit(State(app): State<Arc<App>>, Named(id): Named, query: Wished, request: Request) -> Answer {
     let manner = Manner::read(query, request.headers())?;
     let Commit { message } = parse_or_default(&body(request).await?)?;
     let task_id = read_id(&id)?;
@@ -265,12 +235,7 @@ pub(super) async fn commit(
 }
 
 /// `POST /api/v1/tasks/{id}/merge/abort`
-pub(super) async fn abort(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn abort(State(app): State<Arc<App>>, Named(id): Named, query: Wished, headers: HeaderMap) -> Answer {
     plain(&app, &id, &Manner::read(query, &headers)?, |task_id| MergeAbort { task_id }.into()).await
 }
 
@@ -283,12 +248,7 @@ struct Skip {
 }
 
 /// `POST /api/v1/tasks/{id}/merge/skip`
-pub(super) async fn skip(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    request: Request,
-) -> Answer {
+pub(super) async fn skip(State(app): State<Arc<App>>, Named(id): Named, query: Wished, request: Request) -> Answer {
     let command = |task_id, Skip { subtask_id, reason }| MergeSkip { task_id, subtask_id, reason }.into();
     posted(&app, &id, query, request, command).await
 }
@@ -304,7 +264,7 @@ struct Completion {
 /// `POST /api/v1/tasks/{id}/completion`
 pub(super) async fn completion(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     query: Wished,
     request: Request,
 ) -> Answer {
@@ -329,12 +289,7 @@ struct Clone {
 }
 
 /// `POST /api/v1/tasks/{id}/clone`
-pub(super) async fn clone(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    query: Wished,
-    request: Request,
-) -> Answer {
+pub(super) async fn clone(State(app): State<Arc<App>>, Named(id): Named, query: Wished, request: Request) -> Answer {
     let command = |task_id, Clone { target_dir }| CloneWorktree { task_id, target_dir }.into();
     posted(&app, &id, query, request, command).await
 }

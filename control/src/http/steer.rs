@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use makima_core::protocol::{InjectSiblingContext, SendMessage};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::ApiError;
-use super::asked::{Id, body, ensure_done, kept, parse, parse_or_default, read_id};
+use super::asked::{Id, Named, body, ensure_done, kept, parse, parse_or_default, read_id};
 use crate::app::App;
 use crate::hub::Input;
 use crate::socket;
@@ -34,7 +34,7 @@ struct Interruption {
 /// `POST /api/v1/tasks/{id}/interrupt`
 pub(super) async fn interrupt(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, ApiError> {
     let wish: Interruption = parse_or_default(&body(request).await?)?;
@@ -47,18 +47,18 @@ pub(super) async fn interrupt(
 struct Nothing {}
 
 /// `POST /api/v1/tasks/{id}/pause`
-pub(super) async fn pause(state: State<Arc<App>>, id: Path<String>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn pause(state: State<Arc<App>>, id: Named, request: Request) -> Result<Response, ApiError> {
     hold(state, id, request, true).await
 }
 
 /// `POST /api/v1/tasks/{id}/resume`
-pub(super) async fn resume(state: State<Arc<App>>, id: Path<String>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn resume(state: State<Arc<App>>, id: Named, request: Request) -> Result<Response, ApiError> {
     hold(state, id, request, false).await
 }
 
 async fn hold(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
     paused: bool,
 ) -> Result<Response, ApiError> {
@@ -76,7 +76,7 @@ struct Message {
 /// `POST /api/v1/tasks/{id}/messages`
 pub(super) async fn message(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, ApiError> {
     let Message { message } = parse(&body(request).await?)?;
@@ -101,7 +101,7 @@ struct Sibling {
 /// `POST /api/v1/tasks/{id}/sibling-context`
 pub(super) async fn sibling(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Named(id): Named,
     request: Request,
 ) -> Result<Response, ApiError> {
     let sibling: Sibling = parse(&body(request).await?)?;

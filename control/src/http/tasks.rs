@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use makima_core::policy;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ApiError;
-use super::asked::{Id, body, ensure_done, find, kept, parse};
+use super::asked::{Id, Named, body, ensure_done, find, kept, parse};
 use crate::app::App;
 use crate::clock::rfc3339;
 use crate::hub::{Answer, Input};
@@ -136,6 +136,6 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<TaskJso
 }
 
 /// `GET /api/v1/tasks/{id}`
-pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<TaskJson>, ApiError> {
+pub(super) async fn one(State(app): State<Arc<App>>, Named(id): Named) -> Result<Json<TaskJson>, ApiError> {
     Ok(Json(find(&app, &id).await?.into()))
 }

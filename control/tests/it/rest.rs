@@ -97,6 +97,7 @@ async fn what_is_not_there_is_said_in_json() {
         ("/".to_owned(), "not_found"),
         (format!("/api/v1/tasks/{unknown}"), "no_such_task"),
         ("/api/v1/tasks/rubbish".to_owned(), "no_such_task"),
+        ("/api/v1/tasks/%80".to_owned(), "no_such_task"),
         (format!("/api/v1/tasks/{unknown}/output"), "no_such_task"),
         (format!("/api/v1/tasks/{unknown}/events"), "no_such_task"),
     ] {
