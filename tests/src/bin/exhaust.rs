@@ -17,7 +17,7 @@ Usage: exhaust NAME [--minutes N] [--waiting N] [--doubt]
 
   NAME          which alphabet: see below
   --minutes N   go on for no longer than this (default 10)
-  --waiting N   no more states than this may wait to be looked at, some ten kibibytes each (default 300000)
+  --waiting N   no more states than this may wait to be looked at, some sixty kibibytes each (default 200000)
   --doubt       see to it that states which are taken for the same lead to the same; it takes three times as long
 
 Exit code 1 where something does not hold; then a shortened list of what happens is printed. Exit code 3 where not all
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Option<(Bounds, Reach, bool)>, String> {
     let (mut bounds, mut doubts) = (None, false);
-    let (mut minutes, mut waiting) = (10, 300_000);
+    let (mut minutes, mut waiting) = (10, 200_000);
     while let Some(word) = words.next() {
         let mut number = || {
             let value = words.next().ok_or_else(|| format!("{word} wants a number"))?;

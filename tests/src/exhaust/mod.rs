@@ -33,7 +33,7 @@ pub type Watch<'a> = &'a dyn Fn(&World) -> Result<(), String>;
 pub struct Reach {
     /// No longer than this.
     pub time: Duration,
-    /// No more states than this wait to be looked at: each takes some ten kibibytes.
+    /// No more states than this wait to be looked at: each takes some sixty kibibytes, of which the most is the journal that a crash may lose.
     pub waiting: usize,
 }
 
