@@ -41,6 +41,12 @@ struct Up {
     flushed: u64,
 }
 
+impl Up {
+    fn carries(&self) -> bool {
+        !self.dead && !self.frames.is_empty()
+    }
+}
+
 /// One frame of the daemon's.
 #[derive(Clone, Debug)]
 pub enum Frame {
@@ -185,7 +191,7 @@ impl Net {
 
     /// Whether something is on its way to the server, and will get there.
     pub(super) fn carries(&self) -> bool {
-        self.up.iter().any(|up| !up.dead && !up.frames.is_empty())
+        self.up.iter().any(Up::carries)
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Option<Input> {
@@ -216,7 +222,7 @@ impl Net {
     }
 
     pub(super) fn deliver(&mut self) -> Option<(Epoch, Frame)> {
-        let up = self.next(|up| !up.dead && !up.frames.is_empty())?;
+        let up = self.next(Up::carries)?;
         up.frames.pop_front().map(|(_, frame)| (up.epoch, frame))
     }
 

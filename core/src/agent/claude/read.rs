@@ -207,13 +207,16 @@ impl Ended {
         if self.success {
             return None;
         }
-        let why = self.text.as_deref().or(self.reason.as_deref()).unwrap_or("the agent did not say why");
+        let why = self.text.as_deref().or(self.reason.as_deref()).unwrap_or(UNSAID);
         Some(match self.status {
             Some(status) => format!("{why} (the API answered {status})"),
             None => why.to_string(),
         })
     }
 }
+
+/// Why something failed, where it does not say so.
+const UNSAID: &str = "the agent did not say why";
 
 /// The tool by which people are asked.
 const ASK: &str = "AskUserQuestion";
@@ -273,9 +276,13 @@ fn retry(it: &Value) -> Retry {
 }
 
 fn reply(it: &Value) -> Reply {
-    let content = it.get("message").map(blocks).unwrap_or_default();
+    let message = it.get("message").unwrap_or(&Value::Null);
     Reply {
-        blocks: content.iter().map(block).collect(),
+        // A text alone is a block.
+        blocks: match may(message, "content") {
+            Some(text) => Vec::from([Block::Text(text)]),
+            None => list(message, "content").iter().map(block).collect(),
+        },
         inside: may(it, "parent_tool_use_id"),
         cut: flag(it, "aborted"),
         failed: flag(it, "is_api_error_message") || may(it, "error").is_some(),
@@ -309,10 +316,10 @@ fn user(it: &Value) -> Line {
     if flag(it, "isReplay") {
         return Line::TakenUp { message: text_at(it, "uuid") };
     }
-    let ends = it.get("message").map(blocks).unwrap_or_default().into_iter();
-    let ends: Vec<ToolEnd> = ends
+    let blocks = list(it.get("message").unwrap_or(&Value::Null), "content").iter();
+    let ends: Vec<ToolEnd> = blocks
         .filter(|block| text_at(block, "type") == "tool_result")
-        .map(|block| ToolEnd { id: text_at(&block, "tool_use_id"), failed: flag(&block, "is_error") })
+        .map(|block| ToolEnd { id: text_at(block, "tool_use_id"), failed: flag(block, "is_error") })
         .collect();
     if ends.is_empty() { other(it) } else { Line::Tools(ends) }
 }
@@ -382,7 +389,7 @@ fn question(it: &Value, text: &str) -> Line {
 fn answered(it: &Value) -> Line {
     let response = it.get("response").unwrap_or(&Value::Null);
     let failed = text_at(response, "subtype") == "error";
-    let why = || may(response, "error").unwrap_or_else(|| "the agent did not say why".to_string());
+    let why = || may(response, "error").unwrap_or_else(|| UNSAID.to_string());
     Line::Answered {
         request: text_at(response, "request_id"),
         error: failed.then(why),
@@ -394,15 +401,6 @@ fn other(it: &Value) -> Line {
     let request = it.get("request").map(|request| text_at(request, "subtype"));
     let kinds = [may(it, "type"), may(it, "subtype"), request];
     Line::Other(kinds.into_iter().flatten().filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join("/"))
-}
-
-/// The blocks of a message: a text alone is one.
-fn blocks(message: &Value) -> Vec<Value> {
-    match message.get("content") {
-        Some(Value::Array(blocks)) => blocks.clone(),
-        Some(Value::String(text)) => Vec::from([serde_json::json!({ "type": "text", "text": text })]),
-        _ => Vec::new(),
-    }
 }
 
 fn may(it: &Value, key: &str) -> Option<String> {
