@@ -13,7 +13,7 @@
 //! - the generator that draws the pause before the next connection is left out. Of states that differ in nothing else one is
 //!   looked at, with its pauses: a bound, not a proof.
 //! - of the journal there is only what waits for it. What a crash would leave of its records is known where a crash
-//!   that loses some is decided on, which is when the first of them is written: see [`Doom`]. That the steps lead to the
+//!   that loses some is decided on, which is when the first of them is written: see `Doom` in `look`. That the steps lead to the
 //!   same state when they are taken again is held by each crash that is looked at, and by the swarm. Sound.
 //!
 //! What is sound is not only said: a search that doubts ([`super::Search::doubting`]) sees to it.
@@ -30,7 +30,8 @@ use crate::world::{Speech, World};
 /// From here on a time is one of the wall clock: the others begin with the machine.
 const WALL: u64 = 1_000_000_000_000;
 
-/// What a world is known by, in which this may still happen. `jammed`, `blind`: as in [`super::look::Node`].
+/// What a world is known by, in which this may still happen. `jammed`: as in [`super::look::Node`]; `blind`: as in
+/// [`super::look::Eye`].
 pub(super) fn print(world: &World, left: &Left, jammed: bool, doom: Option<&Doom>, blind: Option<&'static str>) -> u64 {
     let mut raw = String::with_capacity(16 * 1024);
     world.lay_open(&mut raw);

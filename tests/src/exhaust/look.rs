@@ -41,8 +41,15 @@ pub(super) struct Node {
     doom: Option<Doom>,
     /// A break of the connection is decided on, by a cut or a crash: what is on its way to the server will not get there.
     jammed: bool,
-    /// A field that is left out of what it is known by, to see that this is found out.
-    blind: Option<&'static str>,
+}
+
+/// How states are told apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Eye {
+    /// Of each state that is come to it is said where that leads, whether it is taken for a known one or not.
+    pub(super) doubts: bool,
+    /// A field that is left out of what a state is known by, to see that this is found out.
+    pub(super) blind: Option<&'static str>,
 }
 
 /// A state that was come to.
@@ -76,30 +83,26 @@ pub(super) struct Looked {
 }
 
 impl Reached {
-    pub(super) fn new(node: Node, step: Option<Step>) -> Self {
-        let print = canon::print(&node.world, &node.left, node.jammed, node.doom.as_ref(), node.blind);
-        Self { print, step, node: Some(node), onward: None }
+    pub(super) fn new(node: Node, step: Option<Step>, eye: Eye) -> Self {
+        let print = canon::print(&node.world, &node.left, node.jammed, node.doom.as_ref(), eye.blind);
+        let onward = eye.doubts.then(|| node.onward(eye));
+        Self { print, step, node: Some(node), onward }
     }
 }
 
 impl Node {
     /// The one that everything begins with.
-    pub(super) fn first(world: World, left: Left, blind: Option<&'static str>) -> Self {
-        Self { at: 0, depth: 0, world: Box::new(world), left, doom: None, jammed: false, blind }
+    pub(super) fn first(world: World, left: Left) -> Self {
+        Self { at: 0, depth: 0, world: Box::new(world), left, doom: None, jammed: false }
     }
 
-    /// Goes on from here in every way that there is. `doubts`: says of each state that it comes to where that leads.
-    pub(super) fn look(&self, known: &BTreeMap<u64, u32>, doubts: bool) -> Looked {
-        let mut looking = Looking { node: self, reached: Vec::new() };
+    /// Goes on from here in every way that there is.
+    pub(super) fn look(&self, known: &BTreeMap<u64, u32>, eye: Eye) -> Looked {
+        let mut looking = Looking { node: self, eye, reached: Vec::new() };
         let tried = looking.everything();
         let mut reached = looking.reached;
-        for reached in &mut reached {
-            if doubts {
-                reached.onward = reached.node.as_ref().map(Self::onward);
-            }
-            if known.contains_key(&reached.print) {
-                reached.node = None;
-            }
+        for reached in reached.iter_mut().filter(|reached| known.contains_key(&reached.print)) {
+            reached.node = None;
         }
         match tried {
             Ok(heals) => Looked { reached, heals: self.heals(heals), failed: None },
@@ -108,8 +111,9 @@ impl Node {
     }
 
     /// What all that it leads to is known by.
-    fn onward(&self) -> u64 {
-        let mut looking = Looking { node: self, reached: Vec::new() };
+    fn onward(&self, eye: Eye) -> u64 {
+        let eye = Eye { doubts: false, ..eye };
+        let mut looking = Looking { node: self, eye, reached: Vec::new() };
         // What fails is told of when the state is looked at itself.
         let whole = looking.everything().is_ok();
         let prints: BTreeSet<u64> = looking.reached.iter().map(|reached| reached.print).collect();
@@ -154,7 +158,6 @@ impl Node {
             left: self.left.after(act, waited),
             doom: self.doom.filter(|_| !killed),
             jammed: self.jammed && !killed && !matches!(act, Act::Cut { .. }),
-            blind: self.blind,
         }
     }
 
@@ -176,18 +179,18 @@ struct Next {
     left: Left,
     doom: Option<Doom>,
     jammed: bool,
-    blind: Option<&'static str>,
 }
 
 impl Next {
     const fn with(&self, world: Box<World>, doom: Option<Doom>, jammed: bool) -> Node {
-        Node { at: 0, depth: self.depth, world, left: self.left, doom, jammed, blind: self.blind }
+        Node { at: 0, depth: self.depth, world, left: self.left, doom, jammed }
     }
 }
 
 /// A state that is being looked at.
 struct Looking<'a> {
     node: &'a Node,
+    eye: Eye,
     reached: Vec<Reached>,
 }
 
@@ -248,7 +251,7 @@ impl Looking<'_> {
     }
 
     fn come_to(&mut self, node: Node, step: Step) -> usize {
-        self.reached.push(Reached::new(node, Some(step)));
+        self.reached.push(Reached::new(node, Some(step), self.eye));
         self.reached.len() - 1
     }
 }

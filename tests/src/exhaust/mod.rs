@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use std::{iter, thread};
 
 use self::bounds::{Bounds, Left};
-use self::look::{Heals, Looked, Node, Reached, Step};
+use self::look::{Eye, Heals, Looked, Node, Reached, Step};
 use crate::swarm::Run;
 use crate::world::{Act, World};
 
@@ -88,10 +88,9 @@ pub struct Search<'a> {
     rests: Vec<Rest>,
     waiting: VecDeque<Node>,
     found: Found,
-    /// A field that is left out of what states are known by.
-    blind: Option<&'static str>,
+    eye: Eye,
     /// Where each state leads, if somebody doubts that those are alike that are taken for the same.
-    onward: Option<Vec<Option<u64>>>,
+    onward: Vec<u64>,
 }
 
 impl<'a> Search<'a> {
@@ -100,20 +99,30 @@ impl<'a> Search<'a> {
     pub fn new(bounds: Bounds, watch: Option<Watch<'a>>) -> Self {
         let (known, waiting) = (BTreeMap::new(), VecDeque::new());
         let found = Found::default();
-        Self { bounds, watch, known, steps: Vec::new(), rests: Vec::new(), waiting, found, blind: None, onward: None }
+        Self {
+            bounds,
+            watch,
+            known,
+            steps: Vec::new(),
+            rests: Vec::new(),
+            waiting,
+            found,
+            eye: Eye::default(),
+            onward: Vec::new(),
+        }
     }
 
     /// The same, and it is seen to that states which are taken for the same lead to the same: all that [`canon`] leaves out.
     /// It takes some three times as long.
     #[must_use]
     pub fn doubting(self) -> Self {
-        Self { onward: Some(Vec::new()), ..self }
+        Self { eye: Eye { doubts: true, ..self.eye }, ..self }
     }
 
     /// The same, and states that differ only in fields of this name are taken for the same: to see that doubt finds it out.
     #[must_use]
     pub fn blind_to(self, field: &'static str) -> Self {
-        Self { blind: Some(field), ..self }
+        Self { eye: Eye { blind: Some(field), ..self.eye }, ..self }
     }
 
     /// Looks at all states, or at as many as can be reached. On all cores; what is found, and in which order, does not depend
@@ -122,14 +131,14 @@ impl<'a> Search<'a> {
     /// # Errors
     /// The first that was found in which something does not hold.
     pub fn run(mut self, reach: Reach) -> Result<Found, Failure> {
-        let (begun, doubts) = (Instant::now(), self.onward.is_some());
+        let (begun, eye) = (Instant::now(), self.eye);
         let mut world = self.start(Vec::new()).world();
         // Of what is written down before anything happens nothing is lost.
         world.apply(Act::Rotate);
-        let first = Reached::new(Node::first(world, Left::all(&self.bounds), self.blind), None);
+        let first = Reached::new(Node::first(world, Left::all(&self.bounds)), None, eye);
         self.meet(first)?;
         while !self.waiting.is_empty() && begun.elapsed() < reach.time && self.waiting.len() <= reach.waiting {
-            for (node, looked) in self.wave(|node, known| node.look(known, doubts)) {
+            for (node, looked) in self.wave(|node, known| node.look(known, eye)) {
                 self.found.depth = node.depth;
                 self.take(&node, looked)?;
             }
@@ -201,10 +210,10 @@ impl<'a> Search<'a> {
 
     /// Sees that a state leads where the first did that it was taken for.
     fn compare(&mut self, at: u32, onward: Option<u64>) -> Result<(), String> {
-        let Some(all) = &mut self.onward else { return Ok(()) };
-        match all.get(at as usize) {
-            None => all.push(onward),
-            Some(first) if *first == onward || first.is_none() => {}
+        let Some(onward) = onward else { return Ok(()) };
+        match self.onward.get(at as usize) {
+            None => self.onward.push(onward),
+            Some(first) if *first == onward => {}
             Some(_) => return Err("another state that is taken for the same leads elsewhere".to_string()),
         }
         Ok(())

@@ -136,7 +136,7 @@ impl World {
     }
 
     /// The same for a search, which tries everything of little: what other worlds have their numbers decide is a choice
-    /// ([`Machine::tries`]), and what the server acknowledges in one go it tells in one.
+    /// (`Machine::tries`), and what the server acknowledges in one go it tells in one.
     #[must_use]
     pub fn searched(mut self) -> Self {
         self.machine.tries = true;
