@@ -57,7 +57,7 @@ impl Step<'_> {
     /// What belongs to one life of the daemon begins anew: its effects, its connection, its chance.
     fn new_life(&mut self, boot: &Boot) {
         if let Some(config) = &boot.config {
-            self.daemon.config = config.clone();
+            self.daemon.config = (**config).clone();
         }
         let core = &mut self.daemon.core;
         if !bug!(EffectIdsUsedAgain) {

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 
 use uuid::Uuid;
 
-use crate::agent::Sibling;
+use crate::agent::{Agent, Sibling};
 use crate::effect::{Effect, Side};
 use crate::id::{SecretId, TaskId};
 use crate::limits;
@@ -199,7 +199,7 @@ impl Step<'_> {
         } else {
             None
         };
-        match refusal.map_or_else(|| specify(spawn, credentials), Err) {
+        match refusal.map_or_else(|| specify(spawn, credentials, &self.daemon.config.agent), Err) {
             Ok(spec) => self.accept(spec, (pending >= free).then(|| waiting.saturating_add(1))),
             Err(why) => {
                 self.daemon.core.counters.refused_tasks += 1;
@@ -229,7 +229,7 @@ impl Step<'_> {
 }
 
 /// Applies the rules about names to what the server asks for.
-fn specify(spawn: SpawnTask, credentials: Option<SecretId>) -> Result<Spec, String> {
+fn specify(spawn: SpawnTask, credentials: Option<SecretId>, agent: &Agent) -> Result<Spec, String> {
     let id = TaskId(spawn.task_id);
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let name = policy::task_name(&spawn.task_name, &spawn.plan);
@@ -251,6 +251,7 @@ fn specify(spawn: SpawnTask, credentials: Option<SecretId>) -> Result<Spec, Stri
         parent: spawn.parent_task_id.map(TaskId),
         depth: spawn.depth,
         orchestrator: spawn.is_orchestrator,
+        agent: agent.clone(),
         action: Action::read(spawn.completion_action.as_deref()),
         target: given(spawn.target_repo_path),
         into: given(spawn.target_branch).map(|into| policy::revision(&into)).transpose().map_err(refused)?,

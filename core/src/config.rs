@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::Agent;
 use crate::retain::Keep;
 
 /// The daemon's settings, as far as they concern the core.
@@ -28,6 +29,9 @@ pub struct Config {
     /// For how long what has ended is kept.
     #[serde(default)]
     pub keep: Keep,
+    /// Which agent runs the tasks that are taken on, and how.
+    #[serde(default)]
+    pub agent: Agent,
     /// End after one session.
     pub once: bool,
     /// Where the wire leaves a meaning open: how it is read.

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use self::git::{Check, Child, Deed, Delivery, Merge, Side, Source};
+use crate::agent::Kind;
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::notice::Notice;
 use crate::policy::{BranchName, CommitText, InnerPath, RepositoryUrl};
@@ -402,8 +403,10 @@ pub struct Launch {
     pub setup: Vec<String>,
     /// The command line; never empty.
     pub argv: Vec<Arg>,
-    /// Variables beside those that [`policy::passes`](crate::policy::passes) lets through.
+    /// Variables beside those that [`policy::passes`](crate::policy::passes) and its kind let through.
     pub env: Vec<(String, Value)>,
+    /// What kind of agent it is.
+    pub agent: Kind,
 }
 
 /// What a variable of an agent's environment says.

@@ -113,7 +113,7 @@ pub struct Boot {
     pub seed: u64,
     /// The settings, where they may be others than before.
     #[serde(default)]
-    pub config: Option<Config>,
+    pub config: Option<Box<Config>>,
     /// What earlier lives left on the disk, oldest first.
     pub leftovers: Vec<Leftover>,
 }
@@ -189,6 +189,9 @@ pub enum Outcome {
     Started {
         /// Its process id, for people.
         pid: u32,
+        /// The number of the last that was written to its standard input, by an earlier life of the daemon.
+        #[serde(default)]
+        handed: u64,
     },
     /// No agent was ever started for the task, and none will be but by another [`Work::Start`](crate::effect::Work).
     NotStarted,

@@ -129,6 +129,27 @@ pub const MESSAGES: usize = 1_000;
 /// Bytes of messages that may wait for an agent; one more is refused.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 
+/// Bytes of a line of an agent that tells how it gets on; a longer one is passed over and counted.
+pub const AGENT_LINE: usize = 1024 * 1024;
+
+/// Bytes of an agent's standard error that are kept to say why it ended.
+pub const LAST_WORDS: usize = 2 * 1024;
+
+/// Times in a row that an agent is told to go on after the model could not be reached: about three hours.
+pub const TROUBLES: u8 = 14;
+
+/// An agent that waits for its model and says nothing for so long is told of: its own patience ends after 300 s.
+pub const SILENT_AGENT: Millis = Millis::seconds(330);
+
+/// An agent that rests and does not say within this that it takes up a message never will: it has it all the same.
+pub const TAKEN_UP: Millis = Millis::seconds(60);
+
+/// What an agent lets run behind its conversation is waited for this long, if nothing is heard of it.
+pub const BACKGROUND: Millis = Millis::seconds(3_600);
+
+/// Reading a stretch of what an agent said before it ended.
+pub const HEAR_OUT: Millis = Millis::seconds(30);
+
 /// Bytes of the lists in a message to the server; the rest of a list is counted by its last entry. A message has at
 /// most a mebibyte.
 pub const LIST_BYTES: usize = 768 * 1024;
@@ -138,6 +159,9 @@ pub const LIST_ENTRY: usize = 128;
 
 /// Characters of a message to the server that says why something failed; the rest is cut.
 pub const REASON: usize = 4_000;
+
+/// An agent that was asked to end by words of its own gets SIGINT after this.
+pub const ASKED_TO_INTERRUPT: Millis = Millis::seconds(10);
 
 /// An agent interrupted by SIGINT gets SIGTERM after this.
 pub const INTERRUPT_TO_TERMINATE: Millis = Millis::seconds(5);

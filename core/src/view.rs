@@ -69,6 +69,8 @@ states! {
         Ending = "ending",
         /// Its processes are being ended.
         Emptying = "emptying",
+        /// The rest of what its agent said is being listened to.
+        HearingOut = "hearing out",
         /// Its work is being committed.
         Committing = "committing",
         /// There was no room for the commit, which is tried again.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Launch, Prepare, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Input, Outcome};
@@ -141,7 +142,7 @@ impl Bench {
         }
         let prepared = began.elapsed();
         let argv = argv.iter().map(|word| Arg::Text((*word).to_owned())).collect();
-        match self.ask(Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new() })).await? {
+        match self.ask(Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new(), agent: Kind::Shell })).await? {
             Outcome::Started { .. } => Ok(prepared),
             other => Err(format!("{other:?}").into()),
         }

@@ -1,22 +1,23 @@
 //! `config.toml` in the home folder. Flags go before the environment, and that before this file.
 
+mod agent;
 pub mod check;
 mod forge;
 mod repository;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
 
 use fs_err as fs;
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer};
 
+pub use agent::{AGENTS, AgentSetting, AgentTable, PermissionsFile, agent, find, policy};
 pub use forge::ForgeFile;
 pub use repository::RepositoryFile;
 
@@ -34,6 +35,9 @@ pub struct ConfigFile {
     pub api_key_file: Option<PathBuf>,
     /// Which agent runs the tasks, by name or with its settings.
     pub agent: Option<AgentSetting>,
+    /// What it may do.
+    #[serde(default)]
+    pub permissions: PermissionsFile,
     /// How many tasks run at once.
     #[serde(default, deserialize_with = "max_tasks")]
     pub max_tasks: Option<u32>,
@@ -201,50 +205,6 @@ fn output_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>,
     }
 }
 
-/// `agent = "shell"`, or a table `[agent]`.
-#[derive(Clone, Debug)]
-pub enum AgentSetting {
-    /// Its name.
-    Name(String),
-    /// Its name and more.
-    Table(AgentTable),
-}
-
-impl<'de> Deserialize<'de> for AgentSetting {
-    /// By hand: serde's own way to read one of several forms forgets what was wrong and where.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = AgentSetting;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an agent's name, or a table with `name` and `env`")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<AgentSetting, E> {
-                Ok(AgentSetting::Name(name.to_string()))
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<AgentSetting, M::Error> {
-                AgentTable::deserialize(MapAccessDeserializer::new(map)).map(AgentSetting::Table)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-/// `[agent]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentTable {
-    /// Its name.
-    pub name: Option<String>,
-    /// Variables for its environment. Their values are masked wherever they show up, from 8 characters on: shorter
-    /// ones would garble ordinary text.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-}
-
 /// `[compat]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -281,15 +241,6 @@ impl ConfigFile {
         codes.map_or_else(Compat::default, |refused_codes| Compat { refused_codes })
     }
 
-    /// The agent's name.
-    #[must_use]
-    pub fn agent_name(&self) -> Option<&str> {
-        match self.agent.as_ref()? {
-            AgentSetting::Name(name) => Some(name),
-            AgentSetting::Table(table) => table.name.as_deref(),
-        }
-    }
-
     /// Where things may be written to on a server's word, as the configuration has it.
     #[must_use]
     pub fn allowed_roots(&self) -> Vec<PathBuf> {
@@ -311,15 +262,6 @@ impl ConfigFile {
         };
         self.forge.iter().map(forge).collect()
     }
-
-    /// The agent's own variables.
-    #[must_use]
-    pub fn agent_env(&self) -> Vec<(String, String)> {
-        match &self.agent {
-            Some(AgentSetting::Table(table)) => table.env.clone().into_iter().collect(),
-            Some(AgentSetting::Name(_)) | None => Vec::new(),
-        }
-    }
 }
 
 /// The folder for everything: `MAKIMA_HOME`, else `~/.makima`.
@@ -331,24 +273,4 @@ pub fn home_path() -> Result<PathBuf, Failure> {
     set("MAKIMA_HOME").or_else(|| Some(set("HOME")?.join(".makima"))).ok_or_else(|| {
         Failure::unusable("neither MAKIMA_HOME nor HOME is set").hint("set MAKIMA_HOME to a folder for makima's data")
     })
-}
-
-/// The agents that this version can run.
-pub const AGENTS: &[&str] = &["shell"];
-
-/// Settles which agent runs the tasks: the flag, else the file.
-///
-/// # Errors
-/// None was named, or one that this version cannot run.
-pub fn agent(flag: Option<&str>, file: &ConfigFile) -> Result<String, Failure> {
-    let Some(name) = flag.or(file.agent_name()) else {
-        return Err(Failure::unusable("no agent was named")
-            .hint("write --agent shell to run the plan as a shell script, or put agent = \"shell\" into config.toml"));
-    };
-    if AGENTS.contains(&name) {
-        return Ok(name.to_string());
-    }
-    let known = AGENTS.join(", ");
-    Err(Failure::unusable(format!("the agent `{name}` is not one that this version can run"))
-        .hint(format!("agents of this version: {known}")))
 }

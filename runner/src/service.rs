@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::config::ConfigFile;
+use crate::config::{self, ConfigFile};
 use crate::driver::{Driver, State};
 use crate::executor::{Again, Executor, Leftovers, Secrets, Settings, Way, leftovers};
 use crate::home::{Home, daemon_file, write_atomic};
@@ -99,6 +99,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         home_directory: text(&home.clones()),
         worktrees_directory: text(&home.worktrees()),
         api_url: server.origin(),
+        agent: config::agent(&file)?,
         once,
         compat: file.compat(),
         keep: file.keep.keep(),
@@ -106,7 +107,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();
     let incarnation = home.incarnation().max(core.incarnation().saturating_add(1));
-    let boot = Boot { incarnation, seed: seed(), config: Some(config), leftovers: left.tasks };
+    let boot = Boot { incarnation, seed: seed(), config: Some(Box::new(config)), leftovers: left.tasks };
     let executor =
         Executor::new(home.clone(), settings, events).map_err(|unfit| Failure::unusable(unfit.to_string()))?;
     let (stop, stops) = mpsc::channel(4);

@@ -1,12 +1,19 @@
 //! Agents: how each kind is started, spoken to and asked to stop, and what its end means.
 
 pub mod claude;
+mod kind;
 mod shell;
+mod talk;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::effect::{Launch, Value};
+use serde::{Deserialize, Serialize};
+
+pub use self::kind::{Agent, Claude, Kind, Permissions, Policy};
+pub(crate) use self::talk::{Heard, Progress, Talk};
+use crate::effect::{Arg, Launch, Value};
 use crate::id::SecretId;
 use crate::input::{ExitStatus, Prepared};
 use crate::limits;
@@ -14,16 +21,62 @@ use crate::policy;
 use crate::task::Spec;
 
 /// How an agent's run went, by its own account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Result {
     Success,
     Failure(String),
+}
+
+impl Agent {
+    /// Its name, as people say it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Claude(_) => "claude",
+        }
+    }
+
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Shell => Kind::Shell,
+            Self::Claude(_) => Kind::Claude,
+        }
+    }
+
+    /// The command line, for the task of `spec`.
+    fn argv(&self, spec: &Spec) -> Vec<Arg> {
+        match self {
+            Self::Shell => shell::argv(),
+            Self::Claude(how) => claude::argv(how, spec.id),
+        }
+    }
+
+    /// Variables that it needs whatever the daemon's own say.
+    fn variables(&self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Self::Shell => Vec::new(),
+            Self::Claude(how) => claude::variables(how),
+        }
+    }
+
+    /// A talk with it; none with one that says nothing of how it gets on.
+    pub(crate) fn talk(&self) -> Option<Talk> {
+        match self {
+            Self::Shell => None,
+            Self::Claude(_) => Some(Talk::Claude(claude::Talk::default())),
+        }
+    }
 }
 
 /// How the agent is started in its worktree.
 pub(crate) fn launch(spec: &Spec, prepared: &Prepared, api_url: &str) -> Launch {
     let mut env: Vec<(String, Value)> = Vec::new();
     let mut set = |name: &str, value| env.push((name.to_string(), value));
+    for (name, value) in spec.agent.variables() {
+        set(name, Value::Text(value.to_string()));
+    }
     for (name, value) in &prepared.env {
         set(name, Value::Text(value.clone()));
     }
@@ -33,7 +86,7 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, api_url: &str) -> Launch 
         set("MAKIMA_API_URL", Value::Text(api_url.to_string()));
         set("MAKIMA_TOOL_KEY", Value::Secret(SecretId::ToolKey(spec.id)));
     }
-    Launch { setup: prepared.setup.clone(), argv: shell::argv(), env }
+    Launch { setup: prepared.setup.clone(), argv: spec.agent.argv(spec), env, agent: spec.agent.kind() }
 }
 
 /// How a sibling of the agent's task gets on.
@@ -84,12 +137,23 @@ fn fenced(text: &str) -> String {
     policy::cut(&text.chars().map(plain).collect::<String>(), limits::REASON)
 }
 
-/// A user's message, as the agent reads it on its standard input.
-pub(crate) fn message(text: &str) -> String {
+/// A user's message, as a script reads it on its standard input.
+pub(crate) fn line(text: &str) -> String {
     shell::message(text)
 }
 
-/// What the end of the agent's process means.
+/// What the end of a script means.
 pub(crate) fn result(status: ExitStatus) -> Result {
     shell::result(status)
+}
+
+/// How a process ended, for people. Not well, where it is asked.
+pub(crate) fn how_it_ended(who: &str, status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("{who} ended with exit code {code}"),
+        ExitStatus::Signal(signal) => format!("{who} was ended by signal {signal}"),
+        ExitStatus::NotSetUp(code) => format!("the set-up failed with exit code {code}"),
+        ExitStatus::Unknown => format!("{who} ended, and its exit code is not known"),
+        ExitStatus::Lost => "the supervisor was killed".to_string(),
+    }
 }

@@ -1,10 +1,9 @@
 //! The shell agent: the plan is a script. User messages are lines on its standard input, its exit code decides.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Result;
+use super::{Result, how_it_ended};
 use crate::effect::Arg;
 use crate::input::ExitStatus;
 
@@ -20,14 +19,10 @@ pub(super) fn message(text: &str) -> String {
 }
 
 pub(super) fn result(status: ExitStatus) -> Result {
-    match status {
-        ExitStatus::Code(0) => Result::Success,
-        ExitStatus::Code(code) => Result::Failure(format!("the script ended with exit code {code}")),
-        ExitStatus::Signal(signal) => Result::Failure(format!("the script was ended by signal {signal}")),
-        ExitStatus::NotSetUp(code) => Result::Failure(format!("the set-up failed with exit code {code}")),
-        ExitStatus::Unknown => Result::Failure("the script ended, and its exit code is not known".to_string()),
-        ExitStatus::Lost => Result::Failure("the supervisor was killed".to_string()),
+    if status == ExitStatus::Code(0) {
+        return Result::Success;
     }
+    Result::Failure(how_it_ended("the script", status))
 }
 
 #[cfg(test)]

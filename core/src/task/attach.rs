@@ -1,5 +1,6 @@
 //! After a new start of the daemon: the agent of before is found again, or what has become of it.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conclude::{Concluding, Left};
 use super::cx::{Cx, Wait};
+use super::dialog::Dialog;
 use super::finish::Finishing;
 use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
@@ -33,12 +35,14 @@ pub(crate) struct Found {
     pub(crate) shown: Status,
     /// Its agent is known to have been started: it is never started again.
     pub(crate) begun: bool,
-    /// How far an interrupt had come.
-    pub(crate) rung: Option<Rung>,
+    /// It had been asked to end: what that end means, and the next step to it.
+    pub(crate) ending: Option<(Verdict, Rung)>,
     /// Somebody wants it to end, and the agent has not been told: whether gracefully.
     pub(crate) asked: Option<bool>,
     /// Whether it may have been stopped where it stands.
     pub(crate) pace: Pace,
+    /// What is known of a dialog with it.
+    pub(crate) dialog: Option<Box<Dialog>>,
 }
 
 impl Attaching {
@@ -75,30 +79,33 @@ impl Attaching {
                 }
                 Phase::Attaching(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold => Phase::Attaching(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Told => {
+                Phase::Attaching(self)
+            }
         }
     }
 
+    /// Whether somebody wants it to end, be it itself.
     pub(super) const fn is_asked(&self) -> bool {
-        self.found.asked.is_some() || self.found.rung.is_some()
+        self.found.asked.is_some() || self.found.ending.is_some()
     }
 
     fn attached(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
-        let interrupted = self.is_asked();
-        let Found { prepared, shown, begun, rung, asked, pace } = self.found;
-        if let Outcome::Started { pid } = outcome {
+        let Found { prepared, shown, begun, ending, asked, pace, dialog } = self.found;
+        if let Outcome::Started { pid, handed } = outcome {
             cx.progress(format!("the agent is in hand again (process {pid})"));
-            let running = Running::new(self.wait.id, prepared, pace, cx).resume(rung, cx);
+            let running = Running::new(self.wait.id, prepared, pace, dialog, spec, cx).resume(ending, cx);
+            cx.mailbox.handed(handed);
             return match asked {
                 Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
                 None => Phase::Running(running),
             };
         }
+        let verdict = asked.map(|_| Verdict::Interrupted).or(ending.map(|(why, _)| why));
         if outcome == Outcome::NotStarted && !begun {
-            return if interrupted {
-                Concluding::begin(Verdict::Interrupted, Left::nothing(spec), shown, cx)
-            } else {
-                Starting::begin(prepared, shown, spec, cx)
+            return match verdict {
+                Some(verdict) => Concluding::begin(verdict, Left::nothing(spec), shown, cx),
+                None => Starting::begin(prepared, shown, spec, cx),
             };
         }
         // Nothing is started twice, whatever became of the first.
@@ -107,10 +114,13 @@ impl Attaching {
         } else {
             reason(outcome)
         };
-        if interrupted {
+        if let Some(verdict) = verdict {
             cx.progress(why);
-            return Finishing::begin(None, prepared, Verdict::Interrupted, cx);
+            return Finishing::begin(None, prepared, verdict, cx);
         }
-        Finishing::begin(None, prepared, Verdict::Failed(why), cx)
+        match dialog.or_else(|| Dialog::of(spec, cx)) {
+            Some(dialog) => Finishing::hear_out(prepared, dialog, why, cx),
+            None => Finishing::begin(None, prepared, Verdict::Failed(why), cx),
+        }
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::mailbox::Mailbox;
 use crate::counters::Counters;
 use crate::effect::{Effect, Work};
 use crate::id::{EffectId, TaskId};
@@ -67,6 +68,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) parent_here: bool,
     /// Whether it is to stand still.
     pub(crate) hold: &'a mut bool,
+    /// What is said to its agent.
+    pub(crate) mailbox: &'a mut Mailbox,
     pub(crate) ids: &'a mut Ids,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) counters: &'a mut Counters,
@@ -104,9 +107,23 @@ impl Cx<'_> {
         self.report(Report::Progress(what), 0);
     }
 
+    /// Says something to the agent as a user would. False where it does not fit.
+    pub(crate) fn message(&mut self, text: String) -> bool {
+        self.mailbox.push(text, self.task, self.ids.incarnation)
+    }
+
+    /// Counts that the agent said what it should not, and tells it.
+    pub(crate) fn agent_misbehaves(&mut self, what: &str) {
+        self.misbehaves(Party::Agent, what);
+    }
+
     pub(crate) fn executor_misbehaves(&mut self, what: &str) {
+        self.misbehaves(Party::Executor, what);
+    }
+
+    fn misbehaves(&mut self, who: Party, what: &str) {
         self.counters.misbehaved += 1;
-        self.out.push(Effect::Tell(Notice::Misbehaved { who: Party::Executor, what: what.to_string() }));
+        self.out.push(Effect::Tell(Notice::Misbehaved { who, what: what.to_string() }));
     }
 }
 
@@ -158,7 +175,8 @@ mod tests {
     /// Protects whoever looks at the counters from reports that are dropped in silence.
     #[test]
     fn a_report_that_is_dropped_is_counted() {
-        let (mut hold, mut ids, mut outbox) = (false, Ids::default(), Outbox::default());
+        let (mut hold, mut ids, mut outbox, mut mailbox) =
+            (false, Ids::default(), Outbox::default(), Mailbox::default());
         let (mut counters, mut out) = (Counters::default(), Vec::new());
         let mut cx = Cx {
             now: Millis(0),
@@ -169,6 +187,7 @@ mod tests {
             api_url: "",
             parent_here: false,
             hold: &mut hold,
+            mailbox: &mut mailbox,
             ids: &mut ids,
             outbox: &mut outbox,
             counters: &mut counters,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conclude::{Concluding, Left};
 use super::cx::{Cx, Wait};
+use super::dialog::Dialog;
 use super::errand::{deed_limit, delivery};
 use super::phase::{Event, Phase, Verdict};
 use super::prepare::{given_up, reason, short};
@@ -37,6 +38,17 @@ pub(crate) struct Finishing {
     log_end: u64,
     /// Somebody wants it over with: what is not under way is skipped.
     skip: bool,
+    /// It ended by itself, and what it said before that decides.
+    #[serde(default)]
+    hearing: Option<Hearing>,
+}
+
+/// What is still to be heard of an agent that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Hearing {
+    dialog: Box<Dialog>,
+    /// How it ended.
+    how: String,
 }
 
 /// What there is no room for.
@@ -53,6 +65,10 @@ enum Lacks {
 enum Step {
     /// The process tree is being emptied, for so many times already.
     Emptying(u8),
+    /// The rest of what it said is listened to.
+    Hearing {
+        until: Millis,
+    },
     /// The work is being committed, for so many times already.
     Committing(u8),
     /// There was no room for this so many times. Perhaps there is some later.
@@ -70,15 +86,31 @@ enum Step {
 impl Finishing {
     /// Begins with the process tree: it is emptied after every end, a normal one too.
     pub(super) fn begin(agent: Option<EffectId>, prepared: Prepared, verdict: Verdict, cx: &mut Cx<'_>) -> Phase {
+        Self::of(agent, prepared, verdict, None, cx)
+    }
+
+    /// The same, of an agent that has ended by itself, as `how` says, and may have said more than was heard of it.
+    pub(super) fn hear_out(prepared: Prepared, dialog: Box<Dialog>, how: String, cx: &mut Cx<'_>) -> Phase {
+        let verdict = dialog.judge(&how).into();
+        Self::of(None, prepared, verdict, Some(Hearing { dialog, how }), cx)
+    }
+
+    fn of(
+        agent: Option<EffectId>,
+        prepared: Prepared,
+        verdict: Verdict,
+        hearing: Option<Hearing>,
+        cx: &mut Cx<'_>,
+    ) -> Phase {
         let wait = cx.wait(Work::Empty, limits::EMPTY);
         let step = Step::Emptying(1);
-        let (change, unchecked) = (None, None);
-        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change, unchecked, log_end: 0, skip: false })
+        let (change, unchecked, log_end, skip) = (None, None, 0, false);
+        Phase::Finishing(Self { prepared, verdict, step, wait, agent, change, unchecked, log_end, skip, hearing })
     }
 
     pub(super) const fn deadline(&self) -> Millis {
         match self.step {
-            Step::Pausing { until, .. } => until,
+            Step::Pausing { until, .. } | Step::Hearing { until } => until,
             Step::Emptying(_) | Step::Committing(_) | Step::Checking | Step::Delivering => self.wait.due,
         }
     }
@@ -86,6 +118,7 @@ impl Finishing {
     pub(super) const fn at(&self) -> TaskState {
         match self.step {
             Step::Emptying(_) => TaskState::Emptying,
+            Step::Hearing { .. } => TaskState::HearingOut,
             Step::Committing(_) => TaskState::Committing,
             Step::Pausing { .. } => TaskState::OutOfRoom,
             Step::Checking => TaskState::Checking,
@@ -101,9 +134,11 @@ impl Finishing {
     pub(super) const fn log_end(&self) -> Option<u64> {
         match self.step {
             Step::Emptying(_) | Step::Pausing { lacks: Lacks::Output, .. } => None,
-            Step::Committing(_) | Step::Pausing { lacks: Lacks::Commit, .. } | Step::Checking | Step::Delivering => {
-                Some(self.log_end)
-            }
+            Step::Hearing { .. }
+            | Step::Committing(_)
+            | Step::Pausing { lacks: Lacks::Commit, .. }
+            | Step::Checking
+            | Step::Delivering => Some(self.log_end),
         }
     }
 
@@ -114,8 +149,9 @@ impl Finishing {
                 Step::Committing(tries) => self.committed(tries, outcome, spec, cx),
                 Step::Checking => self.checked(outcome, spec, cx),
                 Step::Delivering => self.delivered(outcome, cx),
-                Step::Pausing { .. } => Phase::Finishing(self),
+                Step::Pausing { .. } | Step::Hearing { .. } => Phase::Finishing(self),
             },
+            Event::Done(id, outcome) => self.listened(id, outcome, spec, cx),
             Event::Interrupt { graceful: false } | Event::Stop { graceful: false } => {
                 if !self.skip {
                     cx.progress("what is under way is let come to its end; the rest is skipped");
@@ -126,6 +162,7 @@ impl Finishing {
                 }
                 match self.step {
                     Step::Emptying(1) => {}
+                    Step::Hearing { .. } => return self.heard_out(spec, cx),
                     // That is no git step.
                     Step::Checking => self.wait.cancel(cx),
                     Step::Emptying(_) | Step::Committing(_) | Step::Pausing { .. } | Step::Delivering => {
@@ -136,9 +173,14 @@ impl Finishing {
             }
             Event::Stop { graceful: true } => match self.step {
                 Step::Pausing { tries, lacks, .. } => self.try_again(lacks, tries, spec, cx),
-                Step::Emptying(_) | Step::Committing(_) | Step::Checking | Step::Delivering => Phase::Finishing(self),
+                Step::Emptying(_) | Step::Hearing { .. } | Step::Committing(_) | Step::Checking | Step::Delivering => {
+                    Phase::Finishing(self)
+                }
             },
             Event::Due => {
+                if let Step::Hearing { until } = self.step {
+                    return if until <= cx.now { self.heard_out(spec, cx) } else { Phase::Finishing(self) };
+                }
                 if let Step::Pausing { until, tries, lacks } = self.step {
                     return if until <= cx.now {
                         self.try_again(lacks, tries, spec, cx)
@@ -156,12 +198,9 @@ impl Finishing {
                 self.agent = None;
                 Phase::Finishing(self)
             }
-            Event::Slot
-            | Event::Done(..)
-            | Event::Exited(..)
-            | Event::Interrupt { .. }
-            | Event::Hold
-            | Event::KeyTold => Phase::Finishing(self),
+            Event::Slot | Event::Exited(..) | Event::Interrupt { .. } | Event::Hold | Event::KeyTold | Event::Told => {
+                Phase::Finishing(self)
+            }
         }
     }
 
@@ -186,6 +225,38 @@ impl Finishing {
         }
         if self.skip && bug!(ForceSkipsTheCommit) {
             return self.conclude(None, cx);
+        }
+        if let Some(Hearing { dialog, .. }) = self.hearing.as_mut().filter(|_| !self.skip) {
+            dialog.hear_out(self.log_end, cx);
+            self.step = Step::Hearing { until: cx.now + limits::HEAR_OUT };
+            return self.hear(spec, cx);
+        }
+        self.commit(0, spec, cx)
+    }
+
+    /// Perhaps more was heard of what it said.
+    fn listened(mut self, id: EffectId, mut outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let heard = self.hearing.as_mut().is_some_and(|hearing| hearing.dialog.answered(id, &mut outcome, cx));
+        if let (Step::Hearing { .. }, true) = (self.step, heard) {
+            self.step = Step::Hearing { until: cx.now + limits::HEAR_OUT };
+            return self.hear(spec, cx);
+        }
+        Phase::Finishing(self)
+    }
+
+    /// More is waited for, unless all has been heard.
+    fn hear(self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        if self.hearing.as_ref().is_some_and(|hearing| !hearing.dialog.has_heard_all()) {
+            return Phase::Finishing(self);
+        }
+        self.heard_out(spec, cx)
+    }
+
+    /// All has been heard that can be: that decides.
+    fn heard_out(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        if let Some(Hearing { mut dialog, how }) = self.hearing.take() {
+            dialog.leave(cx);
+            self.verdict = dialog.judge(&how).into();
         }
         self.commit(0, spec, cx)
     }
@@ -221,9 +292,12 @@ impl Finishing {
     pub(super) fn recover(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         // Whoever started it is gone, and nobody will tell of its end.
         self.agent = None;
+        if let Some(Hearing { dialog, .. }) = &mut self.hearing {
+            dialog.recover();
+        }
         match self.step {
             Step::Committing(_) if bug!(CommitForgotten) => self.check(spec, cx),
-            Step::Emptying(_) | Step::Committing(_) | Step::Pausing { .. } => {
+            Step::Emptying(_) | Step::Hearing { .. } | Step::Committing(_) | Step::Pausing { .. } => {
                 self.step = Step::Emptying(1);
                 self.wait = cx.wait(Work::Empty, limits::EMPTY);
                 Phase::Finishing(self)

@@ -86,7 +86,13 @@ impl Keying {
             }
             (Event::Stop { .. }, Step::Telling(_)) => Pending::accepted(),
             (
-                Event::Slot | Event::Hold | Event::KeyTold | Event::Due | Event::Done(..) | Event::Exited(..),
+                Event::Slot
+                | Event::Hold
+                | Event::KeyTold
+                | Event::Told
+                | Event::Due
+                | Event::Done(..)
+                | Event::Exited(..),
                 Step::Making(_) | Step::Telling(_),
             ) => Phase::Keying(self),
         }

@@ -1,150 +1,262 @@
-//! What users say to an agent: kept until it is known to have reached it, and numbered, so that it does so once.
+//! What is said to an agent: kept until it is known to have reached it, and numbered, so that it does so once. Of an agent
+//! that tells what it takes up, users' messages are kept until it has done with them.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::id::EffectId;
+use crate::agent::Progress;
+use crate::digest;
+use crate::id::{EffectId, TaskId};
 use crate::limits;
 
-/// Messages in order, bounded in number and size.
+/// Letters in order, those of users bounded in number and size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Mailbox {
-    messages: VecDeque<Message>,
+    letters: VecDeque<Letter>,
+    /// Of users' messages.
     bytes: usize,
-    /// The number of the newest.
+    /// The number of the newest that was handed over.
     last: u64,
+    /// How many messages of users' there were.
+    count: u64,
+    /// The agent tells which messages it takes up.
+    tells: bool,
 }
 
+/// Something that is said to an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Message {
-    n: u64,
-    text: String,
-    /// The effect that brings it to the agent; none while it waits.
-    sent: Option<EffectId>,
+struct Letter {
+    /// Under which it is handed over, once and for all; none before that.
+    n: Option<u64>,
+    what: What,
+    at: At,
+}
+
+/// What it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum What {
+    /// A line of the talk itself, as it stands.
+    Own(String),
+    /// The plan, which the task's spec holds.
+    Plan {
+        /// Its name for the agent.
+        name: Uuid,
+    },
+    /// A user's message.
+    Message {
+        /// The how manieth of the task's.
+        number: u64,
+        /// Its name for the agent.
+        name: Uuid,
+        /// What it says.
+        text: String,
+    },
+}
+
+/// Where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum At {
+    Waiting,
+    /// On its way by this effect.
+    Sent(EffectId),
+    /// With the agent.
+    Delivered,
+    /// The agent works on it.
+    Seen,
+}
+
+/// A letter's effect was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// It is no letter's.
+    No,
+    /// A line of the talk.
+    Own,
+    /// The plan.
+    Plan,
+    /// The user's message of this number.
+    Message(u64),
+}
+
+impl What {
+    const fn name(&self) -> Option<Uuid> {
+        match self {
+            Self::Own(_) => None,
+            Self::Plan { name } | Self::Message { name, .. } => Some(*name),
+        }
+    }
+
+    /// Room that it takes of what users have.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Own(_) | Self::Plan { .. } => 0,
+            Self::Message { text, .. } => text.len(),
+        }
+    }
+
+    const fn answered(&self) -> Answered {
+        match self {
+            Self::Own(_) => Answered::Own,
+            Self::Plan { .. } => Answered::Plan,
+            Self::Message { number, .. } => Answered::Message(*number),
+        }
+    }
+}
+
+/// The number of the line that a talk begins with.
+const FIRST: u64 = 1;
+
+/// The name of a task's message for its agent. Never the same for another, in whichever life of the daemon it came.
+fn name_of(task: TaskId, incarnation: u32, number: u64) -> Uuid {
+    let half = |which: u8| digest::of(&(task, incarnation, number, which));
+    uuid::Builder::from_custom_bytes(Uuid::from_u64_pair(half(0), half(1)).into_bytes()).into_uuid()
 }
 
 impl Mailbox {
-    /// Takes a message. False where it does not fit.
-    pub(crate) fn push(&mut self, text: String) -> bool {
+    /// A talk begins with an agent that tells which messages it takes up: with this line, and then with the plan.
+    pub(crate) fn open(&mut self, opening: String, task: TaskId) {
+        let letter = |n, what| Letter { n, what, at: At::Waiting };
+        self.letters.push_front(letter(None, What::Plan { name: name_of(task, 0, 0) }));
+        self.letters.push_front(letter(Some(FIRST), What::Own(opening)));
+        self.last = self.last.max(FIRST);
+        self.tells = true;
+    }
+
+    /// Whoever hands letters over has handed all up to this number, which may be news: then they were handed over in a life
+    /// of the daemon of which nothing is known. What follows the opening is the plan.
+    pub(crate) fn handed(&mut self, last: u64) {
+        let plan = |letter: &&mut Letter| matches!(letter.what, What::Plan { .. }) && letter.n.is_none();
+        if let Some(plan) = self.letters.iter_mut().find(plan).filter(|_| last > FIRST) {
+            (plan.n, plan.at) = (Some(FIRST.saturating_add(1)), At::Delivered);
+        }
+        self.last = self.last.max(last);
+    }
+
+    /// Takes a user's message. False where it does not fit.
+    pub(crate) fn push(&mut self, text: String, task: TaskId, incarnation: u32) -> bool {
         let bytes = self.bytes.saturating_add(text.len());
-        let fits = self.messages.len() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
+        let fits = self.messages() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
         if fits {
             self.bytes = bytes;
-            let last = if bug!(MessageNumberUsedAgain) { self.messages.len() as u64 } else { self.last };
-            self.last = last.saturating_add(1);
-            self.messages.push_back(Message { n: self.last, text, sent: None });
+            self.count = self.count.saturating_add(1);
+            let (number, name) = (self.count, name_of(task, incarnation, self.count));
+            self.letters.push_back(Letter { n: None, what: What::Message { number, name, text }, at: At::Waiting });
         }
         fits
     }
 
-    /// How many messages wait, or are on their way.
-    pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+    /// Takes a line of the talk itself, which goes before all messages that wait.
+    pub(crate) fn say(&mut self, line: String) {
+        self.letters.push_back(Letter { n: None, what: What::Own(line), at: At::Waiting });
     }
 
-    /// Whether any waits to be sent.
+    /// How many of users' messages wait, are on their way, or are worked on.
+    pub(crate) fn messages(&self) -> usize {
+        self.letters.iter().filter(|letter| matches!(letter.what, What::Message { .. })).count()
+    }
+
+    /// Whether the agent has a message, or the plan, to come or to work on.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.letters.iter().any(|letter| letter.what.name().is_some())
+    }
+
+    /// Whether the agent has messages, or the plan, and has not said that it works on them.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.letters.iter().any(|letter| letter.at == At::Delivered)
+    }
+
+    /// Whether a user's message waits to be sent.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.messages.iter().any(|message| message.sent.is_none())
+        let waits = |letter: &Letter| letter.at == At::Waiting && matches!(letter.what, What::Message { .. });
+        self.letters.iter().any(waits)
     }
 
-    /// Has the next message that waits sent by `send`, which is given its number and text. False where none waits.
-    pub(crate) fn send(&mut self, send: impl FnOnce(u64, &str) -> EffectId) -> bool {
-        let Some(message) = self.messages.iter_mut().find(|message| message.sent.is_none()) else { return false };
-        message.sent = Some(send(message.n, &message.text));
+    /// Has the next letter sent by `send`, which is given its number: what was sent before goes first, then lines of the
+    /// talk, then messages, if they may go. False where none is to be sent.
+    pub(crate) fn send(&mut self, messages: bool, send: impl FnOnce(u64, &What) -> EffectId) -> bool {
+        let rank = |letter: &Letter| match (letter.n, &letter.what) {
+            (Some(n), _) => Some((0_u8, n)),
+            (None, What::Own(_)) => Some((1, 0)),
+            (None, What::Plan { .. } | What::Message { .. }) => messages.then_some((2, 0)),
+        };
+        let waits = self.letters.iter_mut().filter(|letter| letter.at == At::Waiting);
+        let next = waits.filter_map(|letter| rank(letter).map(|rank| (rank, letter))).min_by_key(|(rank, _)| *rank);
+        let Some((_, letter)) = next else { return false };
+        let last = if bug!(MessageNumberUsedAgain) { 0 } else { self.last };
+        let n = letter.n.unwrap_or(last.saturating_add(1));
+        self.last = last.max(n);
+        letter.n = Some(n);
+        letter.at = At::Sent(send(n, &letter.what));
         true
     }
 
-    /// That effect was answered. True where it was one of a message's, which is done with.
-    pub(crate) fn answered(&mut self, id: EffectId) -> bool {
-        let Some(at) = self.messages.iter().position(|message| message.sent == Some(id)) else { return false };
-        if let Some(message) = self.messages.remove(at) {
-            self.bytes = self.bytes.saturating_sub(message.text.len());
+    /// That effect was answered: the letter is there, or it never will be. Messages of an agent that tells what it takes up
+    /// stay until then.
+    pub(crate) fn answered(&mut self, id: EffectId, done: bool) -> Answered {
+        let Some(at) = self.letters.iter().position(|letter| letter.at == At::Sent(id)) else { return Answered::No };
+        let Some(letter) = self.letters.get_mut(at) else { return Answered::No };
+        let answered = letter.what.answered();
+        if done && self.tells && letter.what.name().is_some() {
+            letter.at = At::Delivered;
+        } else {
+            self.letters.remove(at);
+            self.weigh();
         }
-        true
+        answered
+    }
+
+    /// The agent says how far a message has come. Its number, where it is a user's and this is news.
+    pub(crate) fn is_at(&mut self, name: Uuid, progress: Progress) -> Option<u64> {
+        let letter = self.letters.iter_mut().find(|letter| letter.what.name() == Some(name))?;
+        let news = letter.at != At::Seen;
+        let number = match &letter.what {
+            What::Message { number, .. } => Some(*number),
+            What::Own(_) | What::Plan { .. } => None,
+        };
+        // What is on its way as far as is known here has arrived: the answer may come behind what the agent says.
+        letter.at = At::Seen;
+        if progress == Progress::Over {
+            self.letters.retain(|letter| letter.what.name() != Some(name));
+            self.weigh();
+        }
+        number.filter(|_| news)
+    }
+
+    /// A turn is over, and with it all that the agent worked on.
+    pub(crate) fn turn_over(&mut self) {
+        self.letters.retain(|letter| letter.at != At::Seen);
+        self.weigh();
+    }
+
+    /// The agent has what it has, and will not say so. How many of users' messages that are.
+    pub(crate) fn take_for_seen(&mut self) -> usize {
+        let before = self.messages();
+        self.letters.retain(|letter| letter.at != At::Delivered);
+        self.weigh();
+        before.saturating_sub(self.messages())
     }
 
     /// The daemon has a new life: what is not known to have reached the agent is sent again, under its number.
     pub(crate) fn unsend(&mut self) {
-        self.messages.iter_mut().for_each(|message| message.sent = None);
+        let sent = self.letters.iter_mut().filter(|letter| matches!(letter.at, At::Sent(_)));
+        sent.for_each(|letter| letter.at = At::Waiting);
     }
 
-    /// Throws away what waits, and says how many that were.
+    /// Throws away what waits, and says how many of users' messages that were.
     pub(crate) fn clear(&mut self) -> usize {
-        let before = self.messages.len();
-        self.messages.retain(|message| message.sent.is_some());
-        self.bytes = self.messages.iter().map(|message| message.text.len()).sum();
-        before.saturating_sub(self.messages.len())
+        let before = self.messages();
+        self.letters.retain(|letter| letter.at != At::Waiting);
+        self.weigh();
+        before.saturating_sub(self.messages())
+    }
+
+    fn weigh(&mut self) {
+        self.bytes = self.letters.iter().map(|letter| letter.what.bytes()).sum();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    const fn id(n: u64) -> EffectId {
-        EffectId { incarnation: 1, n }
-    }
-
-    /// Sends all that waits, by effects that are numbered from `first` on: what is sent, with its numbers.
-    fn sent(mailbox: &mut Mailbox, first: u64) -> Vec<(u64, String)> {
-        let mut sent = Vec::new();
-        // Bounded, so that a mailbox that never runs dry fails here.
-        for effect in (first..).take(10) {
-            let send = |n, text: &str| {
-                sent.push((n, text.into()));
-                id(effect)
-            };
-            if !mailbox.send(send) {
-                return sent;
-            }
-        }
-        panic!("there is always more: {sent:?}")
-    }
-
-    /// Protects a message from being sent twice, under another number, or not at all.
-    #[test]
-    fn what_is_not_known_to_have_arrived_is_sent_again_under_its_number() {
-        let mut mailbox = Mailbox::default();
-        assert!(!mailbox.has_waiting());
-        assert!(mailbox.push("one".into()) && mailbox.push("two".into()) && mailbox.push("three".into()));
-        assert_eq!(sent(&mut mailbox, 1), [(1, "one".into()), (2, "two".into()), (3, "three".into())]);
-        assert!(!mailbox.has_waiting());
-        assert!(mailbox.answered(id(2)), "it was a message's");
-        assert!(!mailbox.answered(id(2)) && !mailbox.answered(id(9)), "it is no message's any more, or never was");
-        assert_eq!(mailbox.len(), 2);
-        mailbox.unsend();
-        assert!(mailbox.has_waiting());
-        assert!(mailbox.push("four".into()));
-        assert_eq!(sent(&mut mailbox, 4), [(1, "one".into()), (3, "three".into()), (4, "four".into())]);
-    }
-
-    /// Protects what is on its way from being taken for what waits.
-    #[test]
-    fn only_what_waits_is_thrown_away() {
-        let mut mailbox = Mailbox::default();
-        let full = "x".repeat(limits::MESSAGE_BYTES - 3);
-        assert!(mailbox.push("one".into()));
-        assert_eq!(sent(&mut mailbox, 1).len(), 1);
-        assert!(mailbox.push(full.clone()) && mailbox.push(String::new()));
-        assert_eq!((mailbox.clear(), mailbox.len(), mailbox.has_waiting()), (2, 1, false));
-        assert!(!mailbox.push("x".repeat(limits::MESSAGE_BYTES - 2)), "what is on its way takes up room");
-        assert!(mailbox.push(full), "what was thrown away does not");
-    }
-
-    /// Protects the daemon's memory; and a task from a box that is full for good.
-    #[test]
-    fn messages_are_bounded_in_number_and_in_size() {
-        let mut mailbox = Mailbox::default();
-        assert!((0..limits::MESSAGES).all(|_| mailbox.push(String::new())));
-        assert!(!mailbox.push(String::new()), "one too many");
-        assert_eq!(mailbox.len(), limits::MESSAGES);
-        let mut mailbox = Mailbox::default();
-        assert!(mailbox.push("x".repeat(limits::MESSAGE_BYTES)) && !mailbox.push("x".into()), "one byte too many");
-        assert_eq!(sent(&mut mailbox, 1).len(), 1);
-        assert!(mailbox.answered(id(1)) && mailbox.push("x".repeat(limits::MESSAGE_BYTES)), "there is room again");
-    }
-}
+mod tests;

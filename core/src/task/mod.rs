@@ -3,6 +3,8 @@
 mod attach;
 mod conclude;
 mod cx;
+mod dialog;
+mod ear;
 mod errand;
 mod finish;
 mod key;
@@ -171,6 +173,7 @@ impl Task {
             api_url: s.api_url,
             parent_here: self.parent_here,
             hold: &mut self.hold,
+            mailbox: &mut self.mailbox,
             ids: s.ids,
             outbox: &mut self.outbox,
             counters: s.counters,
@@ -186,7 +189,7 @@ impl Task {
             Event::Done(id, mut outcome) => match self.with_output(s, |output, cx| output.answer(id, &mut outcome, cx))
             {
                 Some(output) => cuts = output,
-                None if self.mailbox.answered(id) => self.told_agent(outcome, s),
+                None if self.told_agent(id, &outcome, s) => {}
                 None => {
                     let mut outcome = Some(outcome);
                     self.with_errands(s, |errands, _, cx| errands.answered(id, &mut outcome, cx));
@@ -216,7 +219,8 @@ impl Task {
             | Event::Interrupt { .. }
             | Event::Stop { .. }
             | Event::Hold
-            | Event::KeyTold) => self.advance(event, s),
+            | Event::KeyTold
+            | Event::Told) => self.advance(event, s),
         }
         self.output.finish(&mut cuts);
         if s.wire.is_some() { cuts } else { Vec::new() }

@@ -13,6 +13,7 @@ use super::key::Keying;
 use super::prepare::{Pending, Preparing, Starting};
 use super::run::Running;
 use super::spec::{End, EndStatus, Spec, Status};
+use crate::agent;
 use crate::id::EffectId;
 use crate::input::{ExitStatus, Outcome};
 use crate::time::Millis;
@@ -56,6 +57,8 @@ pub(crate) enum Event {
     Hold,
     /// The server knows its key.
     KeyTold,
+    /// Something that was said to its agent is there, or never will be.
+    Told,
     /// A deadline of its has come.
     Due,
 }
@@ -86,6 +89,15 @@ impl Verdict {
     }
 }
 
+impl From<agent::Result> for Verdict {
+    fn from(result: agent::Result) -> Self {
+        match result {
+            agent::Result::Success => Self::Success,
+            agent::Result::Failure(why) => Self::Failed(why),
+        }
+    }
+}
+
 impl Phase {
     /// The next state.
     pub(crate) fn on(self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Self {
@@ -94,7 +106,7 @@ impl Phase {
             Self::Preparing(state) => state.on(event, spec, cx),
             Self::Keying(state) => state.on(event, spec, cx),
             Self::Held => held(event, spec, cx),
-            Self::Starting(state) => state.on(event, cx),
+            Self::Starting(state) => state.on(event, spec, cx),
             Self::Attaching(state) => state.on(event, spec, cx),
             Self::Running(state) => state.on(event, cx),
             Self::Finishing(state) => state.on(event, spec, cx),
@@ -167,6 +179,8 @@ fn held(event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         Event::Interrupt { .. } => Concluding::begin(Verdict::Interrupted, Left::nothing(spec), Status::Paused, cx),
         // It waits for the daemon's next life.
         Event::Stop { .. } => Pending::accepted(),
-        Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Due => Phase::Held,
+        Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Told | Event::Due => {
+            Phase::Held
+        }
     }
 }

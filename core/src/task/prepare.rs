@@ -83,9 +83,13 @@ impl Pending {
                 _ => Phase::Pending(self),
             },
             // A task that has not begun is kept for the daemon's next life.
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Hold | Event::KeyTold => {
-                Phase::Pending(self)
-            }
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Stop { .. }
+            | Event::Hold
+            | Event::KeyTold
+            | Event::Told => Phase::Pending(self),
         }
     }
 
@@ -165,9 +169,13 @@ impl Preparing {
                 }
                 Phase::Preparing(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Stop { .. } | Event::Hold | Event::KeyTold => {
-                Phase::Preparing(self)
-            }
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Stop { .. }
+            | Event::Hold
+            | Event::KeyTold
+            | Event::Told => Phase::Preparing(self),
         }
     }
 
@@ -266,9 +274,9 @@ impl Starting {
         self.shown
     }
 
-    pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
+    pub(super) fn on(mut self, event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         match event {
-            Event::Done(id, outcome) if id == self.wait.id => self.started(outcome, cx),
+            Event::Done(id, outcome) if id == self.wait.id => self.started(outcome, spec, cx),
             // Before it runs nothing starts; what has begun all the same is ended.
             Event::Interrupt { .. } | Event::Stop { .. } => {
                 self.interrupted = true;
@@ -278,11 +286,13 @@ impl Starting {
             Event::Due => {
                 if self.wait.overdue(cx) {
                     let id = self.wait.id;
-                    return self.on(Event::Done(id, given_up()), cx);
+                    return self.on(Event::Done(id, given_up()), spec, cx);
                 }
                 Phase::Starting(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold => Phase::Starting(self),
+            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Told => {
+                Phase::Starting(self)
+            }
         }
     }
 
@@ -291,11 +301,11 @@ impl Starting {
         let Self { prepared, interrupted, shown, .. } = self;
         let asked = interrupted.then_some(false);
         let pace = Pace::unknown();
-        Attaching::begin(Found { prepared, shown, begun: false, rung: None, asked, pace }, cx)
+        Attaching::begin(Found { prepared, shown, begun: false, ending: None, asked, pace, dialog: None }, cx)
     }
 
-    fn started(self, outcome: Outcome, cx: &mut Cx<'_>) -> Phase {
-        let Outcome::Started { pid } = outcome else {
+    fn started(self, outcome: Outcome, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
+        let Outcome::Started { pid, .. } = outcome else {
             // Perhaps it runs all the same: the tree is emptied as after any other end.
             let verdict = if self.interrupted { Verdict::Interrupted } else { Verdict::Failed(reason(outcome)) };
             return Finishing::begin(None, self.prepared, verdict, cx);
@@ -305,7 +315,7 @@ impl Starting {
             0 => format!("agent started (process {pid})"),
             _ => format!("setting up: {}, then the agent (process {pid})", counted(commands, "command")),
         });
-        let running = Running::new(self.wait.id, self.prepared, Pace::default(), cx);
+        let running = Running::new(self.wait.id, self.prepared, Pace::default(), None, spec, cx);
         if self.interrupted {
             return running.on(Event::Interrupt { graceful: false }, cx);
         }

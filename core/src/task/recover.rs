@@ -96,5 +96,5 @@ impl Phase {
 /// Its folder says that its agent was about to be started, which is news here.
 fn begun_unseen(prepared: Prepared, shown: Status, asked: Option<bool>, cx: &mut Cx<'_>) -> Phase {
     let pace = Pace::unknown();
-    Attaching::begin(Found { prepared, shown, begun: false, rung: None, asked, pace }, cx)
+    Attaching::begin(Found { prepared, shown, begun: false, ending: None, asked, pace, dialog: None }, cx)
 }

@@ -38,7 +38,7 @@ impl Task {
             name: self.spec.name.clone(),
             status: self.status().as_str().to_string(),
             delivered: self.output.delivered(),
-            messages: self.mailbox.len(),
+            messages: self.mailbox.messages(),
             outbox: self.outbox.len(),
         }
     }

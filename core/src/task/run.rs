@@ -1,19 +1,22 @@
 //! The agent is at work.
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use serde::{Deserialize, Serialize};
 
 use super::attach::{Attaching, Found};
 use super::cx::Cx;
+use super::dialog::{self, Dialog};
 use super::finish::Finishing;
+use super::mailbox::What;
 use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
-use super::spec::Status;
+use super::spec::{Spec, Status};
 use crate::agent;
 use crate::effect::{Signal, Work};
 use crate::id::EffectId;
-use crate::input::{Outcome, Prepared};
+use crate::input::{ExitStatus, Outcome, Prepared};
 use crate::limits;
 use crate::time::Millis;
 use crate::view::TaskState;
@@ -23,50 +26,83 @@ use crate::view::TaskState;
 pub(crate) struct Running {
     agent: EffectId,
     prepared: Prepared,
-    /// It was asked to end: the next, sterner request and when it is due.
-    interrupt: Option<(Rung, Millis)>,
+    /// It was asked to end.
+    ending: Option<Ending>,
     pace: Pace,
+    /// None with an agent that says nothing of how it gets on.
+    dialog: Option<Box<Dialog>>,
 }
 
-/// The steps of a graceful interrupt that are still to come.
+/// An agent was asked to end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Ending {
+    /// What its end means.
+    why: Verdict,
+    /// The next, sterner request.
+    next: Rung,
+    /// When that is due.
+    due: Millis,
+}
+
+/// The steps by which an agent is ended that are still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Rung {
+    Interrupt,
     Terminate,
     Kill,
 }
 
 impl Rung {
-    /// Asks for what comes before this step, and says when the step is due.
-    fn asked_before(self, cx: &mut Cx<'_>) -> (Self, Millis) {
+    /// Asks for what comes before this step, and says when the step is due. What is said in the agent's own words is in its
+    /// mailbox.
+    fn asked_before(self, why: Verdict, cx: &mut Cx<'_>) -> Ending {
         let (signal, after) = match self {
-            Self::Terminate => (Signal::Interrupt, limits::INTERRUPT_TO_TERMINATE),
-            Self::Kill => (Signal::Terminate, limits::TERMINATE_TO_KILL),
+            Self::Interrupt => (None, limits::ASKED_TO_INTERRUPT),
+            Self::Terminate => (Some(Signal::Interrupt), limits::INTERRUPT_TO_TERMINATE),
+            Self::Kill => (Some(Signal::Terminate), limits::TERMINATE_TO_KILL),
         };
-        cx.work(Work::Signal { signal });
-        (self, cx.now + after)
+        if let Some(signal) = signal {
+            cx.work(Work::Signal { signal });
+        }
+        Ending { why, next: self, due: cx.now + after }
     }
 }
 
 impl Running {
-    /// An agent that has just been started, or found.
-    pub(super) fn new(agent: EffectId, prepared: Prepared, pace: Pace, cx: &mut Cx<'_>) -> Self {
-        let mut running = Self { agent, prepared, interrupt: None, pace };
+    /// An agent that has just been started, or found. What is known of a dialog with it goes on; else it begins.
+    pub(super) fn new(
+        agent: EffectId,
+        prepared: Prepared,
+        pace: Pace,
+        known: Option<Box<Dialog>>,
+        spec: &Spec,
+        cx: &mut Cx<'_>,
+    ) -> Self {
+        let dialog = known.or_else(|| Dialog::begin(spec, cx));
+        let mut running = Self { agent, prepared, ending: None, pace, dialog };
         running.pace.steer(cx);
+        if let Some(dialog) = &mut running.dialog {
+            dialog.listen(cx);
+        }
         running
     }
 
     /// The agent is in hand again. What it was asked when the daemon went down it is asked once more.
-    pub(super) fn resume(mut self, rung: Option<Rung>, cx: &mut Cx<'_>) -> Self {
-        self.interrupt = rung.map(|rung| rung.asked_before(cx));
+    pub(super) fn resume(mut self, ending: Option<(Verdict, Rung)>, cx: &mut Cx<'_>) -> Self {
+        self.ending = ending.map(|(why, rung)| rung.asked_before(why, cx));
         self
     }
 
     /// The daemon has a new life.
-    pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
-        let rung = self.interrupt.map(|(rung, _)| rung);
+    pub(super) fn recover(mut self, cx: &mut Cx<'_>) -> Phase {
+        let ending = self.ending.map(|ending| (ending.why, ending.next));
         let pace = self.pace.recover();
         let shown = if pace.is_frozen() { Status::Paused } else { Status::Running };
-        Attaching::begin(Found { prepared: self.prepared, shown, begun: true, rung, asked: None, pace }, cx)
+        if let Some(dialog) = &mut self.dialog {
+            dialog.recover();
+        }
+        let (prepared, dialog) = (self.prepared, self.dialog);
+        Attaching::begin(Found { prepared, shown, begun: true, ending, asked: None, pace, dialog }, cx)
     }
 
     pub(super) const fn agent(&self) -> EffectId {
@@ -74,8 +110,9 @@ impl Running {
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
-        let sterner = self.interrupt.filter(|_| !bug!(AskedOnceOnly));
-        [sterner.map(|(_, due)| due), self.pace.deadline()].into_iter().flatten().min()
+        let sterner = self.ending.as_ref().filter(|_| !bug!(AskedOnceOnly));
+        let dialog = self.dialog.as_ref().and_then(|dialog| dialog.deadline());
+        [sterner.map(|ending| ending.due), self.pace.deadline(), dialog].into_iter().flatten().min()
     }
 
     /// Whether its tree stands still.
@@ -84,13 +121,13 @@ impl Running {
     }
 
     /// Whether its tree neither stands still nor is about to.
-    pub(super) fn is_going(&self) -> bool {
-        self.pace.is_going()
+    fn is_going(&self, cx: &Cx<'_>) -> bool {
+        !*cx.hold && (self.pace.is_going() || bug!(MessageToWhoStands))
     }
 
     /// Whether it was asked to end.
     pub(super) const fn is_ending(&self) -> bool {
-        self.interrupt.is_some()
+        self.ending.is_some()
     }
 
     /// Where it stands: an end that was asked for comes before whether it stands still.
@@ -98,70 +135,138 @@ impl Running {
         if self.is_ending() { TaskState::Ending } else { self.pace.at() }
     }
 
+    /// What waits for the agent reaches it, in order; not while it stands still.
+    pub(super) fn deliver(&self, spec: &Spec, cx: &mut Cx<'_>) {
+        if !self.is_going(cx) {
+            return;
+        }
+        match &self.dialog {
+            Some(dialog) => dialog.deliver(spec, cx),
+            None => dialog::deliver(true, cx, |what| match what {
+                What::Own(text) | What::Message { text, .. } => agent::line(text),
+                What::Plan { .. } => agent::line(&spec.plan),
+            }),
+        }
+    }
+
     pub(super) fn on(mut self, event: Event, cx: &mut Cx<'_>) -> Phase {
         match event {
-            Event::Exited(id, status) if id == self.agent => {
-                let verdict = match (self.interrupt.filter(|_| !bug!(SuccessAllTheSame)), agent::result(status)) {
-                    (Some(_), _) => Verdict::Interrupted,
-                    (None, agent::Result::Success) => Verdict::Success,
-                    (None, agent::Result::Failure(why)) => Verdict::Failed(why),
-                };
-                Finishing::begin(None, self.prepared, verdict, cx)
-            }
+            Event::Exited(id, status) if id == self.agent => self.exited(status, cx),
             Event::Interrupt { graceful } => self.interrupt(graceful, cx),
             // The daemon's own stop is said once; a person's second word is a sterner one.
-            Event::Stop { graceful: true } if self.interrupt.is_some() => Phase::Running(self),
+            Event::Stop { graceful: true } if self.is_interrupted() => Phase::Running(self),
             Event::Stop { graceful } => self.interrupt(graceful, cx),
             Event::Due => {
                 self.pace.due(cx);
+                if let Some(dialog) = &mut self.dialog {
+                    dialog.due(cx);
+                }
                 self.climb(cx)
             }
             Event::Hold => {
                 self.pace.steer(cx);
-                Phase::Running(self)
+                self.settle(cx)
             }
-            Event::Done(id, outcome) => {
+            Event::Done(id, mut outcome) => {
+                if let Some(dialog) = &mut self.dialog
+                    && dialog.answered(id, &mut outcome, cx)
+                {
+                    return self.settle(cx);
+                }
                 // Signals are not waited for, but where one did not get there it is told.
                 if !self.pace.answered(id, &outcome, cx)
                     && let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome
                 {
                     cx.progress(format!("the agent was not reached: {why}"));
                 }
-                Phase::Running(self)
+                self.settle(cx)
             }
+            Event::Told => self.settle(cx),
             Event::Slot | Event::Exited(..) | Event::KeyTold => Phase::Running(self),
         }
     }
 
-    /// Gracefully: SIGINT, SIGTERM after 5 s, the tree is killed after 5 more. By force, or asked a second
-    /// time: killed at once.
+    /// What was asked of it decides, else what it says itself, else its exit code. What it said before it ended may not have
+    /// been heard yet.
+    fn exited(self, status: ExitStatus, cx: &mut Cx<'_>) -> Phase {
+        let ending = self.ending.filter(|_| !bug!(SuccessAllTheSame));
+        match (ending, self.dialog) {
+            (Some(ending), dialog) => finish(None, self.prepared, dialog, ending.why, cx),
+            (None, Some(dialog)) => {
+                Finishing::hear_out(self.prepared, dialog, agent::how_it_ended("the agent", status), cx)
+            }
+            (None, None) => Finishing::begin(None, self.prepared, agent::result(status).into(), cx),
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.why == Verdict::Interrupted)
+    }
+
+    /// Gracefully: by its own words, SIGINT after 10 s, or at once to one that has none; SIGTERM after 5 s, the tree is killed
+    /// after 5 more. By force, or asked a second time: killed at once.
     fn interrupt(mut self, graceful: bool, cx: &mut Cx<'_>) -> Phase {
-        if !graceful || self.interrupt.is_some() {
-            return self.kill(cx);
+        if !graceful || self.is_interrupted() {
+            return finish(Some(self.agent), self.prepared, self.dialog, Verdict::Interrupted, cx);
         }
         cx.progress("interrupting the agent");
         // It is let go on, to hear it.
         *cx.hold = false;
         self.pace.steer(cx);
-        self.interrupt = Some(Rung::Terminate.asked_before(cx));
+        let rung = match (&mut self.ending, &mut self.dialog) {
+            // It is about to end by itself.
+            (Some(ending), _) => {
+                ending.why = Verdict::Interrupted;
+                return Phase::Running(self);
+            }
+            (None, Some(dialog)) => {
+                dialog.break_off(cx);
+                Rung::Interrupt
+            }
+            (None, None) => Rung::Terminate,
+        };
+        self.ending = Some(rung.asked_before(Verdict::Interrupted, cx));
         Phase::Running(self)
     }
 
     fn climb(mut self, cx: &mut Cx<'_>) -> Phase {
-        match self.interrupt {
-            Some((Rung::Terminate, due)) if due <= cx.now => {
-                self.interrupt = Some(Rung::Kill.asked_before(cx));
-                Phase::Running(self)
-            }
-            Some((Rung::Kill, due)) if due <= cx.now => {
+        let Some(ending) = self.ending.take_if(|ending| ending.due <= cx.now) else { return self.settle(cx) };
+        let next = match ending.next {
+            Rung::Interrupt => Rung::Terminate,
+            Rung::Terminate => Rung::Kill,
+            Rung::Kill => {
                 cx.progress("the agent does not end by itself: it is killed");
-                self.kill(cx)
+                return finish(Some(self.agent), self.prepared, self.dialog, ending.why, cx);
             }
-            _ => Phase::Running(self),
-        }
+        };
+        self.ending = Some(next.asked_before(ending.why, cx));
+        Phase::Running(self)
     }
 
-    fn kill(self, cx: &mut Cx<'_>) -> Phase {
-        Finishing::begin(Some(self.agent), self.prepared, Verdict::Interrupted, cx)
+    /// An agent that has nothing more to do, by its own account, is asked to end. One that stands still would not hear it.
+    fn settle(mut self, cx: &mut Cx<'_>) -> Phase {
+        let goes = self.is_going(cx);
+        if let Some(dialog) = &mut self.dialog {
+            if let Some(result) = dialog.verdict(cx).filter(|_| goes && self.ending.is_none()) {
+                dialog.close(cx);
+                self.ending = Some(Rung::Interrupt.asked_before(result.into(), cx));
+            }
+            dialog.watch(goes && self.ending.is_none(), cx);
+        }
+        Phase::Running(self)
     }
+}
+
+/// How it ends is settled: nothing that it still says changes that.
+fn finish(
+    agent: Option<EffectId>,
+    prepared: Prepared,
+    dialog: Option<Box<Dialog>>,
+    verdict: Verdict,
+    cx: &mut Cx<'_>,
+) -> Phase {
+    if let Some(mut dialog) = dialog {
+        dialog.leave(cx);
+    }
+    Finishing::begin(agent, prepared, verdict, cx)
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::Agent;
 use crate::effect::Deed;
 use crate::id::{SecretId, TaskId};
 use crate::limits;
@@ -41,6 +42,9 @@ pub struct Spec {
     /// Whether it spawns subtasks and merges their branches.
     #[serde(default)]
     pub orchestrator: bool,
+    /// Which agent does it, and how.
+    #[serde(default)]
+    pub agent: Agent,
     /// What is done with the work.
     pub action: Action,
     /// The user's own repository that the action is for; none for the one that `repository` names.

@@ -1,16 +1,16 @@
 //! What a server says to a task that is under way: a message, a pause, a question about its merge.
 
-use alloc::format;
-use alloc::string::String;
-use core::mem;
-
 use super::errand::Errand;
+use super::mailbox::Answered;
 use super::phase::{Event, Phase};
 use super::{Surroundings, Task};
-use crate::agent::{self, Sibling};
-use crate::effect::{Child, Work};
+use crate::agent::Sibling;
+use crate::effect::Child;
+use crate::id::EffectId;
 use crate::input::Outcome;
 use crate::limits;
+use alloc::format;
+use alloc::string::{String, ToString as _};
 
 impl Task {
     pub(super) fn can_interrupt(&self, graceful: bool) -> bool {
@@ -85,7 +85,7 @@ impl Task {
             | Phase::Starting(_)
             | Phase::Attaching(_)
             | Phase::Running(_) => {
-                if self.mailbox.push(text) {
+                if self.within_phase(s, |cx| cx.message(text)) {
                     self.deliver_messages(s);
                     if self.mailbox.has_waiting() {
                         self.within_phase(s, |cx| cx.progress("a message waits for the agent"));
@@ -102,23 +102,31 @@ impl Task {
 
     /// What waits for the agent reaches it once it runs, in order; not while it stands still.
     pub(super) fn deliver_messages(&mut self, s: &mut Surroundings<'_>) {
-        while matches!(&self.phase, Phase::Running(state) if !self.hold && (state.is_going() || bug!(MessageToWhoStands)))
-        {
-            let mut mailbox = mem::take(&mut self.mailbox);
-            let sent = self
-                .within_phase(s, |cx| mailbox.send(|n, text| cx.work(Work::Stdin { n, text: agent::message(text) })));
-            self.mailbox = mailbox;
-            if !sent {
-                return;
-            }
+        if matches!(&self.phase, Phase::Running(_)) {
+            self.phase = self.within(s, |phase, spec, cx| {
+                if let Phase::Running(state) = &phase {
+                    state.deliver(spec, cx);
+                }
+                phase
+            });
         }
     }
 
-    /// A message has reached the agent, or it has not: then that is told.
-    pub(super) fn told_agent(&mut self, outcome: Outcome, s: &mut Surroundings<'_>) {
+    /// What was said to the agent has reached it, or it has not: then that is told. False where that effect is of something
+    /// else.
+    pub(super) fn told_agent(&mut self, id: EffectId, outcome: &Outcome, s: &mut Surroundings<'_>) -> bool {
+        let done = *outcome == Outcome::Done;
+        let what = match self.mailbox.answered(id, done) {
+            Answered::No => return false,
+            Answered::Own => "a line of ours".to_string(),
+            Answered::Plan => "the plan".to_string(),
+            Answered::Message(number) => format!("message {number}"),
+        };
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
-            self.within_phase(s, |cx| cx.progress(format!("a message did not reach the agent: {why}")));
+            self.within_phase(s, |cx| cx.progress(format!("{what} did not reach the agent: {why}")));
         }
+        self.advance(Event::Told, s);
+        true
     }
 
     pub(super) fn tell_late_messages(&mut self, s: &mut Surroundings<'_>) {

@@ -75,6 +75,7 @@ pub(super) fn config() -> Config {
         home_directory: "/h".into(),
         worktrees_directory: "/t".into(),
         api_url: "http://api".into(),
+        agent: crate::agent::Agent::default(),
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
@@ -269,7 +270,7 @@ impl Bench {
         self.spawn(task, fields);
         self.done("Accept", Outcome::Done);
         self.done("Prepare", Outcome::Prepared(prepared()));
-        self.done("Start", Outcome::Started { pid: 9 });
+        self.done("Start", Outcome::Started { pid: 9, handed: 0 });
         assert_eq!(self.at(task), TaskState::Running);
     }
 

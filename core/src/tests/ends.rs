@@ -21,7 +21,7 @@ fn ended(fields: &str, code: i32) -> Bench {
     bench.spawn(TASK, fields);
     bench.done("Accept", Outcome::Done);
     bench.done("Prepare", Outcome::Prepared(Prepared { checks: Vec::from(["make".into()]), ..prepared() }));
-    bench.done("Start", Outcome::Started { pid: 9 });
+    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
     bench.exit(ExitStatus::Code(code));
     assert_eq!(bench.at(TASK), TaskState::Emptying);
     bench

@@ -24,7 +24,7 @@ pub(super) fn orchestrator() -> Bench {
     bench.done("Prepare", Outcome::Prepared(prepared()));
     bench.done("MakeKey", Outcome::Key(SecretId::ToolKey(TASK)));
     bench.acked();
-    bench.done("Start", Outcome::Started { pid: 9 });
+    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
     assert_eq!(bench.at(TASK), TaskState::Running);
     bench
 }
@@ -366,7 +366,7 @@ fn what_can_be_asked_depends_on_how_far_a_task_is() {
     note(&mut bench);
     bench.done("Prepare", Outcome::Prepared(prepared()));
     note(&mut bench);
-    bench.done("Start", Outcome::Started { pid: 9 });
+    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
     note(&mut bench);
     bench.exit(ExitStatus::Code(0));
     note(&mut bench);

@@ -1,5 +1,6 @@
 //! A new life of the daemon: what was known, and what the folders say, goes on.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -51,7 +52,7 @@ pub(super) fn everywhere() -> Vec<Bench> {
     }
     bench.acked();
     keep(&bench, &mut all);
-    bench.done("Start", Outcome::Started { pid: 9 });
+    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
     keep(&bench, &mut all);
     let mut ending = bench.clone();
     ending.tell(TASK, "interruptTask", r#""graceful":true"#);
@@ -121,7 +122,7 @@ fn an_agent_is_looked_for_and_found_or_not() {
         let mut asked = |bench: &Bench, how: &str| {
             let mut bench = bench.clone();
             rows.push(format!("  {how}"));
-            for outcome in [Outcome::Started { pid: 9 }, Outcome::NotStarted, Outcome::Failed("no".into())] {
+            for outcome in [Outcome::Started { pid: 9, handed: 0 }, Outcome::NotStarted, Outcome::Failed("no".into())] {
                 let mut bench = bench.clone();
                 let out = bench.done("Attach", outcome).join(", ");
                 rows.push(format!("    {}: {out}", bench.at(TASK).name()));
@@ -152,7 +153,7 @@ fn a_stop_counts_once_an_agent_is_found() {
         for how in how {
             bench.step(Input::Stop { how: *how });
         }
-        bench.done("Attach", Outcome::Started { pid: 9 })
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 })
     };
     assert_eq!(
         stop(running.clone(), &[Stop::Graceful]),
@@ -229,7 +230,7 @@ fn a_new_life_has_its_own_names_and_chance() {
     assert_eq!(bench.daemon.counters().stale_effects, 1);
     assert_eq!(bench.spawn(OTHER, ""), ["Accept"]);
     let config = crate::config::Config { max_tasks: 9, ..super::bench::config() };
-    bench.step(Input::Boot(Boot { incarnation: 3, seed: 3, config: Some(config), leftovers: Vec::new() }));
+    bench.step(Input::Boot(Boot { incarnation: 3, seed: 3, config: Some(Box::new(config)), leftovers: Vec::new() }));
     assert_eq!(bench.daemon.report().max_tasks, 9);
 }
 
@@ -257,7 +258,7 @@ fn a_task_that_is_found_is_taken_on() {
         ]
     );
     assert_eq!(
-        bench.done("Attach", Outcome::Started { pid: 9 }),
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 }),
         ["Thaw", "#3 progress: the agent is in hand again (process 9)", "#4 preparing -> running", "Read { from: 0 }"]
     );
 }
@@ -351,7 +352,7 @@ fn a_message_that_was_on_its_way_is_sent_again_under_its_number() {
     bench.running(TASK, "");
     bench.tell(TASK, "sendMessage", r#""message":"one""#);
     bench.again(&[(TASK, Stage::Started(prepared()))]);
-    bench.done("Attach", Outcome::Started { pid: 9 });
+    bench.done("Attach", Outcome::Started { pid: 9, handed: 0 });
     assert_eq!(bench.done("Thaw", Outcome::Done), ["Stdin { n: 1, text: \"one\\n\" }"]);
 }
 
@@ -384,7 +385,7 @@ fn who_was_to_end_ends_in_the_next_life_too() {
             }
             let mut found = bench.clone();
             found.again(&[(TASK, Stage::Started(prepared()))]);
-            let out = found.done("Attach", Outcome::Started { pid: 9 });
+            let out = found.done("Attach", Outcome::Started { pid: 9, handed: 0 });
             assert_eq!(out.iter().any(|line| line == "Signal { signal: Interrupt }"), asked, "{out:?}");
             bench.again(&[]);
             if bench.at(TASK) == TaskState::Accepting {

@@ -186,7 +186,7 @@ fn a_new_life_finds_out_how_an_agent_stands() {
         ]
     );
     assert_eq!(
-        bench.done("Attach", Outcome::Started { pid: 9 }),
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 }),
         ["Freeze", "#8 progress: the agent is in hand again (process 9)", "Read { from: 0 }"]
     );
     assert_eq!(
@@ -200,7 +200,7 @@ fn a_new_life_finds_out_how_an_agent_stands() {
     again(&mut bench);
     assert_eq!(resume(&mut bench), ["#8 progress: it will not stand still"]);
     assert_eq!(
-        bench.done("Attach", Outcome::Started { pid: 9 }),
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 }),
         ["Thaw", "#9 progress: the agent is in hand again (process 9)", "Read { from: 0 }"]
     );
     assert_eq!(bench.done("Thaw", Outcome::Done), ["#10 paused -> running"]);
@@ -223,7 +223,7 @@ fn a_new_life_finds_out_what_was_done() {
         ]
     );
     assert_eq!(
-        bench.done("Attach", Outcome::Started { pid: 9 }),
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 }),
         ["Freeze", "#7 progress: the agent is in hand again (process 9)", "Read { from: 0 }"]
     );
     assert_eq!(bench.done("Freeze", Outcome::Done), ["#8 running -> paused"]);
@@ -244,7 +244,7 @@ fn a_new_life_finds_out_what_was_done() {
         ]
     );
     assert_eq!(
-        bench.done("Attach", Outcome::Started { pid: 9 }),
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 }),
         ["Thaw", "#9 progress: the agent is in hand again (process 9)", "Read { from: 0 }"]
     );
     assert_eq!(bench.done("Thaw", Outcome::Done), NOTHING);
@@ -252,7 +252,7 @@ fn a_new_life_finds_out_what_was_done() {
     let mut bench = running();
     again(&mut bench);
     assert_eq!(
-        bench.done("Attach", Outcome::Started { pid: 9 }),
+        bench.done("Attach", Outcome::Started { pid: 9, handed: 0 }),
         ["Thaw", "#7 progress: the agent is in hand again (process 9)", "Read { from: 0 }"]
     );
 }

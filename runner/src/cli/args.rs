@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use makima_core::agent::Policy;
 use uuid::Uuid;
 
 pub(super) use self::task::*;
 pub(super) use self::tools::*;
 pub(super) use self::wire::*;
+use crate::config::policy;
 
 /// Runs coding agents, each in its own git worktree, and never loses their work.
 #[derive(Debug, Parser)]
@@ -121,9 +123,13 @@ pub(super) struct RunArgs {
     /// The repository, by path or URL [default: the one you stand in]
     #[arg(long, value_name = "PATH|URL")]
     pub(super) repo: Option<String>,
-    /// Which agent: shell runs the plan as a script [default: `agent` in config.toml]
+    /// Which agent: claude, or shell, which runs the plan as a script [default: `agent` in config.toml, else claude where it is
+    /// installed]
     #[arg(long, value_name = "AGENT")]
     pub(super) agent: Option<String>,
+    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else accept-edits]
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    pub(super) permissions: Option<Policy>,
     /// What to call the task [default: the plan's first words]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
@@ -210,6 +216,9 @@ pub(super) struct DaemonArgs {
     /// Which agent runs the tasks
     #[arg(long, value_name = "AGENT")]
     pub(super) agent: Option<String>,
+    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else accept-edits]
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    pub(super) permissions: Option<Policy>,
     /// How many tasks run at once [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) max_tasks: Option<u32>,
@@ -309,6 +318,9 @@ pub(super) struct InstallArgs {
     /// Which agent runs the tasks [default: `agent` in config.toml]
     #[arg(long, value_name = "AGENT")]
     pub(super) agent: Option<String>,
+    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else accept-edits]
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    pub(super) permissions: Option<Policy>,
     /// Let the key go over the network unencrypted
     #[arg(long)]
     pub(super) insecure: bool,

@@ -19,7 +19,8 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;
-    config::agent(args.agent.as_deref(), &file)?;
+    file.overrule(args.agent.as_deref(), args.permissions)?;
+    config::agent(&file)?;
     let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;
     let server = service::server_endpoint(&chosen.url, args.insecure)?;
     let mut signals = Signals::new()?;

@@ -27,7 +27,8 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;
-    config::agent(args.agent.as_deref(), &file)?;
+    file.overrule(args.agent.as_deref(), args.permissions)?;
+    config::agent(&file)?;
     let plan = read_plan(&args.plan, args.plan_file.as_deref())?;
     let repo = Repo::find(args.repo.as_deref(), args.base.as_deref())?;
     let local = repo.local.is_some();

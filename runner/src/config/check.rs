@@ -102,7 +102,7 @@ fn unknown(message: &str) -> Option<(&str, Option<&str>)> {
 fn meaningless(text: &str, table: &Spanned<DeTable<'_>>, file: &ConfigFile) -> Vec<Problem> {
     let said = |failure: crate::report::Failure| (failure.message, failure.hint);
     let server = file.server.as_deref().map(makima_transports::endpoint);
-    let agent = file.agent_name().map(|_| super::agent(None, file));
+    let agent = file.agent_name().map(|_| super::agent(file));
     let wrong = [
         (&["server"][..], server.and_then(Result::err).map(|error| (error.to_string(), None))),
         (&["agent"], agent.and_then(Result::err).map(said)),

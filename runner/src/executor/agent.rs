@@ -203,7 +203,8 @@ fn orders(
         Arg::Text(text) => text.into(),
         Arg::PlanFile => folder.plan().into_os_string(),
     });
-    let own = hands.settings.environment.iter().filter(|(name, _)| policy::passes(name));
+    let passes = |name: &str| policy::passes(name) || launch.agent.passes(name);
+    let own = hands.settings.environment.iter().filter(|(name, _)| passes(name));
     let texts = own.chain(&user.identity).chain(&hands.settings.agent_env);
     let mut env: Vec<(OsString, OsString)> = vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), temporary.into())];
     // What comes later wins.

@@ -119,11 +119,11 @@ impl Answer {
         }
     }
 
-    /// Tells that the agent runs. Returns what tells that it has ended.
-    pub(super) fn started(mut self, pid: u32) -> impl FnOnce(ExitStatus) + Send + 'static {
+    /// Tells that the agent runs, and up to which number messages were handed to it. Returns what tells that it has ended.
+    pub(super) fn started(mut self, pid: u32, handed: u64) -> impl FnOnce(ExitStatus) + Send + 'static {
         let (desk, id) = (self.desk.take(), self.id);
         if let Some(desk) = &desk {
-            desk.settle(id, Outcome::Started { pid });
+            desk.settle(id, Outcome::Started { pid, handed });
         }
         move |status| {
             if let Some(desk) = desk {

@@ -1,5 +1,6 @@
 //! Reading an output log in chunks, masked, from any place in it.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -75,6 +76,11 @@ impl Reader {
 
     fn is_at(&self, place: u64) -> bool {
         self.at.is_some_and(|here| here.at == place)
+    }
+
+    /// How well it suits whoever reads from there: best where it stands there, and then the less far it has come.
+    pub(super) fn suits(&self, place: u64) -> (bool, Reverse<u64>) {
+        (self.is_at(place), Reverse(self.at.map_or(0, |here| here.at)))
     }
 
     /// Whether a chunk from there can be had without waiting for a disk: what was written just now is still in

@@ -47,6 +47,8 @@ enum Order {
 pub(super) struct Link {
     /// The agent's process, for people.
     pub(super) pid: i32,
+    /// The number of the newest message that it had been handed when it was found.
+    pub(super) handed: u64,
     /// How far the log is.
     pub(super) log: Arc<Shared>,
     /// What the supervisor speaks.
@@ -116,7 +118,7 @@ pub(super) async fn find(folder: &Folder) -> Result<Found, String> {
 /// # Errors
 /// None is there, or it is another start's.
 pub(super) async fn connect(folder: &Folder, nonce: &str) -> Result<(Link, oneshot::Receiver<ExitStatus>), String> {
-    let (wire, (pid, log, version)) = Wire::open(folder.path().to_path_buf(), nonce).await?;
+    let (wire, Hello { pid, log, version, handed }) = Wire::open(folder.path().to_path_buf(), nonce).await?;
     let shared = Arc::new(Shared::default());
     shared.grow(log);
     let (to, orders) = mpsc::unbounded_channel();
@@ -131,7 +133,7 @@ pub(super) async fn connect(folder: &Folder, nonce: &str) -> Result<(Link, onesh
         orders,
     };
     tokio::spawn(talk.run(wire, tell));
-    Ok((Link { pid, log: shared, version, to, gone }, ended))
+    Ok((Link { pid, handed, log: shared, version, to, gone }, ended))
 }
 
 impl Link {
@@ -164,6 +166,14 @@ impl Link {
     }
 }
 
+/// What a supervisor says first.
+struct Hello {
+    pid: i32,
+    log: u64,
+    version: u32,
+    handed: u64,
+}
+
 /// A connection that has been greeted on.
 struct Wire {
     from: BufReader<OwnedReadHalf>,
@@ -172,7 +182,7 @@ struct Wire {
 }
 
 impl Wire {
-    async fn open(folder: PathBuf, nonce: &str) -> Result<(Self, (i32, u64, u32)), String> {
+    async fn open(folder: PathBuf, nonce: &str) -> Result<(Self, Hello), String> {
         let refused = |failure: io::Error| format!("its supervisor cannot be reached: {failure}");
         let near = Near::to(&folder, SOCKET).map_err(refused)?;
         let stream = UnixStream::connect(near.path()).await.map_err(refused)?;
@@ -183,8 +193,8 @@ impl Wire {
             wire.next().await
         };
         match timeout(GREET, greeted).await {
-            Ok(Ok(Some(Said::Hello { nonce: theirs, pid, log, version }))) if theirs == nonce => {
-                Ok((wire, (pid, log, version)))
+            Ok(Ok(Some(Said::Hello { nonce: theirs, pid, log, version, handed }))) if theirs == nonce => {
+                Ok((wire, Hello { pid, log, version, handed }))
             }
             Ok(Ok(_)) => Err("its supervisor is another one".to_owned()),
             Ok(Err(failure)) => Err(refused(failure)),
@@ -267,8 +277,8 @@ impl Talk {
     /// Another connection to it; none where it is gone.
     async fn again(&self) -> Option<Wire> {
         while is_held(self.folder.path()) {
-            if let Ok((wire, (_, log, _))) = Wire::open(self.folder.path().to_path_buf(), &self.nonce).await {
-                self.log.grow(log);
+            if let Ok((wire, hello)) = Wire::open(self.folder.path().to_path_buf(), &self.nonce).await {
+                self.log.grow(hello.log);
                 return Some(wire);
             }
             sleep(PAUSE).await;

@@ -208,7 +208,7 @@ impl Task {
             (Found::Runs(link, ended), Ok(Some(tree))) => self.in_hand(hands, answer, (link, ended), tree),
             (Found::Runs(..), Ok(None)) | (Found::Nothing, _) => answer.give(Outcome::NotStarted),
             (Found::Runs(..), Err(why)) => answer.give(Outcome::Failed(why)),
-            (Found::Ended(pid, status), _) => answer.started(pid)(status),
+            (Found::Ended(pid, status), _) => answer.started(pid, 0)(status),
             (Found::Lost(why), _) => answer.give(Outcome::Failed(why.to_owned())),
         }
     }
@@ -218,10 +218,10 @@ impl Task {
         let (folder, secrets) = (Folder::of(&hands.home, self.id), hands.settings.secrets.clone());
         let log = Log::new(folder, secrets, Arc::clone(&link.log));
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(log));
-        let pid = link.pid.unsigned_abs();
+        let (pid, handed) = (link.pid.unsigned_abs(), link.handed);
         let running = Running { tree, link: Arc::new(link) };
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
-        let tell = answer.started(pid);
+        let tell = answer.started(pid, handed);
         tokio::spawn(async move {
             // Where nothing is told, nobody listens any more.
             if let Ok(status) = ended.await {

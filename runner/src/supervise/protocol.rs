@@ -71,6 +71,9 @@ pub(crate) enum Said {
         pid: i32,
         /// How far the output log is written.
         log: u64,
+        /// The number of the newest message that the agent was handed, or is about to be. Older ones do not say it.
+        #[serde(default)]
+        handed: u64,
     },
     /// The log is written up to here.
     Log(u64),

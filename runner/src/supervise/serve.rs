@@ -199,6 +199,7 @@ impl Supervisor {
             nonce: self.nonce.clone(),
             pid: super::raw(self.agent.pid),
             log: self.agent.pump.length(),
+            handed: self.texts.back().map_or(self.handed, |text| text.n),
         };
         let log = self.agent.pump.length();
         let mut guest = Daemon { stream, heard: Vec::new(), unsent: line(&hello), log, told: false };

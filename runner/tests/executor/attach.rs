@@ -25,14 +25,14 @@ async fn attach(world: &mut World, id: makima_core::id::TaskId) -> (makima_core:
 #[tokio::test]
 async fn stdin_interrupt_and_output_work_under_the_next_daemon() {
     let (mut world, id, pid) = left(WAITS).await;
-    assert_eq!(attach(&mut world, id).await.1, Outcome::Started { pid });
+    assert_eq!(attach(&mut world, id).await.1, Outcome::Started { pid, handed: 0 });
     for (n, text) in [(1, "one\n"), (2, "two\n")] {
         assert_eq!(world.run(id, Work::Stdin { n, text: text.to_owned() }).await, Outcome::Done);
     }
     // What was taken under a number is confirmed, and not taken again: also by a third daemon.
     let mut world = world.again();
     let (effect, outcome) = attach(&mut world, id).await;
-    assert_eq!(outcome, Outcome::Started { pid });
+    assert_eq!(outcome, Outcome::Started { pid, handed: 0 });
     for (n, text) in [(2, "two\n"), (3, "three\n")] {
         assert_eq!(world.run(id, Work::Stdin { n, text: text.to_owned() }).await, Outcome::Done);
     }
@@ -50,7 +50,7 @@ async fn an_end_that_nobody_saw_is_told_as_it_was() {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(!is_alive(i32::try_from(pid).unwrap()));
     let (effect, outcome) = attach(&mut world, id).await;
-    assert_eq!(outcome, Outcome::Started { pid });
+    assert_eq!(outcome, Outcome::Started { pid, handed: 0 });
     assert_eq!(world.exit(effect).await, ExitStatus::Code(7));
     world.empty(id).await;
     let (parts, _) = world.output(id, 0).await;
@@ -80,6 +80,7 @@ async fn where_none_was_started_that_is_said() {
         setup: Vec::new(),
         argv: vec![makima_core::effect::Arg::Text("no-such-agent".to_owned())],
         env: Vec::new(),
+        agent: makima_core::agent::Kind::Shell,
     };
     world.refused(id, Work::Start(launch)).await;
     assert_eq!(attach(&mut world, id).await.1, Outcome::NotStarted);
@@ -163,7 +164,7 @@ async fn rubbish_on_the_socket_changes_nothing() {
     let mut stream = std::os::unix::net::UnixStream::connect(folder.join("socket")).unwrap();
     let _ = stream.write_all(&vec![b'x'; 9 << 20]);
     let (effect, outcome) = attach(&mut world, id).await;
-    assert_eq!(outcome, Outcome::Started { pid });
+    assert_eq!(outcome, Outcome::Started { pid, handed: 0 });
     assert_eq!(world.run(id, Work::Stdin { n: 1, text: "one\n".to_owned() }).await, Outcome::Done);
     world.empty(id).await;
     assert_eq!(world.exit(effect).await, ExitStatus::Signal(9));

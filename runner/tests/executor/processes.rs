@@ -1,5 +1,6 @@
 //! Starting agents, and ending all that they started.
 
+use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Launch, Signal, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Stream};
@@ -24,7 +25,7 @@ async fn an_agent_runs_in_its_worktree_with_what_it_may_know() {
     launch.env.push(("DEPTH".to_owned(), Value::Text("1".to_owned())));
     let effect = world.ask(id, Work::Start(launch));
     let pid = match world.answer(effect).await {
-        Outcome::Started { pid } => pid,
+        Outcome::Started { pid, .. } => pid,
         other => panic!("{other:?}"),
     };
     // `cat` ends with its input: the agent's end closes it.
@@ -85,7 +86,12 @@ async fn an_agent_leads_a_group_in_a_session_of_its_own_and_has_no_descriptor_of
 async fn what_cannot_be_run_is_told_and_is_no_exit() {
     let (mut world, id) = ready(Options::default()).await;
     let launch = |program: &str| {
-        Work::Start(Launch { setup: Vec::new(), argv: vec![Arg::Text(program.to_owned())], env: Vec::new() })
+        Work::Start(Launch {
+            setup: Vec::new(),
+            argv: vec![Arg::Text(program.to_owned())],
+            env: Vec::new(),
+            agent: Kind::Shell,
+        })
     };
     let why = world.refused(id, launch("no-such-agent")).await;
     assert_eq!(why, "`no-such-agent` was not found; is it installed, and on the PATH?");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Check, Launch, Merge, Start, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Prepared, Stream};
@@ -28,7 +29,7 @@ fn allow(world: &World, repository: &Path, text: &str) {
 fn launch(prepared: &Prepared, script: &str) -> Work {
     let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned())).to_vec();
     let env = prepared.env.iter().map(|(name, value)| (name.clone(), Value::Text(value.clone()))).collect();
-    Work::Start(Launch { setup: prepared.setup.clone(), argv, env })
+    Work::Start(Launch { setup: prepared.setup.clone(), argv, env, agent: Kind::Shell })
 }
 
 async fn start(world: &mut World, id: TaskId, work: Work) -> makima_core::id::EffectId {

@@ -79,7 +79,7 @@ async fn a_home_may_lie_deep() {
     let (_, pid) = world.start(id, ECHO).await;
     let mut world = world.again();
     let attached = world.ask(id, Work::Attach);
-    assert_eq!(world.answer(attached).await, Outcome::Started { pid });
+    assert_eq!(world.answer(attached).await, Outcome::Started { pid, handed: 0 });
     assert_eq!(world.run(id, Work::Stdin { n: 1, text: "one\n".to_owned() }).await, Outcome::Done);
     world.empty(id).await;
     drop(world);

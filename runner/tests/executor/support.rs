@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Commit, Deed, Delivery, Launch, Prepare, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Input, Outcome, Part, Prepared, Stream};
@@ -255,7 +256,7 @@ impl World {
     pub(crate) async fn start(&mut self, task: TaskId, script: &str) -> (EffectId, u32) {
         let id = self.ask(task, Work::Start(shell(script)));
         match self.answer(id).await {
-            Outcome::Started { pid } => (id, pid),
+            Outcome::Started { pid, .. } => (id, pid),
             other => panic!("{other:?}"),
         }
     }
@@ -390,7 +391,7 @@ pub(crate) fn committing(task: TaskId, base: Option<&str>) -> Work {
 
 pub(crate) fn shell(script: &str) -> Launch {
     let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned()));
-    Launch { setup: Vec::new(), argv: argv.to_vec(), env: Vec::new() }
+    Launch { setup: Vec::new(), argv: argv.to_vec(), env: Vec::new(), agent: Kind::Shell }
 }
 
 pub(crate) fn spec(task: TaskId) -> Spec {

@@ -150,6 +150,7 @@ fn ended(n: u32) -> Leftover {
         parent: None,
         depth: 0,
         orchestrator: false,
+        agent: makima_core::agent::Agent::Shell,
         action: Action::None,
         target: None,
         into: None,

@@ -55,6 +55,7 @@ pub(super) fn at(daemon: &Daemon, task: TaskId, worktree: &'static str) -> &'sta
         Some(TaskState::Accepting | TaskState::Waiting | TaskState::Preparing) => NOT_YET,
         Some(
             TaskState::Emptying
+            | TaskState::HearingOut
             | TaskState::Committing
             | TaskState::OutOfRoom
             | TaskState::Checking

@@ -365,8 +365,8 @@ fn good(work: &Work) -> Vec<Outcome> {
             let checks = vec!["true".to_string()];
             vec![Outcome::Prepared(Prepared { checks, ..Prepared::default() })]
         }
-        Work::Start(_) => vec![Outcome::Started { pid: 1 }],
-        Work::Attach => vec![Outcome::Started { pid: 1 }, Outcome::NotStarted],
+        Work::Start(_) => vec![Outcome::Started { pid: 1, handed: 0 }],
+        Work::Attach => vec![Outcome::Started { pid: 1, handed: 0 }, Outcome::NotStarted],
         Work::Empty => vec![Outcome::Emptied { killed: 0, log_end: LOG_END }],
         Work::MakeKey => vec![Outcome::Key(SecretId::DaemonKey)],
         Work::Commit(_) => {

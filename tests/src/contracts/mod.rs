@@ -11,6 +11,7 @@ mod overs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Child, Commit, Copy, Deed, Delivery, Launch, Merge, Prepare, Source, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{ExitStatus, Leftover, Merging, Outcome, Stage};
@@ -200,7 +201,7 @@ impl Scene<'_> {
     fn start(&mut self, task: TaskId, agent: Agent) -> EffectId {
         self.subject.casts(task, agent);
         let argv = ["sh", "-c", &agent.script()].map(|word| Arg::Text(word.to_owned())).to_vec();
-        let id = self.ask(task, Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new() }));
+        let id = self.ask(task, Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new(), agent: Kind::Shell }));
         assert_eq!(said(&self.subject.answer(id)), "started");
         // It has come so far that it can be asked to end.
         self.output_of(task);
@@ -293,6 +294,7 @@ fn spec(task: TaskId) -> Spec {
         parent: None,
         depth: 0,
         orchestrator: false,
+        agent: makima_core::agent::Agent::Shell,
         action: Action::Branch,
         target: None,
         into: None,

@@ -1,6 +1,7 @@
 //! Rules that no tampered run of the world comes to easily, each broken once.
 
 use makima_core::Daemon;
+use makima_core::agent::Kind;
 use makima_core::effect::{Effect, Exit, Launch, LinkEffect, Way, Work};
 use makima_core::id::{EffectId, Epoch, SecretId};
 use makima_core::input::{Boot, Chunk, Input, LinkCause, Outcome, Part, Stream, Weighed};
@@ -23,7 +24,7 @@ const fn id(n: u64) -> EffectId {
 }
 
 fn start() -> Work {
-    Work::Start(Launch { setup: Vec::new(), argv: Vec::new(), env: Vec::new() })
+    Work::Start(Launch { setup: Vec::new(), argv: Vec::new(), env: Vec::new(), agent: Kind::Shell })
 }
 
 fn part(stream: Stream, text: &str, to: u64, line_end: Option<u64>) -> Part {
@@ -90,7 +91,7 @@ fn trees_are_stopped_and_let_go_on_in_turn() {
 
 #[test]
 fn nothing_is_started_that_was_called_off_or_was_started_before() {
-    let started = || Outcome::Started { pid: 1 };
+    let started = || Outcome::Started { pid: 1, handed: 0 };
     refused(Scene::asks([start(), Work::Empty]).done(1, started()), "was called off");
     let mut scene = Scene::asks([start(), start()]);
     assert_eq!(scene.done(1, started()), Ok(()));
@@ -103,7 +104,7 @@ fn only_an_agent_in_hand_takes_messages() {
     let message = || Work::Stdin { n: 1, text: String::new() };
     refused(Scene::asks([message()]).done(1, Outcome::Done), "not in hand");
     let mut scene = Scene::asks([start(), message()]);
-    assert_eq!((scene.done(1, Outcome::Started { pid: 1 }), scene.done(2, Outcome::Done)), (Ok(()), Ok(())));
+    assert_eq!((scene.done(1, Outcome::Started { pid: 1, handed: 0 }), scene.done(2, Outcome::Done)), (Ok(()), Ok(())));
 }
 
 #[test]

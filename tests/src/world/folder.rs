@@ -184,7 +184,7 @@ impl Folder {
         self.starts += 1;
         self.dirty = kind.changes;
         self.process = Some(Process { told: Some(id), temper: kind.temper, ending: false, frozen: None, sets_up });
-        Outcome::Started { pid: 4321 }
+        Outcome::Started { pid: 4321, handed: 0 }
     }
 
     /// Stops its process where it stands, or lets it go on.

@@ -330,7 +330,7 @@ impl Machine {
             (None, None) if folder.started => return Outcome::Failed("the machine was restarted".to_string()),
             (None, None) => return Outcome::NotStarted,
         }
-        Outcome::Started { pid: 4321 }
+        Outcome::Started { pid: 4321, handed: 0 }
     }
 
     /// Agents that were asked to end, and those that would end by themselves some time.

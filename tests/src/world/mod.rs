@@ -114,6 +114,7 @@ pub fn config() -> Config {
         home_directory: "/home".to_string(),
         worktrees_directory: "/worktrees".to_string(),
         api_url: "http://127.0.0.1:1".to_string(),
+        agent: makima_core::agent::Agent::default(),
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),

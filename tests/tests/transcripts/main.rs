@@ -322,6 +322,7 @@ fn spec(n: u8) -> Spec {
         parent: None,
         depth: 0,
         orchestrator: false,
+        agent: makima_core::agent::Agent::Shell,
         action: Action::Branch,
         target: Some("/repo".to_string()),
         into: None,

@@ -217,7 +217,7 @@ impl Script {
 
     pub(crate) fn start(&mut self) {
         self.agent = self.pending.iter().find(|(_, kind)| *kind == "start").map(|(id, _)| *id);
-        self.answer("start", "ok", Outcome::Started { pid: 77 });
+        self.answer("start", "ok", Outcome::Started { pid: 77, handed: 0 });
     }
 
     /// The daemon is killed, and started again with all that it knew.
@@ -230,7 +230,7 @@ impl Script {
     /// The agent of before is found.
     pub(crate) fn attach(&mut self) {
         self.agent = self.pending.iter().find(|(_, kind)| *kind == "attach").map(|(id, _)| *id);
-        self.answer("attach", "ok", Outcome::Started { pid: 77 });
+        self.answer("attach", "ok", Outcome::Started { pid: 77, handed: 0 });
     }
 
     pub(crate) fn exited(&mut self, status: ExitStatus) {

@@ -3,10 +3,14 @@
 //! Only what the lines mean stands here. Reading never fails: what is not known is [`Line::Other`], and what is no JSON is
 //! [`Line::Unreadable`]. What was seen of two versions of it holds; what only one says is optional.
 
+mod launch;
 mod read;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub(crate) use self::launch::{argv, variables};
 pub use self::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, ToolEnd, Turn, line};
+pub(crate) use self::talk::Talk;
 pub use self::write::{Request, Verdict, answer, answers, message, request};

@@ -54,7 +54,8 @@ pub(super) async fn run(args: &RunArgs, path: &Path) -> Result<(), Failure> {
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;
-    config::agent(args.agent.as_deref(), &file)?;
+    file.overrule(args.agent.as_deref(), args.permissions)?;
+    config::agent(&file)?;
     let jobs = jobs(args, path)?;
     let manner = if args.json { Manner::Json } else { Manner::Plain };
     let names = jobs.iter().map(|job| job.task.task_name.clone()).collect();

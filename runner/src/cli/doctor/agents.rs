@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Check;
+use crate::config::find;
 
 /// For a program to say which version it is.
 const VERSION: Duration = Duration::from_secs(5);
@@ -30,13 +30,6 @@ pub(super) async fn agents() -> Vec<Check> {
         },
     };
     vec![shell, claude]
-}
-
-/// A program as a shell would find it.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
-    places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok())
 }
 
 /// The first line that a program says of its version, whichever that is.

@@ -66,8 +66,9 @@ fn place() -> Result<PathBuf, Failure> {
 
 async fn install(args: &InstallArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
-    let file = ConfigFile::read(&home)?;
-    config::agent(args.agent.as_deref(), &file)?;
+    let mut file = ConfigFile::read(&home)?;
+    file.overrule(args.agent.as_deref(), args.permissions)?;
+    config::agent(&file)?;
     let text = text_for(args, &home, &file)?;
     if args.print {
         print::out(&text);
@@ -117,6 +118,9 @@ fn text_for(args: &InstallArgs, home: &Path, file: &ConfigFile) -> Result<String
     }
     if let Some(agent) = &args.agent {
         flag("--agent", agent);
+    }
+    if let Some(permissions) = args.permissions {
+        flag("--permissions", permissions.name());
     }
     let key = match &args.api_key_file {
         Some(path) => Some(std::path::absolute(path).map_err(|error| Failure::unusable(error.to_string()))?),

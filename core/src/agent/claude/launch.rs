@@ -1,0 +1,51 @@
+//! How Claude Code is started.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::agent::{Claude, Policy};
+use crate::effect::Arg;
+use crate::id::TaskId;
+
+/// Its command line. The name of its conversation is the task's: so it can be gone on with by whoever knows the task.
+pub(crate) fn argv(how: &Claude, task: TaskId) -> Vec<Arg> {
+    let Claude { program, model, permissions } = how;
+    let mut words: Vec<String> = program.clone();
+    let mut say = |word: &str| words.push(word.to_string());
+    for word in ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"] {
+        say(word);
+    }
+    // What it takes up it says; versions from 2.1.3 on say more.
+    say("--replay-user-messages");
+    say("--session-id");
+    say(&task.to_string());
+    match permissions.policy {
+        Policy::Full => say("--dangerously-skip-permissions"),
+        Policy::Ask | Policy::AcceptEdits => {
+            let mode = if permissions.policy == Policy::Ask { "default" } else { "acceptEdits" };
+            for word in ["--permission-prompt-tool", "stdio", "--permission-mode", mode] {
+                say(word);
+            }
+        }
+    }
+    for (flag, rules) in [("--allowedTools=", &permissions.allow), ("--disallowedTools=", &permissions.deny)] {
+        if !rules.is_empty() {
+            say(&(flag.to_string() + &rules.join(",")));
+        }
+    }
+    if let Some(model) = model {
+        say("--model");
+        say(model);
+    }
+    words.into_iter().map(Arg::Text).collect()
+}
+
+/// Variables that it needs. An agent that changes its program while many of them run is nobody's wish; and for the
+/// superuser it does everything only where it is told that it cannot do harm, which `full` says.
+pub(crate) fn variables(how: &Claude) -> Vec<(&'static str, &'static str)> {
+    let mut variables = Vec::from([("DISABLE_AUTOUPDATER", "1")]);
+    if how.permissions.policy == Policy::Full {
+        variables.push(("IS_SANDBOX", "1"));
+    }
+    variables
+}

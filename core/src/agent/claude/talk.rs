@@ -1,0 +1,287 @@
+//! A talk with Claude Code: what is said to it, and what what it says means for its task.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, Turn, line};
+use super::write::{Request, Verdict, answer, message, request};
+use crate::agent::Result;
+use crate::agent::talk::{Heard, Progress};
+use crate::limits;
+use crate::policy::{counted, cut};
+
+/// Where a talk stands. Nothing in it depends on how many turns there are for how many messages: messages are joined, or
+/// folded into the turn that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Talk {
+    stage: Stage,
+    /// It is at work on a turn.
+    turn: bool,
+    /// So many tools are in use.
+    tools: usize,
+    /// So many commands of its run behind the conversation.
+    background: usize,
+    /// How the last turn went.
+    last: Option<Result>,
+    /// What it has cost so far, in millionths of a dollar.
+    cost: Option<u64>,
+    /// Which model people were told that it is.
+    model: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Stage {
+    /// It has not said yet that it is ready.
+    #[default]
+    Opening,
+    /// It takes messages.
+    Open,
+    /// It was asked to break off its turn.
+    Breaking,
+    /// It was asked to end.
+    Closing,
+}
+
+/// What our requests are called. Each is made once.
+const INITIALIZE: &str = "makima-initialize";
+const INTERRUPT: &str = "makima-interrupt";
+const END: &str = "makima-end";
+
+impl Talk {
+    /// It says nothing before it was spoken to; the answer to this tells that it is ready.
+    pub(crate) fn opening() -> String {
+        request(INITIALIZE, Request::Initialize)
+    }
+
+    /// A user's message. Its name makes it be taken up once, however often it is said.
+    pub(crate) fn message(text: &str, name: Uuid) -> String {
+        message(&guarded(text), &name.to_string())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// How the last turn went, where none runs and nothing runs behind the conversation: that would begin another.
+    pub(crate) fn done(&self) -> Option<Result> {
+        self.last.clone().filter(|_| self.is_at_rest() && self.background == 0)
+    }
+
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_open() && !self.turn
+    }
+
+    pub(crate) fn awaits_its_model(&self) -> bool {
+        self.stage == Stage::Opening || self.turn && self.tools == 0
+    }
+
+    pub(crate) fn has_background(&self) -> bool {
+        self.is_at_rest() && self.background > 0
+    }
+
+    pub(crate) fn forget_background(&mut self) {
+        self.background = 0;
+    }
+
+    /// Its turn is broken off first, so that what it has said so far stays in the conversation.
+    pub(crate) fn break_off(&mut self) -> String {
+        if self.is_open() && self.turn {
+            self.stage = Stage::Breaking;
+            return request(INTERRUPT, Request::Interrupt { with_queued: true });
+        }
+        self.close()
+    }
+
+    pub(crate) fn close(&mut self) -> String {
+        self.stage = Stage::Closing;
+        request(END, Request::End)
+    }
+
+    /// An end in the middle of a turn, or before there was one, is none that it wanted.
+    pub(crate) fn ended(&self, how: &str, said: &str) -> Result {
+        match &self.last {
+            Some(last) if !self.turn => last.clone(),
+            Some(_) | None => {
+                let said = said.trim();
+                Result::Failure(if said.is_empty() { how.to_string() } else { format!("{how}: {said}") })
+            }
+        }
+    }
+
+    pub(crate) fn hear(&mut self, text: &str) -> Vec<Heard> {
+        match line(text) {
+            Line::Turn(turn) => self.begun(turn),
+            Line::Reply(reply) => self.replied(reply),
+            Line::Ended(ended) => self.turn_over(&ended),
+            Line::TakenUp { message } => of_message(&message, Progress::Seen),
+            Line::Message { message, state } => self.message_is(&message, state),
+            Line::Retry(retry) => again(&retry),
+            Line::Asks(question) => denied(&question),
+            Line::Answered { request, error, .. } => self.answered(&request, error),
+            Line::Background { running } => {
+                self.background = running;
+                Vec::new()
+            }
+            Line::Denied { tool, why } => tell(format!("{tool} was denied: {why}")),
+            Line::OtherModel { model, .. } => tell(format!("{model} answers from here on")),
+            Line::Unreadable(why) => Vec::from([Heard::Unreadable(why)]),
+            Line::Tools(ends) => {
+                self.tools = self.tools.saturating_sub(ends.len());
+                Vec::new()
+            }
+            Line::AsksNoMore { .. } | Line::Reset | Line::Other(_) => Vec::new(),
+        }
+    }
+
+    fn begun(&mut self, turn: Turn) -> Vec<Heard> {
+        (self.turn, self.tools) = (true, 0);
+        self.is_ready();
+        let mut heard = Vec::new();
+        if self.model != turn.model {
+            let version = turn.version.map(|version| format!(" {version}")).unwrap_or_default();
+            heard.extend(tell(format!("Claude Code{version}, {}", turn.model)));
+            self.model = turn.model;
+        }
+        heard.extend(turn.broken_servers.iter().flat_map(|name| tell(format!("the tool server {name} does not work"))));
+        heard
+    }
+
+    fn replied(&mut self, reply: Reply) -> Vec<Heard> {
+        let tools = reply.blocks.iter().filter(|block| matches!(block, Block::Tool { .. })).count();
+        self.tools = self.tools.saturating_add(tools);
+        let deeper = if reply.inside.is_some() { "> " } else { "" };
+        reply.blocks.into_iter().filter_map(told).flat_map(|text| tell(format!("{deeper}{text}"))).collect()
+    }
+
+    fn turn_over(&mut self, ended: &Ended) -> Vec<Heard> {
+        self.turn = false;
+        self.cost = ended.cost.or(self.cost);
+        let mut heard = tell(self.sum(ended));
+        let error = ended.error();
+        if let Some(why) = error.as_ref().filter(|_| is_trouble(ended)) {
+            heard.push(Heard::Trouble(why.clone()));
+        }
+        self.last = Some(error.map_or(Result::Success, Result::Failure));
+        heard.push(Heard::TurnOver);
+        if self.stage == Stage::Breaking {
+            heard.push(Heard::Say(self.close()));
+        }
+        heard
+    }
+
+    /// What a turn came to.
+    fn sum(&self, ended: &Ended) -> String {
+        let [read, written] = ended.tokens;
+        let mut text = match ended.error() {
+            Some(why) => format!("turn failed: {why}"),
+            None => "turn over".to_string(),
+        };
+        text.push_str(&format!(" ({read} tokens read, {written} written"));
+        if let Some(cost) = self.cost {
+            text.push_str(&format!("; {} so far", dollars(cost)));
+        }
+        text.push(')');
+        text
+    }
+
+    fn message_is(&mut self, message: &str, state: MessageState) -> Vec<Heard> {
+        match state {
+            MessageState::Queued => Vec::new(),
+            MessageState::Started => {
+                // Its turn begins before the line that says so.
+                self.turn = true;
+                of_message(message, Progress::Seen)
+            }
+            MessageState::Completed | MessageState::Cancelled => of_message(message, Progress::Over),
+        }
+    }
+
+    fn answered(&mut self, request: &str, error: Option<String>) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        if request == INITIALIZE {
+            self.is_ready();
+        }
+        // There was no turn any more that could be broken off, and so no end of one.
+        if request == INTERRUPT && self.stage == Stage::Breaking && !self.turn {
+            heard.push(Heard::Say(self.close()));
+        }
+        if let Some(why) = error {
+            heard.extend(tell(format!("Claude Code does not do what it was asked ({request}): {why}")));
+        }
+        heard
+    }
+
+    fn is_ready(&mut self) {
+        if self.stage == Stage::Opening {
+            self.stage = Stage::Open;
+        }
+    }
+}
+
+/// A text that begins with a slash would be a command to the program: one that forgets the conversation, say.
+fn guarded(text: &str) -> String {
+    if text.starts_with('/') { format!(" {text}") } else { text.to_string() }
+}
+
+fn tell(what: String) -> Vec<Heard> {
+    Vec::from([Heard::Tell(cut(&what, limits::REASON))])
+}
+
+fn of_message(name: &str, state: Progress) -> Vec<Heard> {
+    Uuid::parse_str(name).ok().map(|name| Heard::Message { name, state }).into_iter().collect()
+}
+
+/// What people read of a part of a reply: its text, or which tool is used for what.
+fn told(block: Block) -> Option<String> {
+    match block {
+        Block::Text(text) => Some(text.trim().to_string()).filter(|text| !text.is_empty()),
+        Block::Tool { name, about, .. } if about.is_empty() => Some(name),
+        Block::Tool { name, about, .. } => Some(format!("{name}: {about}")),
+        Block::Other => None,
+    }
+}
+
+/// The model could not be reached. Who is not let in will not be later: the program would try for minutes.
+fn again(retry: &Retry) -> Vec<Heard> {
+    match retry.status {
+        Some(status @ (401 | 403)) => {
+            Vec::from([Heard::Failed(format!("the model's API does not let the agent in (it answered {status})"))])
+        }
+        status => {
+            let what = match status {
+                Some(status) => format!("the model's API answered {status}"),
+                None => "the model's API was not reached".to_string(),
+            };
+            let seconds = retry.after.0.div_ceil(1_000);
+            let when = counted(seconds, "second");
+            tell(format!("{what}; tried again in {when} (attempt {} of {})", retry.attempt, retry.most))
+        }
+    }
+}
+
+/// Whether a turn failed by what may pass: the API was too busy, or was not reached.
+fn is_trouble(ended: &Ended) -> bool {
+    match ended.status {
+        Some(status) => status == 429 || status >= 500,
+        None => ended.reason.as_deref() == Some("api_error"),
+    }
+}
+
+/// Nobody is there who could be asked.
+fn denied(question: &Question) -> Vec<Heard> {
+    let Question { request, tool, about, .. } = question;
+    let why = "Nobody can be asked. Do without it, or say in your last words what you would have needed it for.";
+    let mut heard = Vec::from([Heard::Say(answer(request, Verdict::Deny { why, interrupt: false }))]);
+    heard.extend(tell(format!("denied, as its permissions are: {tool} {about}")));
+    heard
+}
+
+/// Millionths of a dollar, for people.
+fn dollars(millionths: u64) -> String {
+    let cents = millionths.div_ceil(100);
+    format!("${}.{:04}", cents / 10_000, cents % 10_000)
+}

@@ -1,0 +1,131 @@
+//! A talk with an agent that tells how it gets on: what is heard of it, and what is said to it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Result;
+use super::claude;
+
+/// What was heard of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// For people.
+    Tell(String),
+    /// This is to be said to it, as it stands.
+    Say(String),
+    /// A user's message has come so far. Its name is the agent's word, and may be none of ours.
+    Message { name: Uuid, state: Progress },
+    /// A turn is over, and all users' messages with it that were taken up before.
+    TurnOver,
+    /// It has failed for good: nothing that it would still do is waited for.
+    Failed(String),
+    /// Its turn failed by what may pass. Always before the end of that turn.
+    Trouble(String),
+    /// A line that could not be read.
+    Unreadable(String),
+}
+
+/// How far a user's message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The agent works on it.
+    Seen,
+    /// The agent is done with it, or will not have it.
+    Over,
+}
+
+/// A talk with an agent that tells how it gets on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Talk {
+    Claude(claude::Talk),
+}
+
+impl Talk {
+    /// What is said first, before anything is heard.
+    pub(crate) fn opening(&self) -> String {
+        match self {
+            Self::Claude(_) => claude::Talk::opening(),
+        }
+    }
+
+    /// A line that it said.
+    pub(crate) fn hear(&mut self, line: &str) -> Vec<Heard> {
+        match self {
+            Self::Claude(talk) => talk.hear(line),
+        }
+    }
+
+    /// Whether it takes users' messages: it is ready, and was not asked to end.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::Claude(talk) => talk.is_open(),
+        }
+    }
+
+    /// A user's message, as it reads them.
+    pub(crate) fn message(&self, text: &str, name: Uuid) -> String {
+        match self {
+            Self::Claude(_) => claude::Talk::message(text, name),
+        }
+    }
+
+    /// How it did, where it has nothing more to do by its own account; none while it works.
+    pub(crate) fn done(&self) -> Option<Result> {
+        match self {
+            Self::Claude(talk) => talk.done(),
+        }
+    }
+
+    /// It is to break off what it does, and then end. What is said to it for that.
+    pub(crate) fn break_off(&mut self) -> String {
+        match self {
+            Self::Claude(talk) => talk.break_off(),
+        }
+    }
+
+    /// It has done its work and is to end. What is said to it for that.
+    pub(crate) fn close(&mut self) -> String {
+        match self {
+            Self::Claude(talk) => talk.close(),
+        }
+    }
+
+    /// How it did, where it has ended by itself, as `how` says; `said` is the end of what it wrote to its standard error.
+    pub(crate) fn ended(&self, how: &str, said: &str) -> Result {
+        match self {
+            Self::Claude(talk) => talk.ended(how, said),
+        }
+    }
+
+    /// Whether it is at work, and has nothing to do but to wait for its model.
+    pub(crate) fn awaits_its_model(&self) -> bool {
+        match self {
+            Self::Claude(talk) => talk.awaits_its_model(),
+        }
+    }
+
+    /// Whether it is ready and not at work.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Claude(talk) => talk.is_at_rest(),
+        }
+    }
+
+    /// Whether it lets something run behind the conversation, and is not at work itself.
+    pub(crate) fn has_background(&self) -> bool {
+        match self {
+            Self::Claude(talk) => talk.has_background(),
+        }
+    }
+
+    /// What it lets run behind the conversation counts no more.
+    pub(crate) fn forget_background(&mut self) {
+        match self {
+            Self::Claude(talk) => talk.forget_background(),
+        }
+    }
+}

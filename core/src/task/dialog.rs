@@ -1,0 +1,273 @@
+//! A dialog with an agent that tells how it gets on: it is listened to, and what it says is acted upon.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use serde::{Deserialize, Serialize};
+
+use super::cx::Cx;
+use super::ear::{Ear, Lines};
+use super::mailbox::What;
+use super::spec::Spec;
+use crate::agent::{self, Heard, Progress, Talk};
+use crate::effect::Work;
+use crate::id::EffectId;
+use crate::input::Outcome;
+use crate::limits;
+use crate::policy::counted;
+use crate::time::Millis;
+
+/// A dialog with an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Dialog {
+    talk: Talk,
+    ear: Ear,
+    /// It failed for good, and why.
+    failed: Option<String>,
+    /// Times in a row that its turn failed by what may pass.
+    troubles: u8,
+    /// When it is told to go on after that.
+    again: Option<Millis>,
+    /// When something was heard of it last.
+    heard: Millis,
+    /// What it is expected to say something of.
+    silence: Option<Silence>,
+    /// People were told that nothing is heard of it.
+    told_silent: bool,
+}
+
+/// What an agent is silent of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Silence {
+    /// It waits for what its model says.
+    Model,
+    /// It rests, and does not say that it works on what it was told.
+    Messages,
+    /// It rests, and something runs behind the conversation.
+    Background,
+}
+
+impl Silence {
+    /// From when on that is too long.
+    const fn limit(self) -> Millis {
+        match self {
+            Self::Model => limits::SILENT_AGENT,
+            Self::Messages => limits::TAKEN_UP,
+            Self::Background => limits::BACKGROUND,
+        }
+    }
+}
+
+/// What it is told where its turn failed by what has passed, perhaps.
+const GO_ON: &str = "Your last turn was broken off, as the model could not be reached. Go on where you were.";
+
+impl Dialog {
+    /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
+    pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
+        let talk = spec.agent.talk()?;
+        let (ear, failed, again, silence) = (Ear::default(), None, None, None);
+        Some(Box::new(Self { talk, ear, failed, troubles: 0, again, heard: cx.now, silence, told_silent: false }))
+    }
+
+    /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
+    pub(super) fn begin(spec: &Spec, cx: &mut Cx<'_>) -> Option<Box<Self>> {
+        let dialog = Self::of(spec, cx)?;
+        cx.mailbox.open(dialog.talk.opening(), spec.id);
+        Some(dialog)
+    }
+
+    /// The agent is in hand, perhaps again.
+    pub(super) fn listen(&mut self, cx: &mut Cx<'_>) {
+        self.heard = cx.now;
+        self.ear.listen(cx);
+    }
+
+    /// Nothing more is to be heard of it.
+    pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
+        self.ear.leave(cx);
+    }
+
+    /// The daemon has a new life.
+    pub(super) fn recover(&mut self) {
+        self.ear.recover();
+    }
+
+    /// Takes an answer, if it is one to what was asked here.
+    pub(super) fn answered(&mut self, id: EffectId, outcome: &mut Outcome, cx: &mut Cx<'_>) -> bool {
+        let Some(Lines { whole, too_long, deaf }) = self.ear.answered(id, outcome, cx) else { return false };
+        if too_long > 0 {
+            cx.agent_misbehaves(&format!("{} that were too long were passed over", counted(too_long as u64, "line")));
+        }
+        if !whole.is_empty() {
+            self.heard = cx.now;
+            self.told_silent = false;
+        }
+        for line in whole {
+            for heard in self.talk.hear(&line) {
+                self.act(heard, cx);
+            }
+        }
+        if let Some(why) = deaf {
+            self.failed.get_or_insert(format!("what the agent says cannot be read: {why}"));
+        }
+        true
+    }
+
+    fn act(&mut self, heard: Heard, cx: &mut Cx<'_>) {
+        match heard {
+            Heard::Tell(what) => cx.progress(what),
+            Heard::Say(line) => cx.mailbox.say(line),
+            Heard::Message { name, state } => {
+                if let Some(number) = cx.mailbox.is_at(name, state) {
+                    match state {
+                        Progress::Seen => cx.progress(format!("message {number}: seen")),
+                        Progress::Over => cx.progress(format!("message {number}: done with")),
+                    }
+                }
+            }
+            Heard::TurnOver => {
+                cx.mailbox.turn_over();
+                if self.again.is_none() {
+                    self.troubles = 0;
+                }
+            }
+            Heard::Failed(why) => {
+                self.failed.get_or_insert(why);
+            }
+            Heard::Trouble(why) => self.trouble(&why, cx),
+            Heard::Unreadable(why) => cx.agent_misbehaves(&format!("a line could not be read: {why}")),
+        }
+    }
+
+    /// The turn failed by what may pass: it is waited for, longer each time, and not for ever.
+    fn trouble(&mut self, why: &str, cx: &mut Cx<'_>) {
+        if self.troubles >= limits::TROUBLES {
+            return;
+        }
+        let minutes = 1_u64 << self.troubles.min(4);
+        self.troubles = self.troubles.saturating_add(1);
+        self.again = Some(cx.now + Millis::seconds(minutes.saturating_mul(60)));
+        cx.progress(format!("the agent goes on in {}: {why}", counted(minutes, "minute")));
+    }
+
+    /// How it did, where there is nothing more to be waited for.
+    pub(super) fn verdict(&self, cx: &Cx<'_>) -> Option<agent::Result> {
+        if let Some(why) = &self.failed {
+            return Some(agent::Result::Failure(why.clone()));
+        }
+        self.talk.done().filter(|_| self.again.is_none() && !cx.mailbox.is_busy())
+    }
+
+    /// Has what waits for the agent sent, in order.
+    pub(super) fn deliver(&self, spec: &Spec, cx: &mut Cx<'_>) {
+        let open = self.talk.is_open() && self.again.is_none();
+        deliver(open, cx, |what| match what {
+            What::Own(line) => line.clone(),
+            What::Plan { name } => self.talk.message(&spec.plan, *name),
+            What::Message { name, text, .. } => self.talk.message(text, *name),
+        });
+    }
+
+    /// It is to break off what it does, and then end.
+    pub(super) fn break_off(&mut self, cx: &mut Cx<'_>) {
+        let line = self.talk.break_off();
+        cx.mailbox.say(line);
+    }
+
+    /// It has done its work, and is to end.
+    pub(super) fn close(&mut self, cx: &mut Cx<'_>) {
+        let line = self.talk.close();
+        cx.mailbox.say(line);
+    }
+
+    /// It has ended, and its log does at `end`: the rest is still to be heard.
+    pub(super) fn hear_out(&mut self, end: u64, cx: &mut Cx<'_>) {
+        self.ear.ended(end);
+        self.ear.listen(cx);
+    }
+
+    /// Whether all that it said has been heard.
+    pub(super) fn has_heard_all(&self) -> bool {
+        self.ear.has_heard_all()
+    }
+
+    /// How it did, by all that it said before it ended by itself, as `how` says.
+    pub(super) fn judge(&self, how: &str) -> agent::Result {
+        match &self.failed {
+            Some(why) => agent::Result::Failure(why.clone()),
+            None => self.talk.ended(how, self.ear.said()),
+        }
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        let silence = self.silence.as_ref().map(|silence| self.heard + silence.limit());
+        [self.ear.deadline(), self.again, silence].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub(super) fn due(&mut self, cx: &mut Cx<'_>) {
+        self.ear.due(cx);
+        if self.again.is_some_and(|again| again <= cx.now) {
+            self.again = None;
+            cx.message(GO_ON.to_string());
+        }
+        let over = |silence: &mut Silence| self.heard + silence.limit() <= cx.now;
+        if let Some(silence) = self.silence.take_if(over) {
+            self.too_silent(&silence, cx);
+        }
+    }
+
+    fn too_silent(&mut self, silence: &Silence, cx: &mut Cx<'_>) {
+        self.told_silent = true;
+        let minutes = counted(silence.limit().0 / 60_000, "minute");
+        match silence {
+            Silence::Model => cx.progress(format!("nothing was heard of the agent for {minutes}; it is waited for")),
+            Silence::Messages => {
+                let count = cx.mailbox.take_for_seen();
+                if count > 0 {
+                    cx.progress(format!("the agent does not say whether it read {}", counted(count as u64, "message")));
+                }
+            }
+            Silence::Background => {
+                cx.progress(format!(
+                    "what runs behind the agent was silent for {minutes}, and is not waited for any more"
+                ));
+                self.talk.forget_background();
+            }
+        }
+    }
+
+    /// Watches for a silence that is too long, of an agent that `goes`.
+    pub(super) fn watch(&mut self, goes: bool, cx: &Cx<'_>) {
+        let silence = if !goes || self.again.is_some() {
+            None
+        } else if self.talk.awaits_its_model() {
+            Some(Silence::Model).filter(|_| !self.told_silent)
+        } else if self.talk.is_at_rest() && cx.mailbox.is_unseen() {
+            Some(Silence::Messages)
+        } else if self.talk.has_background() {
+            Some(Silence::Background)
+        } else {
+            None
+        };
+        // What stood still could say nothing.
+        if silence.is_some() && self.silence.is_none() {
+            self.heard = cx.now;
+        }
+        self.silence = silence;
+    }
+}
+
+/// Has what waits for an agent sent, in order: `line` is how it reads it.
+pub(super) fn deliver(messages: bool, cx: &mut Cx<'_>, line: impl Fn(&What) -> String) {
+    loop {
+        let mut mailbox = core::mem::take(cx.mailbox);
+        let sent = mailbox.send(messages, |n, what| cx.work(Work::Stdin { n, text: line(what) }));
+        *cx.mailbox = mailbox;
+        if !sent {
+            return;
+        }
+    }
+}

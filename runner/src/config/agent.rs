@@ -1,0 +1,211 @@
+//! Which agent runs the tasks, and what it may do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use makima_core::agent::{Agent, Claude, Permissions, Policy};
+use rustix::fs::{Access, access};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+
+use super::ConfigFile;
+use crate::report::Failure;
+
+/// The agents that this version can run.
+pub const AGENTS: &[&str] = &["shell", "claude"];
+
+/// `agent = "shell"`, or a table `[agent]`.
+#[derive(Clone, Debug)]
+pub enum AgentSetting {
+    /// Its name.
+    Name(String),
+    /// Its name and more.
+    Table(AgentTable),
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentTable {
+    /// Its name.
+    pub name: Option<String>,
+    /// The command line that starts it, where that is not its name.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The model that it is to use.
+    pub model: Option<String>,
+    /// Variables for its environment. Their values are masked wherever they show up, from 8 characters on: shorter
+    /// ones would garble ordinary text.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// `permissions = "full"`, or a table `[permissions]`.
+#[derive(Clone, Debug, Default)]
+pub struct PermissionsFile {
+    /// The rule; none where the file does not say.
+    pub policy: Option<Policy>,
+    /// What the agent may always do.
+    pub allow: Vec<String>,
+    /// What it may never do.
+    pub deny: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PermissionsTable {
+    policy: Option<Policy>,
+    #[serde(default)]
+    allow: Vec<String>,
+    #[serde(default)]
+    deny: Vec<String>,
+}
+
+/// Reads what stands there as one word or as a table. By hand: serde's own way to read one of several forms forgets what was
+/// wrong and where.
+struct Either<W, T> {
+    expects: &'static str,
+    word: fn(&str) -> Result<W, String>,
+    table: fn(T) -> W,
+}
+
+impl<'de, W, T: Deserialize<'de>> Visitor<'de> for Either<W, T> {
+    type Value = W;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expects)
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<W, E> {
+        (self.word)(word).map_err(E::custom)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<W, M::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(self.table)
+    }
+}
+
+impl<'de> Deserialize<'de> for AgentSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Either {
+            expects: "an agent's name, or a table with `name`, `command`, `model` and `env`",
+            word: |name| Ok(Self::Name(name.to_owned())),
+            table: Self::Table,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for PermissionsFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Either {
+            expects: "ask, accept-edits or full, or a table with `policy`, `allow` and `deny`",
+            word: |name| policy(name).map(|policy| Self { policy: Some(policy), ..Self::default() }),
+            table: |PermissionsTable { policy, allow, deny }| Self { policy, allow, deny },
+        })
+    }
+}
+
+/// What an agent may do, by its name.
+///
+/// # Errors
+/// There is no such policy.
+pub fn policy(name: &str) -> Result<Policy, String> {
+    Policy::ALL.into_iter().find(|policy| policy.name() == name).ok_or_else(|| {
+        let known: Vec<&str> = Policy::ALL.iter().map(|policy| policy.name()).collect();
+        format!("`{name}` is not one of {}", known.join(", "))
+    })
+}
+
+impl ConfigFile {
+    /// The agent's name.
+    #[must_use]
+    pub fn agent_name(&self) -> Option<&str> {
+        match self.agent.as_ref()? {
+            AgentSetting::Name(name) => Some(name),
+            AgentSetting::Table(table) => table.name.as_deref(),
+        }
+    }
+
+    /// The agent's own variables.
+    #[must_use]
+    pub fn agent_env(&self) -> Vec<(String, String)> {
+        self.agent_table().map(|table| table.env.clone().into_iter().collect()).unwrap_or_default()
+    }
+
+    fn agent_table(&self) -> Option<&AgentTable> {
+        match &self.agent {
+            Some(AgentSetting::Table(table)) => Some(table),
+            Some(AgentSetting::Name(_)) | None => None,
+        }
+    }
+
+    /// Flags go before what stands here. Of an agent's settings only those of the same agent stay.
+    ///
+    /// # Errors
+    /// An agent is to do everything by a flag alone.
+    pub fn overrule(&mut self, agent: Option<&str>, permissions: Option<Policy>) -> Result<(), Failure> {
+        if let Some(name) = agent {
+            let same = self.agent_name().is_some_and(|known| known == name);
+            let env = self.agent_table().map(|table| table.env.clone()).unwrap_or_default();
+            if !same {
+                self.agent =
+                    Some(AgentSetting::Table(AgentTable { name: Some(name.to_owned()), env, ..AgentTable::default() }));
+            }
+        }
+        if permissions == Some(Policy::Full) && self.permissions.policy != Some(Policy::Full) {
+            return Err(Failure::unusable("an agent that may do everything has to be allowed in config.toml first")
+                .hint(
+                    "put permissions = \"full\" into it: everything that you may do on this machine it may do then",
+                ));
+        }
+        self.permissions.policy = permissions.or(self.permissions.policy);
+        Ok(())
+    }
+}
+
+/// Settles which agent runs the tasks: the one that is named, else Claude Code where it is to be found.
+///
+/// # Errors
+/// None was named and none is there, or one that this version cannot run.
+pub fn agent(file: &ConfigFile) -> Result<Agent, Failure> {
+    let table = file.agent_table();
+    let name = match file.agent_name() {
+        Some(name) => name,
+        None if find("claude").is_some() || table.is_some_and(|table| !table.command.is_empty()) => "claude",
+        None => {
+            return Err(Failure::unusable("no agent was named, and there is no `claude` on PATH")
+                .hint("get Claude Code (npm install -g @anthropic-ai/claude-code), or write --agent shell to run the plan as a shell script, or put agent = \"shell\" into config.toml"));
+        }
+    };
+    match name {
+        "shell" => Ok(Agent::Shell),
+        "claude" => {
+            let program = table.map(|table| table.command.clone()).filter(|command| !command.is_empty());
+            Ok(Agent::Claude(Claude {
+                program: program.unwrap_or_else(|| vec!["claude".to_owned()]),
+                model: table.and_then(|table| table.model.clone()),
+                permissions: permissions(file),
+            }))
+        }
+        name => {
+            let known = AGENTS.join(", ");
+            Err(Failure::unusable(format!("the agent `{name}` is not one that this version can run"))
+                .hint(format!("agents of this version: {known}")))
+        }
+    }
+}
+
+fn permissions(file: &ConfigFile) -> Permissions {
+    let PermissionsFile { policy, allow, deny } = file.permissions.clone();
+    Permissions { policy: policy.unwrap_or(Policy::AcceptEdits), allow, deny }
+}
+
+/// A program as a shell would find it.
+#[must_use]
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
+    places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok())
+}
