@@ -144,6 +144,12 @@ pub const SILENT_AGENT: Millis = Millis::seconds(330);
 /// An agent that rests and does not say within this that it takes up a message never will: it has it all the same.
 pub const TAKEN_UP: Millis = Millis::seconds(60);
 
+/// What an agent does of itself once something behind its conversation has ended begins within this, or never will.
+pub const RETURNS: Millis = Millis::seconds(10);
+
+/// Commands and agents of its own that an agent is known to have at once; of more nothing is known.
+pub const AGENT_JOBS: usize = 256;
+
 /// What an agent lets run behind its conversation is waited for this long, if nothing is heard of it.
 pub const BACKGROUND: Millis = Millis::seconds(3_600);
 

@@ -12,6 +12,9 @@ use crate::world::{Act, Refusal, Speech, TaskKind, Temper};
 /// The first byte's bit for a server that takes the wire literally.
 const LITERAL: u8 = 1;
 
+/// The bit that says that agents tell how they get on.
+const TALKS: u8 = 8;
+
 /// The first byte's other bits, from the second on.
 const SPEECHES: [Speech; 4] = [Speech::Two, Speech::One, Speech::Stripped, Speech::Two];
 
@@ -59,6 +62,7 @@ pub fn decode(bytes: &[u8]) -> Run {
         speech: SPEECHES[usize::from(what >> 1) % SPEECHES.len()],
         seed: u64::from(u16::from_le_bytes([low, high])),
         searched: false,
+        talks: what & TALKS != 0,
         acts: Vec::new(),
     };
     let mut number = 0;
@@ -78,7 +82,8 @@ pub fn decode(bytes: &[u8]) -> Run {
 pub fn encode(run: &Run) -> Vec<u8> {
     let speech = SPEECHES.iter().position(|speech| *speech == run.speech).unwrap_or_default() as u8;
     let [low, high] = (run.seed as u16).to_le_bytes();
-    let mut bytes = vec![(speech << 1) | u8::from(run.literal), low, high];
+    let what = (u8::from(run.talks) * TALKS) | (speech << 1) | u8::from(run.literal);
+    let mut bytes = vec![what, low, high];
     for act in &run.acts {
         let (byte, number) = bytes_of(*act);
         let digits = (0..5).rev().map(|digit| number >> (7 * digit)).skip_while(|rest| *rest == 0);

@@ -46,6 +46,8 @@ pub enum Invariant {
     NoWordRuns,
     /// A repository is in the old or the new state.
     GitWhole,
+    /// What an agent says of its own work decides.
+    AgentDecides,
 }
 
 /// What an invariant says, and which tests hold it.
@@ -67,7 +69,7 @@ const WAYS: &str = "tests/tests/e2e/ways.rs";
 const SEEDS: &str = "seeds_run_clean_and_see_everything";
 const FLEETS: &str = "a_fleet_comes_to_rest";
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     Row {
         invariant: Invariant::EndsOnce,
         name: "ends-once",
@@ -300,6 +302,13 @@ const ROWS: [Row; 20] = [
             ),
             ("runner/tests/executor/merges_hostile.rs", &["a_daemon_killed_at_any_moment_leaves_before_or_after"]),
         ],
+    },
+    Row {
+        invariant: Invariant::AgentDecides,
+        name: "agent-decides",
+        says: "A task of an agent that tells how it gets on ends well only where that says so, of all that it was told: each \
+               message is taken up once, and none is cut off by the end that is asked of the agent.",
+        tests: &[(WORLD, &[SEEDS])],
     },
 ];
 

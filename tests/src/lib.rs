@@ -6,6 +6,7 @@
 //!
 //! Beside it, in [`real`], what the programs stand on that break the real binary.
 
+pub mod api;
 pub mod boundaries;
 pub mod cells;
 pub mod contracts;

@@ -4,6 +4,7 @@
 use std::iter::repeat_n;
 use std::panic::{self, AssertUnwindSafe};
 
+use makima_core::agent::{Agent, Claude};
 use makima_core::rng::Rng;
 
 use crate::cells::Watch;
@@ -23,6 +24,9 @@ pub struct Run {
     /// Whether it is of a search: see [`World::searched`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub searched: bool,
+    /// Whether its agents tell how they get on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub talks: bool,
     /// What happens, in order. After it the system is healed and must come to rest.
     pub acts: Vec<Act>,
 }
@@ -49,7 +53,7 @@ impl Run {
         let length = rng.up_to(3).pow(2) * LENGTH / 9 + rng.up_to(LENGTH / 4);
         let literal = rng.up_to(3) == 0;
         let speech = [Speech::One, Speech::Two, Speech::Two, Speech::Stripped][rng.up_to(3) as usize];
-        let mut run = Self { literal, speech, seed, searched: false, acts: Vec::new() };
+        let mut run = Self { literal, speech, seed, searched: false, talks: seed % 4 == 3, acts: Vec::new() };
         let world = caught(|| {
             let mut world = run.world_with(watch);
             for _ in 0..length {
@@ -90,7 +94,8 @@ impl Run {
 
     fn world_with(&self, watch: Option<Box<Watch>>) -> World {
         let manner = if self.literal { Manner::Literal } else { Manner::Loose };
-        let world = World::watched(manner, self.speech, self.seed, watch);
+        let agent = if self.talks { Agent::Claude(Claude::default()) } else { Agent::Shell };
+        let world = World::with_agents(agent, manner, self.speech, self.seed, watch);
         if self.searched { world.searched() } else { world }
     }
 

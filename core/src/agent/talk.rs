@@ -122,6 +122,13 @@ impl Talk {
         }
     }
 
+    /// Whether it is about to come back to what has ended behind the conversation.
+    pub(crate) fn returns(&self) -> bool {
+        match self {
+            Self::Claude(talk) => talk.returns(),
+        }
+    }
+
     /// What it lets run behind the conversation counts no more.
     pub(crate) fn forget_background(&mut self) {
         match self {

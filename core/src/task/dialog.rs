@@ -46,6 +46,8 @@ enum Silence {
     Messages,
     /// It rests, and something runs behind the conversation.
     Background,
+    /// It rests, and something that ran there has ended.
+    Returns,
 }
 
 impl Silence {
@@ -55,6 +57,7 @@ impl Silence {
             Self::Model => limits::SILENT_AGENT,
             Self::Messages => limits::TAKEN_UP,
             Self::Background => limits::BACKGROUND,
+            Self::Returns => limits::RETURNS,
         }
     }
 }
@@ -236,6 +239,7 @@ impl Dialog {
                 ));
                 self.talk.forget_background();
             }
+            Silence::Returns => self.talk.forget_background(),
         }
     }
 
@@ -249,6 +253,8 @@ impl Dialog {
             Some(Silence::Messages)
         } else if self.talk.has_background() {
             Some(Silence::Background)
+        } else if self.talk.returns() {
+            Some(Silence::Returns)
         } else {
             None
         };

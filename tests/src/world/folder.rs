@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use makima_core::agent::Agent;
 use makima_core::effect::{Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
-use makima_core::input::{Change, ExitStatus, Outcome, Prepared};
+use makima_core::input::{Change, ExitStatus, Outcome, Prepared, Stream};
 use makima_core::task::{End, EndStatus, Spec};
 
 use super::act::{TaskKind, Temper};
 use super::git::Merges;
 use super::log::Log;
 use super::machine::REPOSITORY;
+use super::speaker::Speaker;
 
 /// What there is of one task: its folder on the disk, and its process.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,8 @@ pub(crate) struct Folder {
     pub(super) prepared: Option<Prepared>,
     pub(super) started: bool,
     pub(super) process: Option<Process>,
+    /// Its agent, where that tells how it gets on.
+    pub(super) speaker: Option<Speaker>,
     pub(super) log: Log,
     /// Changes of the agent's that are in no commit.
     pub(super) dirty: bool,
@@ -155,6 +159,16 @@ impl Folder {
         let (taken, before) = self.message;
         assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
         let said = self.said.entry(n).or_insert_with(|| text.to_string());
+        if let Some(speaker) = &mut self.speaker {
+            if said != text {
+                self.mixed_up = Some(format!("line {n} reaches {task} as {text:?}, and was {said:?}"));
+            }
+            if n > taken {
+                speaker.told(text);
+                self.message = (n, before);
+            }
+            return;
+        }
         if said != text || n > taken && text.trim_end() == before.to_string() {
             self.mixed_up = Some(format!("message {n} reaches {task} as {text:?}, behind {before} and {said:?}"));
         }
@@ -184,7 +198,27 @@ impl Folder {
         self.starts += 1;
         self.dirty = kind.changes;
         self.process = Some(Process { told: Some(id), temper: kind.temper, ending: false, frozen: None, sets_up });
+        let talks = self.spec.as_ref().is_some_and(|spec| spec.agent != Agent::Shell);
+        // Every other one is of the version that says less.
+        self.speaker = talks.then(|| Speaker::new(task.0.as_u128() % 2 == 0));
         Outcome::Started { pid: 4321, handed: 0 }
+    }
+
+    /// Its agent writes something, if it can: a token, or what it has to say. `ends`: where the line ends, or its turn.
+    pub(super) fn write(&mut self, stream: Stream, ends: bool) -> bool {
+        if self.stands_still() != Some(false) {
+            return false;
+        }
+        let Some(speaker) = self.speaker.as_mut().filter(|_| stream == Stream::Stdout) else {
+            self.log.write(stream, ends);
+            return true;
+        };
+        let Some(line) = speaker.speak(ends) else { return false };
+        self.log.say(&line);
+        if let Some(process) = self.process.as_mut().filter(|_| speaker.is_leaving()) {
+            process.ending |= process.temper != Temper::Stubborn;
+        }
+        true
     }
 
     /// Stops its process where it stands, or lets it go on.

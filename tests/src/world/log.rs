@@ -13,18 +13,37 @@ pub(super) struct Log {
 /// Each write takes ten bytes of the log and has a header of nine: any numbers would do.
 const RECORD: u64 = 19;
 
+/// The tokens of a line of a log. In one of JSON there is one, in its first field, and nothing else has a semicolon.
+pub(super) fn tokens(line: &str) -> impl Iterator<Item = &str> {
+    let json = line.strip_prefix("{\"n\":\"");
+    let one = json.and_then(|rest| rest.split_once(';')).map(|(token, _)| token);
+    let many = if one.is_some() { "" } else { line };
+    one.into_iter().chain(many.split_terminator(';'))
+}
+
 impl Log {
     pub(super) fn end(&self) -> u64 {
         self.writes.len() as u64 * RECORD
     }
 
     pub(super) fn write(&mut self, stream: Stream, newline: bool) {
+        let token = self.token(stream);
+        self.writes.push((stream, format!("{token}{}", if newline { "\n" } else { "" })));
+    }
+
+    /// A line of JSON on standard output: a token, and these fields.
+    pub(super) fn say(&mut self, fields: &str) {
+        let token = self.token(Stream::Stdout);
+        self.writes.push((Stream::Stdout, format!("{{\"n\":\"{token}\",{fields}}}\n")));
+    }
+
+    fn token(&mut self, stream: Stream) -> String {
         let (count, letter) = match stream {
             Stream::Stdout => (&mut self.tokens[0], 'o'),
             Stream::Stderr => (&mut self.tokens[1], 'e'),
         };
         *count += 1;
-        self.writes.push((stream, format!("{letter}{count};{}", if newline { "\n" } else { "" })));
+        format!("{letter}{count};")
     }
 
     /// At most three records, so that reads end in odd places.

@@ -258,11 +258,12 @@ impl Machine {
     /// An agent writes, if it runs.
     pub fn write(&mut self, task: TaskId, stderr: bool, newline: bool) -> bool {
         let Some(folder) = self.tasks.get_mut(&task) else { return false };
-        let goes = folder.stands_still() == Some(false);
-        if goes {
-            folder.log.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline);
-        }
-        goes
+        folder.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline)
+    }
+
+    /// An agent that has something to say says it. False where none has.
+    pub fn speak(&mut self) -> bool {
+        self.tasks.values_mut().any(|folder| folder.speaker.is_some() && folder.write(Stream::Stdout, true))
     }
 
     /// An agent ends by itself, if it runs and ever does so.
@@ -330,21 +331,27 @@ impl Machine {
             (None, None) if folder.started => return Outcome::Failed("the machine was restarted".to_string()),
             (None, None) => return Outcome::NotStarted,
         }
-        Outcome::Started { pid: 4321, handed: 0 }
+        Outcome::Started { pid: 4321, handed: folder.message.0 }
     }
 
     /// Agents that were asked to end, and those that would end by themselves some time.
     #[must_use]
     pub fn ending(&self) -> Vec<TaskId> {
-        let ends =
-            |process: &Process| process.frozen.is_none() && (process.ending || process.temper != Temper::Stubborn);
-        self.tasks.iter().filter(|(_, folder)| folder.process.as_ref().is_some_and(ends)).map(|(id, _)| *id).collect()
+        // Who tells how it gets on ends when it is told to.
+        let by_itself =
+            |folder: &Folder, process: &Process| folder.speaker.is_none() && process.temper != Temper::Stubborn;
+        let ends = |folder: &Folder| {
+            let process = folder.process.as_ref().filter(|process| process.frozen.is_none());
+            process.is_some_and(|process| process.ending || by_itself(folder, process))
+        };
+        self.tasks.iter().filter(|(_, folder)| ends(folder)).map(|(id, _)| *id).collect()
     }
 
     /// Whether its agent is at work, and does not end by itself.
     #[must_use]
     pub fn is_stubborn(&self, task: TaskId) -> bool {
-        let process = self.tasks.get(&task).and_then(|folder| folder.process.as_ref());
+        let folder = self.tasks.get(&task).filter(|folder| folder.speaker.is_none());
+        let process = folder.and_then(|folder| folder.process.as_ref());
         process.is_some_and(|process| process.frozen.is_none() && process.temper == Temper::Stubborn)
     }
 

@@ -17,11 +17,13 @@ mod second;
 mod server;
 mod settle;
 mod sightings;
+mod speaker;
 mod trust;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use makima_core::agent::Agent;
 use makima_core::effect::{Effect, Exit, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Boot, Input, Stop};
@@ -114,7 +116,7 @@ pub fn config() -> Config {
         home_directory: "/home".to_string(),
         worktrees_directory: "/worktrees".to_string(),
         api_url: "http://127.0.0.1:1".to_string(),
-        agent: makima_core::agent::Agent::default(),
+        agent: Agent::Shell,
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
@@ -131,9 +133,15 @@ impl World {
     /// The same, and somebody looks at every step.
     #[must_use]
     pub fn watched(manner: Manner, speech: Speech, seed: u64, watch: Option<Box<Watch>>) -> Self {
+        Self::with_agents(Agent::Shell, manner, speech, seed, watch)
+    }
+
+    /// The same, with agents of that kind.
+    #[must_use]
+    pub fn with_agents(agent: Agent, manner: Manner, speech: Speech, seed: u64, watch: Option<Box<Watch>>) -> Self {
         // Every other world has little room for what has ended.
         let keep = Keep { disk: seed.is_multiple_of(2).then_some(1), ..Keep::default() };
-        Self::of(Config { keep, ..config() }, Server::new(manner, speech), seed, watch)
+        Self::of(Config { keep, agent, ..config() }, Server::new(manner, speech), seed, watch)
     }
 
     /// The same for a search, which tries everything of little: what other worlds have their numbers decide is a choice

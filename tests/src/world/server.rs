@@ -10,6 +10,7 @@ use makima_core::protocol::{
 use uuid::Uuid;
 
 use super::act::Speech;
+use super::log::tokens;
 use super::second::Numbers;
 use super::sightings::Sightings;
 use super::trust::Trust;
@@ -358,7 +359,7 @@ impl Server {
         holds!(EndBehindOutput, entry.ended_in != Some(session), "output came behind the end of {task}");
         let open = entry.open.take().filter(|(begun, _)| *begun == session);
         let mut of = open.map(|(_, stream)| stream);
-        for token in output.split_terminator(';') {
+        for token in tokens(output) {
             let (stream, number) = match token.split_at_checked(1) {
                 Some(("o", number)) => (0, number),
                 Some(("e", number)) => (1, number),

@@ -4,6 +4,7 @@ use makima_core::id::TaskId;
 use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, TaskComplete};
 use makima_core::task::Status;
 
+use super::speaker::Speaker;
 use super::{Act, Far, GOES_ON, World};
 use crate::holds;
 
@@ -32,6 +33,7 @@ impl World {
                 self.apply(Act::Trouble);
             }
             let progress = self.goes_on()
+                || self.machine.speak()
                 || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
                 || self.resume_paused()
                 || self.interrupt_stubborn()
@@ -85,6 +87,13 @@ impl World {
             holds!(EndsOnce, folder.starts <= 1, "{task} was started {} times", folder.starts);
             holds!(WrittenFirst, self.machine.is_work_kept(task), "the work of {task} is lost");
             assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
+            let done = folder.speaker.as_ref().is_none_or(Speaker::is_done);
+            holds!(
+                AgentDecides,
+                !success || done,
+                "{task} ended well, and its agent has not done all: {:?}",
+                folder.speaker
+            );
             let kind = self.kind(task);
             assert!(!kind.branch || self.server.knows_action(task), "nobody was told of {task}'s action");
             if *success && kind.branch && folder.committed && kind.local {

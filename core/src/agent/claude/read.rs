@@ -52,10 +52,24 @@ pub enum Line {
         /// Users' messages that still wait, where it was an interrupt.
         queued: Vec<String>,
     },
-    /// So many commands run behind the conversation: while there are any, the end of a turn is not the end.
+    /// These run behind the conversation, and no others.
     Background {
-        /// How many.
-        running: usize,
+        /// Their names.
+        running: Vec<String>,
+    },
+    /// A command, or an agent of its own, has begun that may run behind the conversation.
+    JobBegun {
+        /// Its name.
+        job: String,
+        /// The use of a tool that began it.
+        tool: String,
+        /// Whether it runs behind the conversation, where it says so.
+        behind: Option<bool>,
+    },
+    /// It has ended.
+    JobEnded {
+        /// Its name.
+        job: String,
     },
     /// A tool was not allowed, and nobody was asked.
     Denied {
@@ -236,7 +250,15 @@ pub fn line(text: &str) -> Line {
     match (kind.as_str(), of.as_str()) {
         ("system", "init") => Line::Turn(turn(&it)),
         ("system", "api_retry") => Line::Retry(retry(&it)),
-        ("system", "background_tasks_changed") => Line::Background { running: list(&it, "tasks").len() },
+        ("system", "background_tasks_changed") => {
+            Line::Background { running: list(&it, "tasks").iter().map(|job| text_at(job, "task_id")).collect() }
+        }
+        ("system", "task_started") => Line::JobBegun {
+            job: text_at(&it, "task_id"),
+            tool: text_at(&it, "tool_use_id"),
+            behind: it.get("is_backgrounded").and_then(Value::as_bool),
+        },
+        ("system", "task_notification") => Line::JobEnded { job: text_at(&it, "task_id") },
         ("system", "permission_denied") => {
             Line::Denied { tool: text_at(&it, "tool_name"), why: text_at(&it, "message") }
         }

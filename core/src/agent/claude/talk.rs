@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::behind::Behind;
 use super::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, Turn, line};
 use super::write::{Request, Verdict, answer, message, request};
 use crate::agent::Result;
@@ -23,8 +24,8 @@ pub(crate) struct Talk {
     turn: bool,
     /// So many tools are in use.
     tools: usize,
-    /// So many commands of its run behind the conversation.
-    background: usize,
+    /// What runs behind the conversation.
+    behind: Behind,
     /// How the last turn went.
     last: Option<Result>,
     /// What it has cost so far, in millionths of a dollar.
@@ -68,7 +69,7 @@ impl Talk {
 
     /// How the last turn went, where none runs and nothing runs behind the conversation: that would begin another.
     pub(crate) fn done(&self) -> Option<Result> {
-        self.last.clone().filter(|_| self.is_at_rest() && self.background == 0)
+        self.last.clone().filter(|_| self.is_at_rest() && !self.behind.runs() && !self.behind.returns())
     }
 
     pub(crate) fn is_at_rest(&self) -> bool {
@@ -80,11 +81,15 @@ impl Talk {
     }
 
     pub(crate) fn has_background(&self) -> bool {
-        self.is_at_rest() && self.background > 0
+        self.is_at_rest() && self.behind.runs()
+    }
+
+    pub(crate) fn returns(&self) -> bool {
+        self.is_at_rest() && self.behind.returns()
     }
 
     pub(crate) fn forget_background(&mut self) {
-        self.background = 0;
+        self.behind.forget();
     }
 
     /// Its turn is broken off first, so that what it has said so far stays in the conversation.
@@ -123,7 +128,15 @@ impl Talk {
             Line::Asks(question) => denied(&question),
             Line::Answered { request, error, .. } => self.answered(&request, error),
             Line::Background { running } => {
-                self.background = running;
+                self.behind.are(running);
+                Vec::new()
+            }
+            Line::JobBegun { job, tool, behind } => {
+                self.behind.begun(job, tool, behind);
+                Vec::new()
+            }
+            Line::JobEnded { job } => {
+                self.behind.ended(&job);
                 Vec::new()
             }
             Line::Denied { tool, why } => tell(format!("{tool} was denied: {why}")),
@@ -131,6 +144,7 @@ impl Talk {
             Line::Unreadable(why) => Vec::from([Heard::Unreadable(why)]),
             Line::Tools(ends) => {
                 self.tools = self.tools.saturating_sub(ends.len());
+                self.behind.tools_ended(&ends);
                 Vec::new()
             }
             Line::AsksNoMore { .. } | Line::Reset | Line::Other(_) => Vec::new(),
@@ -139,6 +153,7 @@ impl Talk {
 
     fn begun(&mut self, turn: Turn) -> Vec<Heard> {
         (self.turn, self.tools) = (true, 0);
+        self.behind.returned();
         self.is_ready();
         let mut heard = Vec::new();
         if self.model != turn.model {

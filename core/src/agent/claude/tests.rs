@@ -154,7 +154,7 @@ fn trouble_and_what_runs_on_are_told() {
     let Line::Retry(refused) = line(&retry.replace("null", "401")) else { panic!("it is one") };
     assert_eq!(refused.status, Some(401));
     let behind = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"a"},{"task_id":"b"}]}"#;
-    assert_eq!(line(behind), Line::Background { running: 2 });
+    assert_eq!(line(behind), Line::Background { running: Vec::from(["a".to_string(), "b".to_string()]) });
     let denied = r#"{"type":"system","subtype":"permission_denied","tool_name":"Write","message":"no"}"#;
     assert_eq!(line(denied), Line::Denied { tool: "Write".into(), why: "no".into() });
     let other = r#"{"type":"system","subtype":"model_fallback","fallback_model":"b","content":"Switched"}"#;

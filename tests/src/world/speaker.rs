@@ -1,0 +1,232 @@
+//! An agent that tells how it gets on: it stands for Claude Code, and keeps to what was seen of that.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Such an agent. What it says next follows from what it was told and from how often it has spoken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Speaker {
+    /// Lines of its standard input that it has not read.
+    input: VecDeque<String>,
+    /// Lines that it is about to say.
+    output: VecDeque<String>,
+    /// Messages that wait for the turn to end.
+    queued: VecDeque<Uuid>,
+    /// Messages of the turn that runs.
+    turn: Option<Vec<Uuid>>,
+    /// Messages that it has taken up, ever.
+    taken: BTreeSet<Uuid>,
+    /// What they said, where that is a number of the world's.
+    texts: BTreeSet<u64>,
+    /// Something runs behind the conversation.
+    background: bool,
+    /// A question of its is not answered.
+    asks: bool,
+    /// How its last turn went.
+    last: Option<bool>,
+    /// It was asked to end.
+    leaving: bool,
+    /// Messages that it never took up, as it was asked to end before.
+    cut_off: usize,
+    spoken: u32,
+    /// It is of the version that tells of messages what becomes of them; else it only tells which it takes up.
+    newer: bool,
+}
+
+impl Speaker {
+    pub(super) fn new(newer: bool) -> Self {
+        Self { newer, ..Self::default() }
+    }
+
+    /// A line is written to its standard input.
+    pub(super) fn told(&mut self, line: &str) {
+        self.input.push_back(line.to_string());
+    }
+
+    /// Whether it was asked to end, and has read that.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Whether it has done its work by its own account, and left nothing out that it was told before it was asked to end.
+    pub(super) fn is_done(&self) -> bool {
+        self.last == Some(true) && self.turn.is_none() && self.cut_off == 0
+    }
+
+    /// The next line, but for its type; none where it waits to be told something. `ends`: its turn ends as soon as it can.
+    pub(super) fn speak(&mut self, ends: bool) -> Option<String> {
+        while self.output.is_empty() {
+            if let Some(line) = self.input.pop_front().filter(|_| !self.leaving) {
+                self.read(&line);
+                continue;
+            }
+            if self.leaving || self.asks {
+                return None;
+            }
+            self.spoken += 1;
+            match (self.turn.is_some(), self.queued.is_empty()) {
+                (true, _) => self.work(ends),
+                (false, false) => self.begin(),
+                (false, true) if self.background => self.return_to_it(),
+                (false, true) => return None,
+            }
+        }
+        self.output.pop_front()
+    }
+
+    fn say(&mut self, line: String) {
+        self.output.push_back(line);
+    }
+
+    fn read(&mut self, line: &str) {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line:?} would end its session"));
+        let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string();
+        match (text("/type").as_str(), text("/request/subtype").as_str()) {
+            ("user", _) => self.message(&text("/uuid"), &text("/message/content")),
+            ("control_response", _) => self.asks = false,
+            ("control_request", asked) => {
+                let name = text("/request_id");
+                self.say(format!(
+                    r#""type":"control_response","response":{{"subtype":"success","request_id":"{name}"}}"#
+                ));
+                match asked {
+                    "interrupt" => self.interrupted(),
+                    "end_session" => {
+                        self.cut_off = self.queued.len();
+                        if self.turn.is_some() {
+                            self.over(false, "aborted_streaming");
+                        }
+                        self.leaving = true;
+                    }
+                    _ => {}
+                }
+            }
+            _ => panic!("{line} is nothing that it is told"),
+        }
+    }
+
+    fn message(&mut self, name: &str, text: &str) {
+        let name = Uuid::parse_str(name).expect("every message has a name");
+        if !self.taken.insert(name) {
+            self.of_message(name, "completed");
+            return;
+        }
+        if let Ok(number) = text.parse() {
+            assert!(self.texts.insert(number), "message {number} is told twice, under two names");
+        }
+        self.queued.push_back(name);
+        self.of_message(name, "queued");
+    }
+
+    fn of_message(&mut self, name: Uuid, state: &str) {
+        if self.newer {
+            self.say(format!(r#""type":"command_lifecycle","command_uuid":"{name}","state":"{state}""#));
+        }
+    }
+
+    fn take_up(&mut self) -> Vec<Uuid> {
+        let names: Vec<Uuid> = self.queued.drain(..).collect();
+        for name in &names {
+            self.of_message(*name, "started");
+            self.say(format!(
+                r#""type":"user","uuid":"{name}","isReplay":true,"message":{{"role":"user","content":"-"}}"#
+            ));
+        }
+        names
+    }
+
+    fn begin(&mut self) {
+        let names = self.take_up();
+        self.turn = Some(names);
+        self.introduce();
+    }
+
+    fn introduce(&mut self) {
+        self.say(
+            r#""type":"system","subtype":"init","session_id":"s","model":"m","claude_code_version":"2""#.to_string(),
+        );
+    }
+
+    /// What runs behind the conversation has ended, and that begins a turn of which nobody asked.
+    fn return_to_it(&mut self) {
+        self.background = false;
+        self.say(if self.newer {
+            r#""type":"system","subtype":"background_tasks_changed","tasks":[]"#.to_string()
+        } else {
+            r#""type":"system","subtype":"task_notification","task_id":"b""#.to_string()
+        });
+        self.turn = Some(Vec::new());
+        self.introduce();
+    }
+
+    fn work(&mut self, ends: bool) {
+        let reply = |block: &str| format!(r#""type":"assistant","message":{{"content":[{block}]}}"#);
+        match self.spoken % 16 {
+            2 if !ends => {
+                self.background = true;
+                let job = r#""type":"system","subtype":"task_started","task_id":"b","tool_use_id":"u""#;
+                if self.newer {
+                    let jobs = r#""type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"b"}]"#;
+                    self.say(jobs.to_string());
+                    self.say(format!(r#"{job},"is_backgrounded":true"#));
+                } else {
+                    self.say(job.to_string());
+                }
+                self.say(
+                    r#""type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"u","content":"-"}]}"#
+                        .to_string(),
+                );
+            }
+            3 if !ends => self.say(
+                r#""type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":500,"error_status":529"#
+                    .to_string(),
+            ),
+            5 if !ends => {
+                self.asks = true;
+                let request = r#"{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"date"}}"#;
+                let name = self.spoken;
+                self.say(format!(r#""type":"control_request","request_id":"q{name}","request":{request}"#));
+            }
+            7 if !ends => {
+                self.say(reply(r#"{"type":"tool_use","id":"t","name":"Bash","input":{"command":"date"}}"#));
+                self.say(
+                    r#""type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t","content":"-"}]}"#
+                        .to_string(),
+                );
+                // What it was told meanwhile is folded into the turn.
+                let names = self.take_up();
+                self.turn.iter_mut().for_each(|turn| turn.extend(&names));
+            }
+            11 => self.over(false, "api_error"),
+            1 | 4 | 6 | 9 | 12 | 14 if !ends => self.say(reply(r#"{"type":"text","text":"words"}"#)),
+            _ => self.over(true, "completed"),
+        }
+    }
+
+    /// The turn is over.
+    fn over(&mut self, well: bool, reason: &str) {
+        let kind = if reason == "aborted_streaming" { "error_during_execution" } else { "success" };
+        let failed = !well;
+        let cost = r#""total_cost_usd":0.25,"usage":{"input_tokens":1,"output_tokens":2}"#;
+        self.say(format!(
+            r#""type":"result","subtype":"{kind}","is_error":{failed},"terminal_reason":"{reason}","result":"-",{cost}"#
+        ));
+        self.last = Some(well);
+        for name in self.turn.take().unwrap_or_default() {
+            self.of_message(name, "completed");
+        }
+    }
+
+    fn interrupted(&mut self) {
+        self.asks = false;
+        if self.turn.is_some() {
+            self.over(false, "aborted_streaming");
+        }
+        let queued: Vec<Uuid> = self.queued.drain(..).collect();
+        for name in queued {
+            self.of_message(name, "cancelled");
+        }
+    }
+}
