@@ -109,7 +109,7 @@ impl Cx<'_> {
 
     /// Says something to the agent as a user would. False where it does not fit.
     pub(crate) fn message(&mut self, text: String) -> bool {
-        self.mailbox.push(text, self.task, self.ids.incarnation)
+        self.mailbox.push(text, self.task, self.now)
     }
 
     /// Counts that the agent said what it should not, and tells it.

@@ -195,11 +195,15 @@ impl Dialog {
         self.ear.has_heard_all()
     }
 
-    /// How it did, by all that it said before it ended by itself, as `how` says.
-    pub(super) fn judge(&self, how: &str) -> agent::Result {
-        match &self.failed {
-            Some(why) => agent::Result::Failure(why.clone()),
-            None => self.talk.ended(how, self.ear.said()),
+    /// How it did, by all that it said before it ended by itself, as `how` says. What it was told and had not done with then
+    /// was not done.
+    pub(super) fn judge(&self, how: &str, cx: &Cx<'_>) -> agent::Result {
+        match (&self.failed, self.talk.ended(how, self.ear.said())) {
+            (Some(why), _) => agent::Result::Failure(why.clone()),
+            (None, agent::Result::Success) if cx.mailbox.is_busy() => {
+                agent::Result::Failure(format!("{how} before it had done all that it was told"))
+            }
+            (None, result) => result,
         }
     }
 

@@ -91,7 +91,7 @@ impl Finishing {
 
     /// The same, of an agent that has ended by itself, as `how` says, and may have said more than was heard of it.
     pub(super) fn hear_out(prepared: Prepared, dialog: Box<Dialog>, how: String, cx: &mut Cx<'_>) -> Phase {
-        let verdict = dialog.judge(&how).into();
+        let verdict = dialog.judge(&how, cx).into();
         Self::of(None, prepared, verdict, Some(Hearing { dialog, how }), cx)
     }
 
@@ -256,7 +256,7 @@ impl Finishing {
     fn heard_out(mut self, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         if let Some(Hearing { mut dialog, how }) = self.hearing.take() {
             dialog.leave(cx);
-            self.verdict = dialog.judge(&how).into();
+            self.verdict = dialog.judge(&how, cx).into();
         }
         self.commit(0, spec, cx)
     }

@@ -11,6 +11,7 @@ use crate::agent::Progress;
 use crate::digest;
 use crate::id::{EffectId, TaskId};
 use crate::limits;
+use crate::time::Millis;
 
 /// Letters in order, those of users bounded in number and size.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,9 +110,10 @@ impl What {
 /// The number of the line that a talk begins with.
 const FIRST: u64 = 1;
 
-/// The name of a task's message for its agent. Never the same for another, in whichever life of the daemon it came.
-fn name_of(task: TaskId, incarnation: u32, number: u64) -> Uuid {
-    let half = |which: u8| digest::of(&(task, incarnation, number, which));
+/// The name of a task's message for its agent. Another message has another name, and the same one has the same: a command that
+/// is taken from a journal once more was first taken at the same moment.
+fn name_of(task: TaskId, at: Millis, text: &str, nth: usize) -> Uuid {
+    let half = |which: u8| digest::of(&(task, at, text, nth, which));
     uuid::Builder::from_custom_bytes(Uuid::from_u64_pair(half(0), half(1)).into_bytes()).into_uuid()
 }
 
@@ -119,7 +121,7 @@ impl Mailbox {
     /// A talk begins with an agent that tells which messages it takes up: with this line, and then with the plan.
     pub(crate) fn open(&mut self, opening: String, task: TaskId) {
         let letter = |n, what| Letter { n, what, at: At::Waiting };
-        self.letters.push_front(letter(None, What::Plan { name: name_of(task, 0, 0) }));
+        self.letters.push_front(letter(None, What::Plan { name: name_of(task, Millis(0), "", 0) }));
         self.letters.push_front(letter(Some(FIRST), What::Own(opening)));
         self.last = self.last.max(FIRST);
         self.tells = true;
@@ -128,6 +130,10 @@ impl Mailbox {
     /// Whoever hands letters over has handed all up to this number, which may be news: then they were handed over in a life
     /// of the daemon of which nothing is known. What follows the opening is the plan.
     pub(crate) fn handed(&mut self, last: u64) {
+        // A script's messages bear the numbers in which they came: those that were handed over are not handed over again.
+        if !self.tells {
+            return;
+        }
         let plan = |letter: &&mut Letter| matches!(letter.what, What::Plan { .. }) && letter.n.is_none();
         if let Some(plan) = self.letters.iter_mut().find(plan).filter(|_| last > FIRST) {
             (plan.n, plan.at) = (Some(FIRST.saturating_add(1)), At::Delivered);
@@ -135,15 +141,19 @@ impl Mailbox {
         self.last = self.last.max(last);
     }
 
-    /// Takes a user's message. False where it does not fit.
-    pub(crate) fn push(&mut self, text: String, task: TaskId, incarnation: u32) -> bool {
+    /// Takes a user's message, which came at that moment. False where it does not fit.
+    pub(crate) fn push(&mut self, text: String, task: TaskId, at: Millis) -> bool {
         let bytes = self.bytes.saturating_add(text.len());
         let fits = self.messages() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
         if fits {
             self.bytes = bytes;
             self.count = self.count.saturating_add(1);
-            let (number, name) = (self.count, name_of(task, incarnation, self.count));
-            self.letters.push_back(Letter { n: None, what: What::Message { number, name, text }, at: At::Waiting });
+            // Who says the same twice at once means it.
+            let named = |name| self.letters.iter().any(|letter| letter.what.name() == Some(name));
+            let names = (0..=self.letters.len()).map(|nth| name_of(task, at, &text, nth));
+            let name = names.into_iter().find(|name| !named(*name)).unwrap_or_default();
+            let what = What::Message { number: self.count, name, text };
+            self.letters.push_back(Letter { n: None, what, at: At::Waiting });
         }
         fits
     }

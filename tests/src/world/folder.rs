@@ -7,6 +7,7 @@ use makima_core::effect::{Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Outcome, Prepared, Stream};
 use makima_core::task::{End, EndStatus, Spec};
+use makima_core::time::Millis;
 
 use super::act::{TaskKind, Temper};
 use super::git::Merges;
@@ -155,7 +156,7 @@ impl Folder {
     }
 
     /// A message for the agent. What has been taken under a number is not taken again.
-    pub(super) fn message(&mut self, task: TaskId, n: u64, text: &str) {
+    pub(super) fn message(&mut self, task: TaskId, n: u64, text: &str, now: Millis) {
         let (taken, before) = self.message;
         assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
         let said = self.said.entry(n).or_insert_with(|| text.to_string());
@@ -164,7 +165,7 @@ impl Folder {
                 self.mixed_up = Some(format!("line {n} reaches {task} as {text:?}, and was {said:?}"));
             }
             if n > taken {
-                speaker.told(text);
+                speaker.told(text, now);
                 self.message = (n, before);
             }
             return;
@@ -196,16 +197,18 @@ impl Folder {
         assert!(self.key || !orchestrator, "{task} is started without its key");
         self.started = true;
         self.starts += 1;
+        // Where one that was called off was emptied, another goes on with its log.
+        self.log.closed = false;
         self.dirty = kind.changes;
         self.process = Some(Process { told: Some(id), temper: kind.temper, ending: false, frozen: None, sets_up });
         let talks = self.spec.as_ref().is_some_and(|spec| spec.agent != Agent::Shell);
         // Every other one is of the version that says less.
-        self.speaker = talks.then(|| Speaker::new(task.0.as_u128() % 2 == 0));
+        self.speaker = talks.then(|| Speaker::new(task.0.as_u128().is_multiple_of(2)));
         Outcome::Started { pid: 4321, handed: 0 }
     }
 
     /// Its agent writes something, if it can: a token, or what it has to say. `ends`: where the line ends, or its turn.
-    pub(super) fn write(&mut self, stream: Stream, ends: bool) -> bool {
+    pub(super) fn write(&mut self, stream: Stream, ends: bool, now: Millis) -> bool {
         if self.stands_still() != Some(false) {
             return false;
         }
@@ -213,7 +216,7 @@ impl Folder {
             self.log.write(stream, ends);
             return true;
         };
-        let Some(line) = speaker.speak(ends) else { return false };
+        let Some(line) = speaker.speak(ends, now) else { return false };
         self.log.say(&line);
         if let Some(process) = self.process.as_mut().filter(|_| speaker.is_leaving()) {
             process.ending |= process.temper != Temper::Stubborn;

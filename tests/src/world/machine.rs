@@ -9,6 +9,7 @@ use makima_core::id::{EffectId, SecretId, TaskId};
 use makima_core::input::{Chunk, ExitStatus, Input, Leftover, Outcome, Part, Stage, Stream, Weighed};
 use makima_core::limits;
 use makima_core::task::{EndStatus, Spec};
+use makima_core::time::Millis;
 
 use crate::refine::answers;
 
@@ -41,6 +42,8 @@ pub struct Machine {
     exits: Vec<(EffectId, ExitStatus)>,
     /// What it did, and how often.
     pub(crate) seen: Sightings,
+    /// As the world has it.
+    pub(super) now: Millis,
 }
 
 impl Machine {
@@ -69,7 +72,7 @@ impl Machine {
     /// Writes down what can still become of it. What the tasks ask for stands with each: which of them asked first makes no
     /// difference. What was called off says nothing once it is not under way any more.
     pub(super) fn lay_open(&self, text: &mut String) {
-        let Self { tasks, pending, cancelled, cloned, called_off, tries, exits, seen: _ } = self;
+        let Self { tasks, pending, cancelled, cloned, called_off, tries, exits, seen: _, now: _ } = self;
         let mut under_way: Vec<_> = pending.iter().map(|(id, (task, work))| (task, id, work)).collect();
         under_way.sort_by_key(|(task, id, _)| (*task, *id));
         let under_way =
@@ -258,12 +261,14 @@ impl Machine {
     /// An agent writes, if it runs.
     pub fn write(&mut self, task: TaskId, stderr: bool, newline: bool) -> bool {
         let Some(folder) = self.tasks.get_mut(&task) else { return false };
-        folder.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline)
+        let now = self.now;
+        folder.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline, now)
     }
 
     /// An agent that has something to say says it. False where none has.
     pub fn speak(&mut self) -> bool {
-        self.tasks.values_mut().any(|folder| folder.speaker.is_some() && folder.write(Stream::Stdout, true))
+        let now = self.now;
+        self.tasks.values_mut().any(|folder| folder.speaker.is_some() && folder.write(Stream::Stdout, true, now))
     }
 
     /// An agent ends by itself, if it runs and ever does so.
@@ -290,15 +295,16 @@ impl Machine {
 
     /// Messages are written in order, whichever is answered first.
     fn message(&mut self, task: TaskId, n: u64, text: &str) {
+        let now = self.now;
         let folder = self.tasks.entry(task).or_default();
         for (of, work) in self.pending.values() {
             if let (true, Work::Stdin { n: before, text }) = (*of == task, work)
                 && *before < n
             {
-                folder.message(task, *before, text);
+                folder.message(task, *before, text, now);
             }
         }
-        folder.message(task, n, text);
+        folder.message(task, n, text, now);
     }
 
     /// Each worktree takes one byte, here or in the trash.

@@ -302,6 +302,7 @@ impl<F: Far> World<F> {
     /// Time goes on; whoever has something due by then does it.
     pub(crate) fn go_to(&mut self, moment: Millis) -> bool {
         let moment = moment.max(self.now.mono);
+        self.machine.now = moment;
         self.now.unix = self.now.unix + moment.since(self.now.mono);
         self.now.mono = moment;
         while let Some((_, epoch)) = self.net.deadline().filter(|(due, _)| *due <= moment) {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use makima_core::limits;
+use makima_core::time::Millis;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -31,6 +33,10 @@ pub(super) struct Speaker {
     /// Messages that it never took up, as it was asked to end before.
     cut_off: usize,
     spoken: u32,
+    /// When it spoke last, or was told something.
+    since: Millis,
+    /// It was once so slow that nobody has to wait for it.
+    late: bool,
     /// It is of the version that tells of messages what becomes of them; else it only tells which it takes up.
     newer: bool,
 }
@@ -41,7 +47,12 @@ impl Speaker {
     }
 
     /// A line is written to its standard input.
-    pub(super) fn told(&mut self, line: &str) {
+    pub(super) fn told(&mut self, line: &str, now: Millis) {
+        // What it has to say anyway it is no sooner with for that.
+        if self.input.is_empty() && self.output.is_empty() {
+            self.since = now;
+        }
+        self.late |= now.since(self.since) >= limits::RETURNS;
         self.input.push_back(line.to_string());
     }
 
@@ -52,11 +63,18 @@ impl Speaker {
 
     /// Whether it has done its work by its own account, and left nothing out that it was told before it was asked to end.
     pub(super) fn is_done(&self) -> bool {
-        self.last == Some(true) && self.turn.is_none() && self.cut_off == 0
+        self.late || self.last == Some(true) && self.turn.is_none() && self.cut_off == 0
     }
 
     /// The next line, but for its type; none where it waits to be told something. `ends`: its turn ends as soon as it can.
-    pub(super) fn speak(&mut self, ends: bool) -> Option<String> {
+    pub(super) fn speak(&mut self, ends: bool, now: Millis) -> Option<String> {
+        let line = self.next(ends)?;
+        self.late |= now.since(self.since) >= limits::RETURNS;
+        self.since = now;
+        Some(line)
+    }
+
+    fn next(&mut self, ends: bool) -> Option<String> {
         while self.output.is_empty() {
             if let Some(line) = self.input.pop_front().filter(|_| !self.leaving) {
                 self.read(&line);

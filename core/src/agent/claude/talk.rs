@@ -108,13 +108,9 @@ impl Talk {
 
     /// An end in the middle of a turn, or before there was one, is none that it wanted.
     pub(crate) fn ended(&self, how: &str, said: &str) -> Result {
-        match &self.last {
-            Some(last) if !self.turn => last.clone(),
-            Some(_) | None => {
-                let said = said.trim();
-                Result::Failure(if said.is_empty() { how.to_string() } else { format!("{how}: {said}") })
-            }
-        }
+        let said = said.trim();
+        let why = || if said.is_empty() { how.to_string() } else { format!("{how}: {said}") };
+        self.done().unwrap_or_else(|| Result::Failure(why()))
     }
 
     pub(crate) fn hear(&mut self, text: &str) -> Vec<Heard> {

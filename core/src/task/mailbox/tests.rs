@@ -10,7 +10,7 @@ const fn id(n: u64) -> EffectId {
 }
 
 fn push(mailbox: &mut Mailbox, text: &str) -> bool {
-    mailbox.push(text.to_string(), TASK, 1)
+    mailbox.push(text.to_string(), TASK, Millis(1))
 }
 
 /// What a letter says.
@@ -174,12 +174,15 @@ fn what_was_handed_over_before_keeps_its_numbers() {
 fn no_two_messages_have_the_same_name() {
     let mut names: Vec<Uuid> = Vec::new();
     for task in [TASK, TaskId(Uuid::from_u128(8))] {
-        for (incarnation, number) in [(0, 0), (1, 1), (1, 2), (2, 1), (2, 2)] {
-            names.push(name_of(task, incarnation, number));
+        for (at, text, nth) in [(0, "", 0), (1, "a", 0), (1, "b", 0), (2, "a", 0), (2, "a", 1)] {
+            names.push(name_of(task, Millis(at), text, nth));
         }
     }
+    let mut mailbox = Mailbox::default();
+    assert!((0..3).all(|_| push(&mut mailbox, "the same")));
+    names.extend(mailbox.letters.iter().filter_map(|letter| letter.what.name()));
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 13);
     assert!(names.iter().all(|name| name.get_version_num() == 8));
 }
