@@ -22,6 +22,8 @@ pub(crate) enum Heard {
     TurnOver,
     /// It has failed for good: nothing that it would still do is waited for.
     Failed(String),
+    /// It was asked to end by somebody else, and will. How it did.
+    Leaves(Result),
     /// Its turn failed by what may pass. Always before the end of that turn.
     Trouble(String),
     /// A line that could not be read.

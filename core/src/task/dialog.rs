@@ -23,8 +23,8 @@ use crate::time::Millis;
 pub(crate) struct Dialog {
     talk: Talk,
     ear: Ear,
-    /// It failed for good, and why.
-    failed: Option<String>,
+    /// How it did, where that is settled whatever else it says.
+    settled: Option<agent::Result>,
     /// Times in a row that its turn failed by what may pass.
     troubles: u8,
     /// When it is told to go on after that.
@@ -69,8 +69,8 @@ impl Dialog {
     /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
     pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
         let talk = spec.agent.talk()?;
-        let (ear, failed, again, silence) = (Ear::default(), None, None, None);
-        Some(Box::new(Self { talk, ear, failed, troubles: 0, again, heard: cx.now, silence, told_silent: false }))
+        let (ear, settled, again, silence) = (Ear::default(), None, None, None);
+        Some(Box::new(Self { talk, ear, settled, troubles: 0, again, heard: cx.now, silence, told_silent: false }))
     }
 
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
@@ -112,7 +112,7 @@ impl Dialog {
             }
         }
         if let Some(why) = deaf {
-            self.failed.get_or_insert(format!("what the agent says cannot be read: {why}"));
+            self.fails(format!("what the agent says cannot be read: {why}"));
         }
         true
     }
@@ -135,12 +135,17 @@ impl Dialog {
                     self.troubles = 0;
                 }
             }
-            Heard::Failed(why) => {
-                self.failed.get_or_insert(why);
+            Heard::Failed(why) => self.fails(why),
+            Heard::Leaves(result) => {
+                self.settled.get_or_insert(result);
             }
             Heard::Trouble(why) => self.trouble(&why, cx),
             Heard::Unreadable(why) => cx.agent_misbehaves(&format!("a line could not be read: {why}")),
         }
+    }
+
+    fn fails(&mut self, why: String) {
+        self.settled.get_or_insert(agent::Result::Failure(why));
     }
 
     /// The turn failed by what may pass: it is waited for, longer each time, and not for ever.
@@ -156,8 +161,8 @@ impl Dialog {
 
     /// How it did, where there is nothing more to be waited for.
     pub(super) fn verdict(&self, cx: &Cx<'_>) -> Option<agent::Result> {
-        if let Some(why) = &self.failed {
-            return Some(agent::Result::Failure(why.clone()));
+        if self.settled.is_some() {
+            return self.settled.clone();
         }
         self.talk.done().filter(|_| self.again.is_none() && !cx.mailbox.is_busy())
     }
@@ -198,8 +203,8 @@ impl Dialog {
     /// How it did, by all that it said before it ended by itself, as `how` says. What it was told and had not done with then
     /// was not done.
     pub(super) fn judge(&self, how: &str, cx: &Cx<'_>) -> agent::Result {
-        match (&self.failed, self.talk.ended(how, self.ear.said())) {
-            (Some(why), _) => agent::Result::Failure(why.clone()),
+        match (&self.settled, self.talk.ended(how, self.ear.said())) {
+            (Some(settled), _) => settled.clone(),
             (None, agent::Result::Success) if cx.mailbox.is_busy() => {
                 agent::Result::Failure(format!("{how} before it had done all that it was told"))
             }
@@ -235,6 +240,9 @@ impl Dialog {
                 let count = cx.mailbox.take_for_seen();
                 if count > 0 {
                     cx.progress(format!("the agent does not say whether it read {}", counted(count as u64, "message")));
+                }
+                if self.talk.done().is_none() {
+                    self.fails(format!("the agent was told its plan, and said nothing for {minutes}"));
                 }
             }
             Silence::Background => {

@@ -216,6 +216,13 @@ impl Talk {
         if request == INITIALIZE {
             self.is_ready();
         }
+        // By an earlier life of the daemon, of which nothing else is known.
+        if request == END && self.stage != Stage::Closing {
+            let last = self.last.clone().filter(|_| !self.turn);
+            let unknown = || Result::Failure("it was asked to end before its work was done".to_string());
+            self.stage = Stage::Closing;
+            heard.push(Heard::Leaves(last.unwrap_or_else(unknown)));
+        }
         // There was no turn any more that could be broken off, and so no end of one.
         if request == INTERRUPT && self.stage == Stage::Breaking && !self.turn {
             heard.push(Heard::Say(self.close()));
