@@ -20,9 +20,11 @@ pub(super) const TASK: &[Never] = &[
             "telling its key",
             "starting",
             "attaching",
+            "running",
             "pausing",
             "ending",
             "emptying",
+            "hearing out",
             "committing",
             "out of room",
             "checking",
@@ -39,9 +41,8 @@ pub(super) const TASK: &[Never] = &[
     },
     Never {
         inputs: &["its agent has ended"],
-        but: &["emptying", "committing", "out of room", "delivering"],
-        why: "only of an agent that was ended by force the end is told later, and never of one that did well; whoever knows \
-              how the task ends waits for nobody",
+        but: &["emptying", "committing", "out of room", "checking", "delivering"],
+        why: "only of an agent that was ended by force the end is told later; whoever knows how the task ends waits for nobody",
     },
     Never {
         inputs: &["accept done", "accept failed"],
@@ -111,6 +112,7 @@ const KNOWN: &[&str] = &[
     "resuming",
     "ending",
     "emptying",
+    "hearing out",
     "committing",
     "out of room",
     "checking",

@@ -17,6 +17,8 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use makima_core::agent::{Agent, Claude};
+
 pub use self::draw::document;
 pub use self::watch::Watch;
 use crate::regressions;
@@ -99,6 +101,7 @@ impl Cells {
         }
         watch = resumed_early(watch).watch;
         watch = checked(watch).watch;
+        watch = heard_out(watch).watch;
         for seed in seeds {
             let (_, world) = Run::watched(seed, watch);
             watch = world.unwrap_or_else(|why| panic!("seed {seed}: {why}")).watch;
@@ -259,6 +262,28 @@ fn checked(watch: Option<Box<Watch>>) -> World {
     world.apply(Act::Spawn { task: 0, kind: TaskKind { checks: true, ..TaskKind::PLAIN } });
     goes_on(&mut world, &GOES_ON);
     world.apply(Act::Exit { task: 0, code: 0 });
+    world.settle();
+    world
+}
+
+/// An agent that tells how it gets on, and ends by itself before it has been listened to.
+fn heard_out(watch: Option<Box<Watch>>) -> World {
+    let agent = Agent::Claude(Claude::default());
+    let mut world = World::with_agents(agent, Manner::Loose, Speech::Two, 1, watch);
+    goes_on(&mut world, &GOES_ON);
+    world.apply(Act::Spawn { task: 0, kind: TaskKind::PLAIN });
+    goes_on(&mut world, &GOES_ON);
+    let speaks = Act::Write { task: 0, stderr: false, newline: false };
+    world.apply(speaks);
+    goes_on(&mut world, &GOES_ON);
+    // More than is read in one go.
+    for _ in 0..9 {
+        world.apply(speaks);
+    }
+    world.apply(Act::Exit { task: 0, code: 0 });
+    // The daemon is told of its end before what it said.
+    let last = world.machine.ready().count().saturating_sub(1);
+    world.apply(Act::Perform { nth: u8::try_from(last).unwrap_or_default(), fails: false });
     world.settle();
     world
 }
