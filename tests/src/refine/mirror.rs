@@ -24,7 +24,8 @@ pub(super) struct Mirror {
     works: BTreeMap<EffectId, Asked>,
     /// Effects that were answered.
     answered: BTreeSet<EffectId>,
-    /// Starts that were under way when the task was to be emptied.
+    /// Starts that were under way when the task was empty: until then nobody may have been asked to empty it, as that waits for
+    /// the journal.
     called_off: BTreeSet<EffectId>,
     /// Agents whose end is not told yet, by what started or found them.
     agents: BTreeMap<EffectId, TaskId>,
@@ -158,7 +159,12 @@ impl Mirror {
             (Work::Read { from }, Outcome::Chunk(chunk)) => {
                 self.outputs.read(task, Read { id, from: *from, cancelled }, chunk)?;
             }
-            (Work::Empty, Outcome::Emptied { log_end, .. }) => self.outputs.emptied(task, *log_end, self.newest)?,
+            (Work::Empty, Outcome::Emptied { log_end, .. }) => {
+                let starts = self.works.iter().filter(|(_, asked)| asked.task == task);
+                let starts = starts.filter(|(_, asked)| matches!(asked.work, Work::Start(_)));
+                self.called_off.extend(starts.map(|(id, _)| *id));
+                self.outputs.emptied(task, *log_end, self.newest)?;
+            }
             (Work::Freeze | Work::Thaw, _) => self.in_turn(id, task)?,
             (Work::Stdin { .. }, Outcome::Done) if self.life == Life::Whole && !self.in_hand.contains(&task) => {
                 return Err("a message was taken by an agent that is not in hand".to_owned());
@@ -194,11 +200,6 @@ impl Mirror {
                         return Err(format!("the effect {id} comes after {}", self.newest));
                     }
                     self.newest = *id;
-                    if matches!(work, Work::Empty) {
-                        let starts = self.works.iter().filter(|(_, asked)| asked.task == *task);
-                        let starts = starts.filter(|(_, asked)| matches!(asked.work, Work::Start(_)));
-                        self.called_off.extend(starts.map(|(id, _)| *id));
-                    }
                     self.disk.asked(*task, work);
                     self.works.insert(*id, Asked { task: *task, work: work.clone(), cancelled: false });
                 }
