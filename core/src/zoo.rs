@@ -234,6 +234,22 @@ bugs! {
         SubtaskGoesFirst: "a subtask may go while its orchestrator is at work",
             "what was to be merged";
     }
+    "what an agent says": {
+        EndedOverAMessage: "an agent is done with the end of a turn, whatever it was told meanwhile",
+            "a message that nobody reads";
+        BackgroundForgotten: "an agent is done with the end of a turn, whatever it lets run behind the conversation",
+            "work that is killed half-way and passes for done";
+        NobodyReturns: "what ends behind a conversation is not waited for to be looked at",
+            "what came of it";
+        NotHeardOut: "an agent that has ended by itself is judged by what was heard of it up to then",
+            "work that was done and passes for failed";
+        ResultAllTheSame: "an agent that was killed in the middle of a turn did well, as the turn before had",
+            "work that was not done and passes for done";
+        SilentForGood: "an agent that rests, and never says what it did, is waited for",
+            "tasks that never end";
+        ReadyUnasked: "an agent gets its plan before it has said that it is ready",
+            "what it may not read yet";
+    }
     "keys": {
         KeyIsNotRevoked: "the key of a task that has ended stays good",
             "a key that an agent may have left anywhere";

@@ -100,7 +100,7 @@ impl Dialog {
     pub(super) fn answered(&mut self, id: EffectId, outcome: &mut Outcome, cx: &mut Cx<'_>) -> bool {
         let Some(Lines { whole, too_long, deaf }) = self.ear.answered(id, outcome, cx) else { return false };
         if too_long > 0 {
-            cx.agent_misbehaves(&format!("{} that were too long were passed over", counted(too_long as u64, "line")));
+            cx.agent_misbehaves(&format!("lines that were too long and are passed over: {too_long}"));
         }
         if !whole.is_empty() {
             self.heard = cx.now;
@@ -164,12 +164,13 @@ impl Dialog {
         if self.settled.is_some() {
             return self.settled.clone();
         }
-        self.talk.done().filter(|_| self.again.is_none() && !cx.mailbox.is_busy())
+        let busy = cx.mailbox.is_busy() && !bug!(EndedOverAMessage);
+        self.talk.done().filter(|_| self.again.is_none() && !busy)
     }
 
     /// Has what waits for the agent sent, in order.
     pub(super) fn deliver(&self, spec: &Spec, cx: &mut Cx<'_>) {
-        let open = self.talk.is_open() && self.again.is_none();
+        let open = (self.talk.is_open() || bug!(ReadyUnasked)) && self.again.is_none();
         deliver(open, cx, |what| match what {
             What::Own(line) => line.clone(),
             What::Plan { name } => self.talk.message(&spec.plan, *name),
@@ -241,7 +242,7 @@ impl Dialog {
                 if count > 0 {
                     cx.progress(format!("the agent does not say whether it read {}", counted(count as u64, "message")));
                 }
-                if self.talk.done().is_none() {
+                if self.talk.done().is_none() && !bug!(SilentForGood) {
                     self.fails(format!("the agent was told its plan, and said nothing for {minutes}"));
                 }
             }

@@ -226,7 +226,7 @@ impl Finishing {
         if self.skip && bug!(ForceSkipsTheCommit) {
             return self.conclude(None, cx);
         }
-        if let Some(Hearing { dialog, .. }) = self.hearing.as_mut().filter(|_| !self.skip) {
+        if let Some(Hearing { dialog, .. }) = self.hearing.as_mut().filter(|_| !self.skip && !bug!(NotHeardOut)) {
             dialog.hear_out(self.log_end, cx);
             self.step = Step::Hearing { until: cx.now + limits::HEAR_OUT };
             return self.hear(spec, cx);

@@ -11,6 +11,7 @@ mod pace;
 mod rest;
 mod second;
 mod steering;
+mod talking;
 mod ways;
 
 pub(crate) use self::bench::cases;

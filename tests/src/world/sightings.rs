@@ -133,6 +133,12 @@ impl<F: Far> World<F> {
                     Notice::Task { what, .. } if what.contains("not reached") || what.contains("did not reach") => {
                         "an agent not reached"
                     }
+                    Notice::Task { what, .. } if what.starts_with("turn over") => "a turn that went well",
+                    Notice::Task { what, .. } if what.starts_with("turn failed") => "a turn that failed",
+                    Notice::Task { what, .. } if what.contains("goes on in") => "a turn to be tried again",
+                    Notice::Task { what, .. } if what.ends_with(": seen") => "a message that is seen",
+                    Notice::Task { what, .. } if what.starts_with("denied") => "something denied",
+                    Notice::Task { what, .. } if what.contains("does not say whether") => "an agent that does not tell",
                     Notice::Task { .. } => "a step",
                 },
             ),

@@ -69,7 +69,10 @@ impl Talk {
 
     /// How the last turn went, where none runs and nothing runs behind the conversation: that would begin another.
     pub(crate) fn done(&self) -> Option<Result> {
-        self.last.clone().filter(|_| self.is_at_rest() && !self.behind.runs() && !self.behind.returns())
+        let runs = self.behind.runs() && !bug!(BackgroundForgotten);
+        let returns = self.behind.returns() && !bug!(NobodyReturns);
+        let turn = self.turn && !bug!(ResultAllTheSame);
+        self.last.clone().filter(|_| self.is_open() && !turn && !runs && !returns)
     }
 
     pub(crate) fn is_at_rest(&self) -> bool {
