@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::http::{follow, request};
 use super::middle::{Manner, Middle};
 use super::place::Place;
-use super::proc::Proc;
+use super::proc::{Call, Proc};
 use super::repo::Repo;
 use super::{SOON, until};
 
@@ -20,8 +20,13 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) fn start(place: &Place) -> Self {
+        Self::with(place, Self::usual(place))
+    }
+
+    /// The same; the daemon is called like this.
+    pub(crate) fn with(place: &Place, daemon: Call) -> Self {
         let (serve, url, token) = Self::server(place, &[], None);
-        Self { serve, daemon: Self::daemon(place), url, token }
+        Self { serve, daemon: Self::connected(daemon), url, token }
     }
 
     /// The same; the daemon is under this shell command, which mounts something for it.
@@ -37,9 +42,7 @@ impl Fleet {
     }
 
     pub(crate) fn daemon_under(place: &Place, mount: &str) -> Proc {
-        let daemon = place.makima(["daemon", "--agent", "shell"]).under(mount).start();
-        daemon.notes("connected to the server");
-        daemon
+        Self::connected(Self::usual(place).under(mount))
     }
 
     /// The same, with something between the two.
@@ -78,7 +81,16 @@ impl Fleet {
 
     /// Another daemon, once the first is gone.
     pub(crate) fn daemon(place: &Place) -> Proc {
-        let daemon = place.makima(["daemon", "--agent", "shell"]).start();
+        Self::connected(Self::usual(place))
+    }
+
+    fn usual(place: &Place) -> Call {
+        place.makima(["daemon", "--agent", "shell"])
+    }
+
+    /// A daemon that is called like this, once it has a session.
+    pub(crate) fn connected(daemon: Call) -> Proc {
+        let daemon = daemon.start();
         daemon.notes("connected to the server");
         daemon
     }
