@@ -1,0 +1,17 @@
+//! The real binary with the real Claude Code at work, and a scripted API behind that: what its driver stands on.
+//!
+//! `MAKIMA_TEST_CLAUDE` names the programs, with colons between them: each test is done with each of them. Without it the
+//! tests are left out, which each says; with `MAKIMA_TEST_AGENTS=required` that is a failure. `MAKIMA_LONG=1` adds what
+//! takes minutes.
+
+mod claudes;
+mod interrupts;
+mod kills;
+mod outcomes;
+mod permissions;
+mod scene;
+#[path = "../e2e/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "it is there for more than these tests")]
+mod support;
+mod trouble;
+mod turns;
