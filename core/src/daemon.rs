@@ -94,7 +94,7 @@ impl Daemon {
         if self.has_exited() && !matches!(input, Input::Boot(_)) {
             return;
         }
-        Step { daemon: self, now, out, touched: BTreeSet::new() }.run(input);
+        Step { daemon: self, now, out, touched: BTreeSet::new(), number: None }.run(input);
     }
 
     /// Whether it has said its last word: nothing but a new life is heard any more.
@@ -201,7 +201,7 @@ impl Daemon {
     /// that. What others said is left alone.
     pub fn salvage(&mut self, now: Now, input: Input) {
         let mut out = Vec::new();
-        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new() }.salvage(input);
+        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new(), number: None }.salvage(input);
     }
 
     /// The status of each task that is known here.

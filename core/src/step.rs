@@ -30,6 +30,8 @@ pub(crate) struct Step<'a> {
     pub(crate) out: &'a mut Vec<Effect>,
     /// Tasks that may have something to send, or another deadline.
     pub(crate) touched: BTreeSet<TaskId>,
+    /// The server's number of the command that is applied, and the series that it is of, where it has one.
+    pub(crate) number: Option<(u64, u64)>,
 }
 
 impl Step<'_> {
@@ -53,6 +55,7 @@ impl Step<'_> {
             Input::Command { seq, command, credentials, .. } => {
                 let asks = !matches!(*command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_));
                 if self.is_new(seq) && asks {
+                    self.number = seq.map(|seq| (self.daemon.core.inbox.series(), seq));
                     self.daemon.core.counters.salvaged += 1;
                     // It was taken, so that life was not about to end, whatever is known of the one before.
                     if !bug!(SalvageUnderAStop) {
@@ -115,6 +118,7 @@ impl Step<'_> {
             Input::Command { epoch, seq, command, credentials } => self.of_link(epoch, |step, role| {
                 step.daemon.core.link.heard(role, step.now.mono);
                 if step.take_number(role, seq) {
+                    step.number = seq.map(|seq| (step.daemon.core.inbox.series(), seq));
                     step.command(role, *command, credentials);
                 }
             }),
@@ -442,6 +446,7 @@ impl Step<'_> {
             now: self.now.awake(),
             wire: core.link.wire(),
             stopping: core.stopping.is_some(),
+            number: self.number,
             api_url: &self.daemon.config.api_url,
             ids: &mut core.ids,
             counters: &mut core.counters,

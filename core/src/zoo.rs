@@ -247,8 +247,6 @@ bugs! {
             "work that was not done and passes for done";
         SilentForGood: "an agent that rests, and never says what it did, is waited for",
             "tasks that never end";
-        ReadyUnasked: "an agent gets its plan before it has said that it is ready",
-            "what it may not read yet";
     }
     "keys": {
         KeyIsNotRevoked: "the key of a task that has ended stays good",

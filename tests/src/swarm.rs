@@ -53,7 +53,9 @@ impl Run {
         let length = rng.up_to(3).pow(2) * LENGTH / 9 + rng.up_to(LENGTH / 4);
         let literal = rng.up_to(3) == 0;
         let speech = [Speech::One, Speech::Two, Speech::Two, Speech::Stripped][rng.up_to(3) as usize];
-        let mut run = Self { literal, speech, seed, searched: false, talks: seed % 4 == 3, acts: Vec::new() };
+        let talks = seed % 4 == 3;
+        let weights = if talks { weights.talking() } else { weights };
+        let mut run = Self { literal, speech, seed, searched: false, talks, acts: Vec::new() };
         let world = caught(|| {
             let mut world = run.world_with(watch);
             for _ in 0..length {
@@ -241,6 +243,16 @@ impl Weights {
         }
         let failures = if rng.up_to(1) == 0 { 0 } else { rng.up_to(30) };
         Self { of, failures, tasks: 1 + rng.up_to(u64::from(TASKS) - 1) as u8 }
+    }
+
+    /// Agents that tell how they get on have a lot to say before anything has come of them.
+    fn talking(mut self) -> Self {
+        self.of.retain(|choice| !matches!(choice, Choice::Exit | Choice::Spawn));
+        for (weight, choice) in [(400, Choice::Write), (30, Choice::Message), (12, Choice::Exit), (12, Choice::Spawn)] {
+            self.of.extend(repeat_n(choice, weight));
+        }
+        self.tasks = self.tasks.min(2);
+        self
     }
 
     pub(crate) fn act(&self, rng: &mut Rng) -> Act {

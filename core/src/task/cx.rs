@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Origin};
 use crate::counters::Counters;
 use crate::effect::{Effect, Work};
 use crate::id::{EffectId, TaskId};
@@ -60,6 +60,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) live: bool,
     /// Whether the daemon is about to end: then nothing is waited for that may never come.
     pub(crate) stopping: bool,
+    /// The server's number of the command that is applied, and the series that it is of, where it has one.
+    pub(crate) number: Option<(u64, u64)>,
     /// How far the task's output log has been read.
     pub(crate) log_read: u64,
     /// Where the server answers, for agents.
@@ -109,7 +111,7 @@ impl Cx<'_> {
 
     /// Says something to the agent as a user would. False where it does not fit.
     pub(crate) fn message(&mut self, text: String) -> bool {
-        self.mailbox.push(text, self.task, self.now)
+        self.mailbox.push(text, self.task, self.number.map_or(Origin::At(self.now), Origin::Numbered))
     }
 
     /// Counts that the agent said what it should not, and tells it.
@@ -183,6 +185,7 @@ mod tests {
             task: TaskId(uuid::Uuid::nil()),
             live: true,
             stopping: false,
+            number: None,
             log_read: 0,
             api_url: "",
             parent_here: false,

@@ -170,7 +170,7 @@ impl Dialog {
 
     /// Has what waits for the agent sent, in order.
     pub(super) fn deliver(&self, spec: &Spec, cx: &mut Cx<'_>) {
-        let open = (self.talk.is_open() || bug!(ReadyUnasked)) && self.again.is_none();
+        let open = self.talk.is_open() && self.again.is_none();
         deliver(open, cx, |what| match what {
             What::Own(line) => line.clone(),
             What::Plan { name } => self.talk.message(&spec.plan, *name),

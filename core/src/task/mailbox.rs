@@ -110,10 +110,19 @@ impl What {
 /// The number of the line that a talk begins with.
 const FIRST: u64 = 1;
 
-/// The name of a task's message for its agent. Another message has another name, and the same one has the same: a command that
-/// is taken from a journal once more was first taken at the same moment.
-fn name_of(task: TaskId, at: Millis, text: &str, nth: usize) -> Uuid {
-    let half = |which: u8| digest::of(&(task, at, text, nth, which));
+/// Whence a message comes, as far as that tells it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    /// By its number among the server's commands, and the series that it is of.
+    Numbered((u64, u64)),
+    /// It has none, and came at this moment.
+    At(Millis),
+}
+
+/// The name of a task's message for its agent. Another message has another name, and the same one has the same: one that is
+/// taken from a journal once more was first taken at the same moment, and one that the server says again has its number.
+fn name_of(task: TaskId, origin: Origin, text: &str, nth: usize) -> Uuid {
+    let half = |which: u8| digest::of(&(task, origin, text, nth, which));
     uuid::Builder::from_custom_bytes(Uuid::from_u64_pair(half(0), half(1)).into_bytes()).into_uuid()
 }
 
@@ -121,7 +130,7 @@ impl Mailbox {
     /// A talk begins with an agent that tells which messages it takes up: with this line, and then with the plan.
     pub(crate) fn open(&mut self, opening: String, task: TaskId) {
         let letter = |n, what| Letter { n, what, at: At::Waiting };
-        self.letters.push_front(letter(None, What::Plan { name: name_of(task, Millis(0), "", 0) }));
+        self.letters.push_front(letter(None, What::Plan { name: name_of(task, Origin::At(Millis(0)), "", 0) }));
         self.letters.push_front(letter(Some(FIRST), What::Own(opening)));
         self.last = self.last.max(FIRST);
         self.tells = true;
@@ -141,8 +150,8 @@ impl Mailbox {
         self.last = self.last.max(last);
     }
 
-    /// Takes a user's message, which came at that moment. False where it does not fit.
-    pub(crate) fn push(&mut self, text: String, task: TaskId, at: Millis) -> bool {
+    /// Takes a user's message. False where it does not fit.
+    pub(crate) fn push(&mut self, text: String, task: TaskId, origin: Origin) -> bool {
         let bytes = self.bytes.saturating_add(text.len());
         let fits = self.messages() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
         if fits {
@@ -150,7 +159,7 @@ impl Mailbox {
             self.count = self.count.saturating_add(1);
             // Who says the same twice at once means it.
             let named = |name| self.letters.iter().any(|letter| letter.what.name() == Some(name));
-            let names = (0..=self.letters.len()).map(|nth| name_of(task, at, &text, nth));
+            let names = (0..=self.letters.len()).map(|nth| name_of(task, origin, &text, nth));
             let name = names.into_iter().find(|name| !named(*name)).unwrap_or_default();
             let what = What::Message { number: self.count, name, text };
             self.letters.push_back(Letter { n: None, what, at: At::Waiting });

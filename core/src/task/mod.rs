@@ -62,6 +62,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) wire: Option<Wire>,
     /// Whether the daemon is about to end.
     pub(crate) stopping: bool,
+    /// The server's number of the command that is applied, and the series that it is of, where it has one.
+    pub(crate) number: Option<(u64, u64)>,
     /// Where the server answers, for agents.
     pub(crate) api_url: &'a str,
     pub(crate) ids: &'a mut Ids,
@@ -169,6 +171,7 @@ impl Task {
             task: self.spec.id,
             live: s.wire.is_some(),
             stopping: s.stopping,
+            number: s.number,
             log_read: self.output.log_end(),
             api_url: s.api_url,
             parent_here: self.parent_here,

@@ -158,7 +158,9 @@ impl Folder {
     /// A message for the agent. What has been taken under a number is not taken again.
     pub(super) fn message(&mut self, task: TaskId, n: u64, text: &str, now: Millis) {
         let (taken, before) = self.message;
-        assert!(n <= taken + 1, "message {n} reaches {task} behind message {taken}");
+        // What an agent has said of a message makes it needless to tell it that again, under its new number.
+        let follows = n <= taken + 1 || self.speaker.is_some();
+        assert!(follows, "message {n} reaches {task} behind message {taken}");
         let said = self.said.entry(n).or_insert_with(|| text.to_string());
         if let Some(speaker) = &mut self.speaker {
             if said != text {
@@ -202,8 +204,8 @@ impl Folder {
         self.dirty = kind.changes;
         self.process = Some(Process { told: Some(id), temper: kind.temper, ending: false, frozen: None, sets_up });
         let talks = self.spec.as_ref().is_some_and(|spec| spec.agent != Agent::Shell);
-        // Every other one is of the version that says less.
-        self.speaker = talks.then(|| Speaker::new(task.0.as_u128().is_multiple_of(2)));
+        // Of as many kinds as there are numbers of what started them.
+        self.speaker = talks.then(|| Speaker::new(id.n as u32));
         Outcome::Started { pid: 4321, handed: 0 }
     }
 
@@ -216,12 +218,24 @@ impl Folder {
             self.log.write(stream, ends);
             return true;
         };
-        let Some(line) = speaker.speak(ends, now) else { return false };
-        self.log.say(&line);
+        let reads = speaker.has_input();
+        match speaker.speak(ends, now) {
+            Some(line) => self.log.say(&line, now),
+            None if !reads => return false,
+            None => {}
+        }
         if let Some(process) = self.process.as_mut().filter(|_| speaker.is_leaving()) {
             process.ending |= process.temper != Temper::Stubborn;
         }
         true
+    }
+
+    /// Somebody comes to what its agent says from there on: perhaps so late that the agent need not be waited for.
+    pub(super) fn hears(&mut self, from: u64, now: Millis) {
+        let waited = self.log.unheard(from, now);
+        if let Some(speaker) = &mut self.speaker {
+            speaker.waited(waited);
+        }
     }
 
     /// Stops its process where it stands, or lets it go on.

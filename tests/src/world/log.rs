@@ -1,6 +1,9 @@
 //! An agent's output, as it lies on the machine's disk.
 
+use std::collections::BTreeMap;
+
 use makima_core::input::{Chunk, Part, Stream};
+use makima_core::time::Millis;
 
 /// An output log: what was written, with the number of each token in its stream.
 #[derive(Clone, Debug, Default)]
@@ -8,6 +11,8 @@ pub(super) struct Log {
     pub(super) writes: Vec<(Stream, String)>,
     pub(super) tokens: [u32; 2],
     pub(super) closed: bool,
+    /// When the lines of an agent that tells how it gets on were said, by their places.
+    said: BTreeMap<u64, Millis>,
 }
 
 /// Each write takes ten bytes of the log and has a header of nine: any numbers would do.
@@ -32,9 +37,15 @@ impl Log {
     }
 
     /// A line of JSON on standard output: a token, and these fields.
-    pub(super) fn say(&mut self, fields: &str) {
+    pub(super) fn say(&mut self, fields: &str, now: Millis) {
+        self.said.insert(self.end(), now);
         let token = self.token(Stream::Stdout);
         self.writes.push((Stream::Stdout, format!("{{\"n\":\"{token}\",{fields}}}\n")));
+    }
+
+    /// For how long what stands behind `from` has not been heard.
+    pub(super) fn unheard(&self, from: u64, now: Millis) -> Millis {
+        self.said.range(from..).next().map_or(Millis(0), |(_, said)| now.since(*said))
     }
 
     fn token(&mut self, stream: Stream) -> String {

@@ -189,6 +189,7 @@ impl Machine {
     }
 
     fn carry_out(&mut self, id: EffectId, task: TaskId, work: Work, cancelled: bool, kind: TaskKind) -> Outcome {
+        let now = self.now;
         let folder = self.tasks.entry(task).or_default();
         match work {
             // A task has its turns: what was given up on is done before whatever was asked for after it, or not at all.
@@ -199,6 +200,7 @@ impl Machine {
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 assert!(!folder.discarded, "the output of {task} is read after it was put aside");
+                folder.hears(from, now);
                 return Outcome::Chunk(if cancelled {
                     Chunk { from, to: from, ..Chunk::default() }
                 } else {
@@ -297,6 +299,11 @@ impl Machine {
     fn message(&mut self, task: TaskId, n: u64, text: &str) {
         let now = self.now;
         let folder = self.tasks.entry(task).or_default();
+        for (of, work) in self.pending.values() {
+            if let (true, Work::Read { from }) = (*of == task, work) {
+                folder.hears(*from, now);
+            }
+        }
         for (of, work) in self.pending.values() {
             if let (true, Work::Stdin { n: before, text }) = (*of == task, work)
                 && *before < n

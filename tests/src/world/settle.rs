@@ -87,6 +87,16 @@ impl World {
             holds!(EndsOnce, folder.starts <= 1, "{task} was started {} times", folder.starts);
             holds!(WrittenFirst, self.machine.is_work_kept(task), "the work of {task} is lost");
             assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
+            // Nobody hears what is lost, or cannot be read.
+            let heard = !folder.torn && folder.failed_reads == 0;
+            let by_itself = error.as_ref().is_some_and(|error| error.starts_with("the agent ended"));
+            let said = folder.speaker.as_ref().is_some_and(Speaker::has_said_all);
+            holds!(
+                AgentDecides,
+                !(heard && by_itself && said),
+                "{task} failed, and its agent did all: {:?}",
+                folder.speaker
+            );
             let done = folder.speaker.as_ref().is_none_or(Speaker::is_done);
             holds!(
                 AgentDecides,

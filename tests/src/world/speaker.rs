@@ -39,11 +39,17 @@ pub(super) struct Speaker {
     late: bool,
     /// It is of the version that tells of messages what becomes of them; else it only tells which it takes up.
     newer: bool,
+    /// It takes what it is told, and never says anything of it.
+    mute: bool,
 }
 
+/// Of so many of these agents one is mute.
+const MUTE: u32 = 16;
+
 impl Speaker {
-    pub(super) fn new(newer: bool) -> Self {
-        Self { newer, ..Self::default() }
+    /// One of as many kinds as there are numbers.
+    pub(super) fn new(number: u32) -> Self {
+        Self { newer: number.is_multiple_of(2), mute: number % MUTE == 7, ..Self::default() }
     }
 
     /// A line is written to its standard input.
@@ -56,6 +62,16 @@ impl Speaker {
         self.input.push_back(line.to_string());
     }
 
+    /// What it said was not heard for so long.
+    pub(super) fn waited(&mut self, span: Millis) {
+        self.late |= span >= limits::RETURNS;
+    }
+
+    /// Whether it has something to read.
+    pub(super) fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// Whether it was asked to end, and has read that.
     pub(super) const fn is_leaving(&self) -> bool {
         self.leaving
@@ -64,6 +80,12 @@ impl Speaker {
     /// Whether it has done its work by its own account, and left nothing out that it was told before it was asked to end.
     pub(super) fn is_done(&self) -> bool {
         self.late || self.last == Some(true) && self.turn.is_none() && self.cut_off == 0
+    }
+
+    /// Whether it has said that it has done its work, has nothing more to do, and was never so slow that nobody waits for it.
+    pub(super) fn has_said_all(&self) -> bool {
+        let nothing = self.input.is_empty() && self.output.is_empty() && self.queued.is_empty();
+        self.is_done() && nothing && !self.background && !self.late
     }
 
     /// The next line, but for its type; none where it waits to be told something. `ends`: its turn ends as soon as it can.
@@ -83,9 +105,11 @@ impl Speaker {
             if self.leaving || self.asks {
                 return None;
             }
-            self.spoken += 1;
             match (self.turn.is_some(), self.queued.is_empty()) {
-                (true, _) => self.work(ends),
+                (true, _) => {
+                    self.spoken += 1;
+                    self.work(ends);
+                }
                 (false, false) => self.begin(),
                 (false, true) if self.background => self.return_to_it(),
                 (false, true) => return None,
@@ -127,6 +151,9 @@ impl Speaker {
 
     fn message(&mut self, name: &str, text: &str) {
         let name = Uuid::parse_str(name).expect("every message has a name");
+        if self.mute {
+            return;
+        }
         if !self.taken.insert(name) {
             self.of_message(name, "completed");
             return;

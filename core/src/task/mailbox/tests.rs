@@ -10,7 +10,7 @@ const fn id(n: u64) -> EffectId {
 }
 
 fn push(mailbox: &mut Mailbox, text: &str) -> bool {
-    mailbox.push(text.to_string(), TASK, Millis(1))
+    mailbox.push(text.to_string(), TASK, Origin::At(Millis(1)))
 }
 
 /// What a letter says.
@@ -175,7 +175,8 @@ fn no_two_messages_have_the_same_name() {
     let mut names: Vec<Uuid> = Vec::new();
     for task in [TASK, TaskId(Uuid::from_u128(8))] {
         for (at, text, nth) in [(0, "", 0), (1, "a", 0), (1, "b", 0), (2, "a", 0), (2, "a", 1)] {
-            names.push(name_of(task, Millis(at), text, nth));
+            names.push(name_of(task, Origin::At(Millis(at)), text, nth));
+            names.push(name_of(task, Origin::Numbered((at, 1)), text, nth));
         }
     }
     let mut mailbox = Mailbox::default();
@@ -183,6 +184,6 @@ fn no_two_messages_have_the_same_name() {
     names.extend(mailbox.letters.iter().filter_map(|letter| letter.what.name()));
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 13);
+    assert_eq!(names.len(), 23);
     assert!(names.iter().all(|name| name.get_version_num() == 8));
 }
