@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use makima_core::agent::Agent;
 use makima_core::effect::Exit;
 use makima_core::id::SecretId;
 use makima_core::input::{Boot, Stop};
@@ -65,6 +66,13 @@ pub struct DaemonFile {
     pub link: String,
     /// What is wrong with it, if anything.
     pub trouble: Option<String>,
+    /// Which agent runs its tasks. Older ones do not say it: theirs was the only one.
+    #[serde(default = "only_agent")]
+    pub agent: String,
+}
+
+fn only_agent() -> String {
+    Agent::Shell.name().to_owned()
 }
 
 /// This program's version.
@@ -104,6 +112,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         compat: file.compat(),
         keep: file.keep.keep(),
     };
+    let agent = config.agent.name().to_owned();
     let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();
     let incarnation = home.incarnation().max(core.incarnation().saturating_add(1));
@@ -119,7 +128,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     let wishes = Wishes::here();
     let notifier = wishes.notifier.clone();
     desks.spawn(notify::keep_told(wishes, desk.asker, state.clone()));
-    let keeper = tokio::spawn(keep_file(home.root().to_path_buf(), server.to_string(), state.clone()));
+    let keeper = tokio::spawn(keep_file(home.root().to_path_buf(), (server.to_string(), agent), state.clone()));
     let driver = Driver::new((core, journal), (executor, executor_events), server, secrets, stops, state_in);
     let driver = driver.with_questions(asked);
     let task = tokio::spawn(async move {
@@ -233,12 +242,13 @@ pub fn read_daemon_file(home: &Path) -> Option<DaemonFile> {
 }
 
 /// Writes down how the daemon stands whenever that changes.
-async fn keep_file(home: PathBuf, server: String, mut state: watch::Receiver<State>) {
+async fn keep_file(home: PathBuf, (server, agent): (String, String), mut state: watch::Receiver<State>) {
     let mut there = None;
     loop {
         let State { link, trouble, .. } = state.borrow_and_update().clone();
-        let (pid, version, server) = (std::process::id(), VERSION.to_string(), server.clone());
-        let new = Some(DaemonFile { pid, version, server, link, trouble });
+        let (pid, version) = (std::process::id(), VERSION.to_string());
+        let (server, agent) = (server.clone(), agent.clone());
+        let new = Some(DaemonFile { pid, version, server, link, trouble, agent });
         if there != new {
             let (path, bytes) = (daemon_file(&home), serde_json::to_vec(&new).unwrap_or_default());
             let written = tokio::task::spawn_blocking(move || write_atomic(&path, &bytes, 0o600));

@@ -56,7 +56,7 @@ impl Life {
         let journal = Journal::begin(folder, bounds, &recovered).expect("it can be written");
         let incarnation = recovered.daemon.incarnation() + 1;
         let mut life = Self { daemon: recovered.daemon, journal, now: Now::default(), digests: Vec::new() };
-        life.step(Input::Boot(Boot { incarnation, seed: 7, config: Some(config()), leftovers: Vec::new() }));
+        life.step(Input::Boot(Boot { incarnation, seed: 7, config: Some(Box::new(config())), leftovers: Vec::new() }));
         life
     }
 

@@ -68,7 +68,7 @@ impl Session {
 
     fn boot(&mut self, incarnation: u32, max_tasks: u32) {
         let config = Some(config(max_tasks));
-        self.step(Input::Boot(Boot { incarnation, seed: 7, config, leftovers: Vec::new() }));
+        self.step(Input::Boot(Boot { incarnation, seed: 7, config: config.map(Box::new), leftovers: Vec::new() }));
     }
 
     fn command(&mut self, command: impl Into<DaemonCommand>) {

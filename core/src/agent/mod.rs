@@ -20,6 +20,9 @@ use crate::limits;
 use crate::policy;
 use crate::task::Spec;
 
+/// How a step begins that tells of what an agent itself has said: its words, a tool that it uses, what a turn came to.
+pub const OF_THE_AGENT: [&str; 3] = ["agent: ", "tool: ", "turn "];
+
 /// How an agent's run went, by its own account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -146,9 +146,9 @@ fn an_agent_gets_its_plan_once_it_is_ready_and_its_own_word_ends_the_task() {
     assert_eq!(talk.says(&talk.started("early")), ["progress: message 1: seen"]);
     assert_eq!(talk.says(INIT), ["progress: Claude Code 2, m"]);
     let text = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"words"}]}}"#;
-    assert_eq!(talk.says(text), ["progress: words"]);
+    assert_eq!(talk.says(text), ["progress: agent: words"]);
     let tool = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Bash","input":{"command":"ls"}}]}}"#;
-    assert_eq!(talk.says(tool), ["progress: Bash: ls"]);
+    assert_eq!(talk.says(tool), ["progress: tool: Bash: ls"]);
     let out = talk.says(WELL);
     assert_eq!(out.last().expect("a step"), "progress: turn over (0 tokens read, 0 written; $0.5000 so far)");
     assert_eq!((talk.took().as_str(), talk.bench.at(TASK)), ("end_session", TaskState::Ending));

@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::print;
+use super::render::Renderer;
+use makima_core::agent::OF_THE_AGENT;
+
 use crate::events::{Completion, Event};
 use crate::rest::Task;
 
@@ -31,6 +34,7 @@ const ENDS: [&str; 3] = ["done", "failed", "interrupted"];
 /// Shows one task.
 pub(super) struct View {
     manner: Manner,
+    renderer: Renderer,
     bar: Option<ProgressBar>,
     begun: Instant,
     status: String,
@@ -55,6 +59,7 @@ impl View {
         let bar = live.then(|| bar(name));
         Self {
             manner,
+            renderer: Renderer::new(),
             bar,
             begun: Instant::now(),
             status: String::new(),
@@ -86,15 +91,24 @@ impl View {
                 let line = serde_json::to_string(&Line::from(event)).unwrap_or_default();
                 self.print(&format!("{line}\n"));
             }
-            (_, Event::Output(text)) => self.output(text),
+            (Manner::Raw, Event::Output(text)) => self.output(text),
+            (Manner::Plain, Event::Output(text)) => {
+                let text = self.renderer.take(text);
+                self.output(&text);
+            }
             (Manner::Raw, _) => {}
             (Manner::Plain, Event::Status(status)) => self.status(status),
+            // What is shown of its output already.
+            (Manner::Plain, Event::Progress(summary)) if self.bar.is_none() && is_of_the_agent(summary) => {}
             (Manner::Plain, Event::Progress(summary)) => self.step(summary),
             (Manner::Plain, Event::Completion(_) | Event::End(_)) => {}
         }
     }
 
     fn output(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         let Some(tail) = &mut self.tail else {
             self.open_line = !text.ends_with('\n');
             return self.print(text);
@@ -153,6 +167,8 @@ impl View {
 
     /// The status line goes; what was printed stays.
     pub(super) fn end(&mut self) {
+        let rest = self.renderer.rest();
+        self.output(&rest);
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -173,6 +189,11 @@ impl View {
     pub(super) const fn manner(&self) -> Manner {
         self.manner
     }
+}
+
+/// Whether a step tells of something that the agent itself has said.
+fn is_of_the_agent(summary: &str) -> bool {
+    OF_THE_AGENT.iter().any(|begin| summary.starts_with(begin))
 }
 
 /// What stands in the status line.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::signals::Signals;
-use crate::config::ConfigFile;
+use crate::config::{self, ConfigFile};
 use crate::home::{Home, HomeError};
 use crate::report::Failure;
 use crate::rest::{Rest, RestError};
@@ -58,6 +58,7 @@ impl Host {
                 Ok(home) => return Owner::start(home, file).await.map(|owner| Self::Owner(Box::new(owner))),
                 Err(HomeError::Locked { .. }) => {
                     if let Some(rest) = holder(path).await? {
+                        agrees(path, file)?;
                         return Ok(Self::Guest(rest));
                     }
                 }
@@ -86,6 +87,25 @@ async fn holder(home: &Path) -> Result<Option<Rest>, Failure> {
         // Ours, and on its way: up or down.
         Err(RestError::Away { .. }) if known.is_some() => Ok(None),
         _ => Err(foreign(home, &daemon.server, daemon.pid)),
+    }
+}
+
+/// A plan for one agent is nothing for another: a script would be told to a model, or words be run as a script.
+fn agrees(home: &Path, file: &ConfigFile) -> Result<(), Failure> {
+    let wanted = config::agent(file)?;
+    match service::read_daemon_file(home) {
+        Some(daemon) if daemon.agent != wanted.name() => Err(Failure::unusable(format!(
+            "{} is held by a daemon (process {}) whose agent is {}, and this plan is for {}",
+            home.display(),
+            daemon.pid,
+            daemon.agent,
+            wanted.name()
+        ))
+        .hint(format!(
+            "write --agent {}; or wait until it has ended; or set MAKIMA_HOME to another folder",
+            daemon.agent
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 

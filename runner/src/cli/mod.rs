@@ -16,6 +16,7 @@ mod print;
 mod protocol;
 mod record;
 mod reduce;
+mod render;
 mod repo;
 mod run;
 mod say;

@@ -130,7 +130,7 @@ impl Status {
         let (tasks, more_tasks) = disk::tasks(home);
         let file = service::read_daemon_file(home).filter(|_| is_held(home));
         let mut status = Self::bare(home, tasks, more_tasks);
-        status.daemon = file.map(|DaemonFile { pid, version, server, link, trouble }| Running {
+        status.daemon = file.map(|DaemonFile { pid, version, server, link, trouble, .. }| Running {
             pid,
             version,
             server,

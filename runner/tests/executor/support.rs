@@ -408,6 +408,7 @@ pub(crate) fn spec(task: TaskId) -> Spec {
         parent: None,
         depth: 0,
         orchestrator: false,
+        agent: makima_core::agent::Agent::Shell,
         action: Action::Branch,
         target: None,
         into: None,

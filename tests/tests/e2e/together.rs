@@ -285,3 +285,17 @@ fn ctrl_c_ends_the_search_for_whoever_holds_the_home() {
     run.ctrl_c();
     run.wait(SOON).code(130).noted(&["nothing was started"]);
 }
+
+/// Protects a plan that is meant for a model from being run as a script, and a script from being told to a model.
+#[test]
+fn a_plan_for_another_agent_than_that_of_who_is_there_is_refused() {
+    let place = Place::new();
+    let repo = place.repo();
+    let first = start(&place, &repo, "one");
+    let refused = place.makima(["run", "--agent", "claude", "do something"]).at(repo.path()).done();
+    refused.code(2).noted(&["whose agent is shell, and this plan is for claude", "--agent shell"]);
+    release(&place, "one");
+    first.wait(SOON).code(0);
+    assert_eq!(repo.branches().iter().filter(|branch| branch.starts_with("makima/")).count(), 1);
+    place.assert_nothing_runs();
+}

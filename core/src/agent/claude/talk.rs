@@ -168,7 +168,7 @@ impl Talk {
         let tools = reply.blocks.iter().filter(|block| matches!(block, Block::Tool { .. })).count();
         self.tools = self.tools.saturating_add(tools);
         let deeper = if reply.inside.is_some() { "> " } else { "" };
-        reply.blocks.into_iter().filter_map(told).flat_map(|text| tell(format!("{deeper}{text}"))).collect()
+        reply.blocks.into_iter().filter_map(|block| told(block, deeper)).flat_map(tell).collect()
     }
 
     fn turn_over(&mut self, ended: &Ended) -> Vec<Heard> {
@@ -257,11 +257,12 @@ fn of_message(name: &str, state: Progress) -> Vec<Heard> {
 }
 
 /// What people read of a part of a reply: its text, or which tool is used for what.
-fn told(block: Block) -> Option<String> {
+fn told(block: Block, deeper: &str) -> Option<String> {
     match block {
-        Block::Text(text) => Some(text.trim().to_string()).filter(|text| !text.is_empty()),
-        Block::Tool { name, about, .. } if about.is_empty() => Some(name),
-        Block::Tool { name, about, .. } => Some(format!("{name}: {about}")),
+        Block::Text(text) if text.trim().is_empty() => None,
+        Block::Text(text) => Some(format!("agent: {deeper}{}", text.trim())),
+        Block::Tool { name, about, .. } if about.is_empty() => Some(format!("tool: {deeper}{name}")),
+        Block::Tool { name, about, .. } => Some(format!("tool: {deeper}{name}: {about}")),
         Block::Other => None,
     }
 }

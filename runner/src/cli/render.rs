@@ -1,0 +1,196 @@
+//! What an agent writes, made for people: of one that tells how it gets on by lines of JSON its text, the tools that it uses
+//! and what it has cost; of any other just what it writes.
+
+use console::style;
+use makima_core::agent::claude::{Block, Ended, Line, line};
+use serde_json::Value;
+
+/// Bytes of a line that is waited for; a longer one is shown as it stands.
+const LONGEST: usize = 1 << 20;
+
+/// Lines of a change that are shown.
+const CHANGED: usize = 40;
+
+/// The request whose answer is the first line of an agent that tells how it gets on.
+const FIRST: &str = "makima-initialize";
+
+/// What kind of agent it is that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It has said nothing yet by which it could be told.
+    Unknown,
+    /// It tells how it gets on.
+    Tells,
+    /// It writes for people.
+    Plain,
+}
+
+/// Makes text for people of an agent's output, which comes in pieces.
+#[derive(Clone, Debug)]
+pub(super) struct Renderer {
+    kind: Kind,
+    /// A line that may be JSON and has not ended.
+    held: String,
+}
+
+impl Renderer {
+    pub(super) const fn new() -> Self {
+        Self { kind: Kind::Unknown, held: String::new() }
+    }
+
+    /// Whether the agent tells how it gets on.
+    pub(super) fn tells(&self) -> bool {
+        self.kind == Kind::Tells
+    }
+
+    /// The next piece, as far as it can be shown.
+    pub(super) fn take(&mut self, text: &str) -> String {
+        let mut shown = String::new();
+        for piece in text.split_inclusive('\n') {
+            if self.kind == Kind::Plain {
+                shown.push_str(piece);
+                continue;
+            }
+            self.held.push_str(piece);
+            let may_be_json = self.held.trim_start().starts_with('{') && self.held.len() < LONGEST;
+            if may_be_json && !self.held.ends_with('\n') {
+                continue;
+            }
+            let line = std::mem::take(&mut self.held);
+            shown.push_str(&if may_be_json { self.line(line) } else { line });
+        }
+        shown
+    }
+
+    /// What is left of a line that never ended.
+    pub(super) fn rest(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+
+    fn line(&mut self, text: String) -> String {
+        let said = line(&text);
+        match (&said, self.kind) {
+            (Line::Answered { request, .. }, Kind::Unknown) if request == FIRST => self.kind = Kind::Tells,
+            (_, Kind::Unknown) => self.kind = Kind::Plain,
+            (_, Kind::Tells | Kind::Plain) => {}
+        }
+        if self.tells() { rendered(&said, &text).unwrap_or(text) } else { text }
+    }
+}
+
+/// A line of JSON for people; none where it is none of the agent's.
+fn rendered(said: &Line, text: &str) -> Option<String> {
+    if let Line::Unreadable(_) = said {
+        return None;
+    }
+    Some(if let Line::Reply(reply) = said {
+        let deeper = if reply.inside.is_some() { "  " } else { "" };
+        reply.blocks.iter().map(|part| block(part, text, deeper)).collect()
+    } else if let Line::Ended(ended) = said {
+        summed_up(ended)
+    } else {
+        String::new()
+    })
+}
+
+fn block(part: &Block, text: &str, deeper: &str) -> String {
+    match part {
+        Block::Text(words) if words.trim().is_empty() => String::new(),
+        Block::Text(words) => format!("{deeper}{}\n", words.trim()),
+        Block::Tool { id, name, about } => {
+            let head = style(format!("{deeper}● {name}")).cyan();
+            let about = if about.is_empty() { String::new() } else { format!(" {about}") };
+            format!("{head}{about}\n{}", change(text, id, deeper))
+        }
+        Block::Other => String::new(),
+    }
+}
+
+/// What the use of a tool changes in a file, where it says so.
+fn change(text: &str, id: &str, deeper: &str) -> String {
+    let line: Value = serde_json::from_str(text).unwrap_or_default();
+    let blocks = line.pointer("/message/content").and_then(Value::as_array);
+    let of_use = |block: &&Value| block.get("id").and_then(Value::as_str) == Some(id);
+    let Some(input) = blocks.into_iter().flatten().find(of_use).and_then(|block| block.get("input")) else {
+        return String::new();
+    };
+    let lines = |field: &str| input.get(field).and_then(Value::as_str).unwrap_or_default().lines();
+    let gone = lines("old_string").map(|line| style(format!("{deeper}  - {line}")).red().to_string());
+    let come = lines("new_string").chain(lines("content"));
+    let come = come.map(|line| style(format!("{deeper}  + {line}")).green().to_string());
+    let all: Vec<String> = gone.chain(come).collect();
+    let more = all.len().saturating_sub(CHANGED);
+    let mut shown: String = all.into_iter().take(CHANGED).map(|line| line + "\n").collect();
+    if more > 0 {
+        shown.push_str(&format!("{deeper}  … {more} more lines\n"));
+    }
+    shown
+}
+
+fn summed_up(ended: &Ended) -> String {
+    let [read, written] = ended.tokens;
+    let cost = ended.cost.map(|cost| format!("${:.4}, ", cost as f64 / 1e6)).unwrap_or_default();
+    let sum = style(format!("— {cost}{read} tokens read, {written} written\n")).dim().to_string();
+    match ended.error() {
+        Some(why) => format!("{}\n{sum}", style(format!("✗ {why}")).red()),
+        None => sum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READY: &str =
+        "{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\",\"request_id\":\"makima-initialize\"}}\n";
+
+    fn shown(pieces: &[&str]) -> String {
+        let mut renderer = Renderer::new();
+        let mut shown: String = pieces.iter().map(|piece| renderer.take(piece)).collect();
+        shown.push_str(&renderer.rest());
+        shown
+    }
+
+    /// Protects scripts: what they write is shown as it is and when it comes, JSON too.
+    #[test]
+    fn what_a_script_writes_is_left_as_it_is() {
+        let mut renderer = Renderer::new();
+        assert_eq!(renderer.take("half a li"), "half a li");
+        assert_eq!(renderer.take("ne\n{\"a\":"), "ne\n");
+        assert_eq!(renderer.take("1}\n{\"b\":"), "{\"a\":1}\n{\"b\":");
+        assert_eq!(shown(&["{\"type\":\"result\"}\n", "{"]), "{\"type\":\"result\"}\n{");
+    }
+
+    #[test]
+    fn an_agents_text_tools_changes_and_cost_are_shown() {
+        let text = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"I will.\n"}]}}"#;
+        let tool = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Edit","input":{"file_path":"a.rs","old_string":"one\ntwo","new_string":"three"}}]}}"#;
+        let end = r#"{"type":"result","subtype":"success","is_error":false,"result":"I will.","total_cost_usd":0.25,"usage":{"input_tokens":3,"output_tokens":4}}"#;
+        let (first, second) = READY.split_at(20);
+        let pieces = [first, second, "warning: on stderr\n", text, "\n", tool, "\n", end, "\n"];
+        assert_eq!(
+            shown(&pieces),
+            "warning: on stderr\nI will.\n● Edit a.rs\n  - one\n  - two\n  + three\n— $0.2500, 3 tokens read, 4 written\n"
+        );
+    }
+
+    #[test]
+    fn a_failure_says_why_and_what_is_unknown_says_nothing() {
+        let other = r#"{"type":"system","subtype":"status"}"#;
+        let end = r#"{"type":"result","subtype":"success","is_error":true,"result":"Not logged in"}"#;
+        let text = shown(&[READY, other, "\n", end, "\n{ no json\n"]);
+        assert_eq!(text, "✗ Not logged in\n— 0 tokens read, 0 written\n{ no json\n");
+    }
+
+    /// Protects a terminal from a file of ten thousand lines.
+    #[test]
+    fn of_a_large_change_a_part_is_shown() {
+        let content = "x\\n".repeat(CHANGED + 5);
+        let tool = format!(
+            r#"{{"type":"assistant","message":{{"content":[{{"type":"tool_use","id":"t","name":"Write","input":{{"file_path":"a","content":"{content}"}}}}]}}}}"#
+        );
+        let text = shown(&[READY, &tool, "\n"]);
+        assert_eq!(text.lines().count(), CHANGED + 2);
+        assert!(text.ends_with("  … 5 more lines\n"), "{text}");
+    }
+}
