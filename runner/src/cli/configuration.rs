@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use console::style;
+use makima_core::agent::Policy;
 use makima_core::policy::counted;
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
@@ -189,7 +190,20 @@ impl Settings<'_> {
         let (args, file) = (self.args, self.file);
         let agent = args.agent.as_ref().map(|name| ("--agent", json!(name)));
         self.settle("agent", agent, "", file.agent_name().map(Value::from), Value::Null);
+        let permissions = args.permissions.map(|policy| ("--permissions", json!(policy.name())));
+        let known = file.permissions.policy.map(|policy| json!(policy.name()));
+        self.settle("permissions.policy", permissions, "", known, json!(Policy::default().name()));
+        let lists = [("permissions.allow", &file.permissions.allow), ("permissions.deny", &file.permissions.deny)];
+        for (key, rules) in lists {
+            self.settle(key, None, "", (!rules.is_empty()).then(|| json!(rules)), json!([]));
+        }
         if let Some(AgentSetting::Table(table)) = &file.agent {
+            if !table.command.is_empty() {
+                self.push("agent.command", Source::File, Some("agent.command"), json!(table.command));
+            }
+            if let Some(model) = &table.model {
+                self.push("agent.model", Source::File, Some("agent.model"), json!(model));
+            }
             for name in table.env.keys() {
                 let key = format!("agent.env.{name}");
                 self.push(&key, Source::File, Some(&key), json!(HIDDEN));

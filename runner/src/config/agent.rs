@@ -147,12 +147,12 @@ impl ConfigFile {
     /// An agent is to do everything by a flag alone.
     pub fn overrule(&mut self, agent: Option<&str>, permissions: Option<Policy>) -> Result<(), Failure> {
         if let Some(name) = agent {
-            let same = self.agent_name().is_some_and(|known| known == name);
-            let env = self.agent_table().map(|table| table.env.clone()).unwrap_or_default();
-            if !same {
-                self.agent =
-                    Some(AgentSetting::Table(AgentTable { name: Some(name.to_owned()), env, ..AgentTable::default() }));
-            }
+            let table = self.agent_table().cloned().unwrap_or_default();
+            let table = match self.agent_name() {
+                Some(known) if known != name => AgentTable { env: table.env, ..AgentTable::default() },
+                Some(_) | None => table,
+            };
+            self.agent = Some(AgentSetting::Table(AgentTable { name: Some(name.to_owned()), ..table }));
         }
         if permissions == Some(Policy::Full) && self.permissions.policy != Some(Policy::Full) {
             return Err(Failure::unusable("an agent that may do everything has to be allowed in config.toml first")
@@ -175,16 +175,20 @@ pub fn agent(file: &ConfigFile) -> Result<Agent, Failure> {
         Some(name) => name,
         None if find("claude").is_some() || table.is_some_and(|table| !table.command.is_empty()) => "claude",
         None => {
-            return Err(Failure::unusable("no agent was named, and there is no `claude` on PATH")
-                .hint("get Claude Code (npm install -g @anthropic-ai/claude-code), or write --agent shell to run the plan as a shell script, or put agent = \"shell\" into config.toml"));
+            return Err(Failure::unusable("no agent was named, and there is no `claude` on PATH").hint(format!(
+                "{GET}, or write --agent shell to run the plan as a shell script, or put agent = \"shell\" into \
+                     config.toml"
+            )));
         }
     };
     match name {
         "shell" => Ok(Agent::Shell),
         "claude" => {
             let program = table.map(|table| table.command.clone()).filter(|command| !command.is_empty());
+            let program = program.unwrap_or_else(|| vec!["claude".to_owned()]);
+            is_there(program.first().map_or("", String::as_str))?;
             Ok(Agent::Claude(Claude {
-                program: program.unwrap_or_else(|| vec!["claude".to_owned()]),
+                program,
                 model: table.and_then(|table| table.model.clone()),
                 permissions: permissions(file),
             }))
@@ -195,6 +199,18 @@ pub fn agent(file: &ConfigFile) -> Result<Agent, Failure> {
                 .hint(format!("agents of this version: {known}")))
         }
     }
+}
+
+/// How one comes by Claude Code.
+const GET: &str = "get Claude Code (npm install -g @anthropic-ai/claude-code)";
+
+/// An agent that cannot be started is no agent: that is said before a task is taken on.
+fn is_there(program: &str) -> Result<(), Failure> {
+    if program.contains('/') || find(program).is_some() {
+        return Ok(());
+    }
+    Err(Failure::unusable(format!("there is no `{program}` on PATH"))
+        .hint(format!("{GET}, or say how it is started: `command` under [agent] in config.toml")))
 }
 
 fn permissions(file: &ConfigFile) -> Permissions {
@@ -208,4 +224,69 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
     places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> ConfigFile {
+        toml::from_str(text).expect("a configuration")
+    }
+
+    fn claude(file: &ConfigFile) -> Claude {
+        match agent(file).expect("an agent") {
+            Agent::Claude(claude) => claude,
+            Agent::Shell => panic!("a shell"),
+        }
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_leaves_what_is_of_the_same_agent() {
+        let text = "[agent]\nname = 'claude'\ncommand = ['/bin/true', 'x']\nmodel = 'm'\nenv = { A = 'b' }\n";
+        for text in [text, &text.replace("name = 'claude'\n", "")] {
+            let mut file = file(text);
+            file.overrule(Some("claude"), None).expect("allowed");
+            let Claude { program, model, .. } = claude(&file);
+            assert_eq!((program, model.as_deref()), (vec!["/bin/true".to_owned(), "x".to_owned()], Some("m")));
+        }
+        let mut other = file(text);
+        other.overrule(Some("shell"), None).expect("allowed");
+        assert_eq!(agent(&other).expect("an agent"), Agent::Shell);
+        assert_eq!(other.agent_env(), [("A".to_owned(), "b".to_owned())], "what every agent gets stays");
+    }
+
+    /// Protects a user from an agent that may do everything because of a slip on a command line.
+    #[test]
+    fn everything_is_allowed_by_the_file_alone() {
+        let mut bare = file("agent = 'shell'");
+        assert!(bare.overrule(None, Some(Policy::Full)).is_err());
+        let mut full = file("permissions = 'full'\n[agent]\ncommand = ['/bin/true']\n");
+        full.overrule(None, Some(Policy::Full)).expect("the file allows it");
+        assert_eq!(claude(&full).permissions.policy, Policy::Full);
+        full.overrule(None, Some(Policy::Ask)).expect("less is always allowed");
+        assert_eq!(claude(&full).permissions.policy, Policy::Ask);
+    }
+
+    #[test]
+    fn permissions_are_a_word_or_a_table() {
+        let table = "[agent]\ncommand = ['/bin/true']\n[permissions]\nallow = ['Bash(ls)']\ndeny = ['WebFetch']\n";
+        let Permissions { policy, allow, deny } = claude(&file(table)).permissions;
+        assert_eq!(
+            (policy, allow, deny),
+            (Policy::AcceptEdits, vec!["Bash(ls)".to_owned()], vec!["WebFetch".to_owned()])
+        );
+        for wrong in
+            ["permissions = 'all'", "[permissions]\npolicy = 'all'", "[permissions]\nalow = []", "permissions = 1"]
+        {
+            let why = toml::from_str::<ConfigFile>(wrong).expect_err(wrong).to_string();
+            assert!(why.contains("accept-edits") || why.contains("allow"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_not_there_is_told_before_anything_begins() {
+        let why = agent(&file("[agent]\nname = 'claude'\ncommand = ['no-such-program']")).expect_err("it is not there");
+        assert!(why.message.contains("there is no `no-such-program` on PATH"), "{}", why.message);
+    }
 }

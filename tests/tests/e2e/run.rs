@@ -234,8 +234,10 @@ fn an_agent_has_to_be_named_and_to_be_one_that_can_run() {
     let place = Place::new();
     let repo = place.repo();
     place.makima(["run", "true"]).at(repo.path()).done().code(2).noted(&["no agent was named", "--agent shell"]);
+    let other = place.makima(["run", "--agent", "nobody", "true"]).at(repo.path()).done().code(2);
+    drop(other.noted(&["`nobody`", "shell, claude"]));
     let claude = place.makima(["run", "--agent", "claude", "true"]).at(repo.path()).done().code(2);
-    drop(claude.noted(&["`claude`", "shell"]));
+    drop(claude.noted(&["there is no `claude` on PATH", "npm install"]));
     assert!(!place.home().exists(), "nothing was started");
     place.configure("agent = \"shell\"\n");
     place.makima(["run", "echo by the file"]).at(repo.path()).done().code(0);

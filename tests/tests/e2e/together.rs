@@ -292,6 +292,7 @@ fn a_plan_for_another_agent_than_that_of_who_is_there_is_refused() {
     let place = Place::new();
     let repo = place.repo();
     let first = start(&place, &repo, "one");
+    place.configure("[agent]\ncommand = [\"/bin/true\"]\n");
     let refused = place.makima(["run", "--agent", "claude", "do something"]).at(repo.path()).done();
     refused.code(2).noted(&["whose agent is shell, and this plan is for claude", "--agent shell"]);
     release(&place, "one");

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
+use makima_core::agent::Policy;
 
 use super::ServerArgs;
+use crate::config::policy;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -79,6 +81,9 @@ pub(in crate::cli) struct ConfigShowArgs {
     /// As if the daemon had been given this
     #[arg(long, value_name = "AGENT")]
     pub(in crate::cli) agent: Option<String>,
+    /// As if the daemon had been given this
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    pub(in crate::cli) permissions: Option<Policy>,
     /// As if the daemon had been given this
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) max_tasks: Option<u32>,
