@@ -14,6 +14,9 @@ use crate::config::find;
 /// For a program to say which version it is.
 const VERSION: Duration = Duration::from_secs(5);
 
+/// The versions of Claude Code that all tests are done with.
+const TESTED: [&str; 2] = ["2.1.197", "2.1.330"];
+
 /// Bytes of that which are read.
 const SAID: u64 = 4 << 10;
 
@@ -25,11 +28,19 @@ pub(super) async fn agents() -> Vec<Check> {
     let claude = match find("claude") {
         None => Check::ok("agent claude", "there is no `claude` on PATH"),
         Some(path) => match version(&path).await {
-            Ok(said) => Check::ok("agent claude", format!("{said} ({})", path.display())),
+            Ok(said) => Check::ok("agent claude", format!("{said} ({}){}", path.display(), tested(&said))),
             Err(why) => Check::warn("agent claude", format!("{}: {why}", path.display()), "try `claude --version`"),
         },
     };
     vec![shell, claude]
+}
+
+/// What is known of a version of Claude Code: others are driven all the same, as what they say beside is passed over.
+fn tested(said: &str) -> String {
+    match said.split_whitespace().next() {
+        Some(version) if TESTED.contains(&version) => String::new(),
+        Some(_) | None => format!("; tested are {}", TESTED.join(" and ")),
+    }
 }
 
 /// The first line that a program says of its version, whichever that is.
@@ -51,5 +62,16 @@ async fn version(program: &PathBuf) -> Result<String, String> {
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {
         Some(line) if status.success() => Ok(line.to_owned()),
         Some(_) | None => Err(format!("asked for its version it ended with {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_no_test_knows_is_told_so() {
+        assert_eq!(tested("2.1.330 (Claude Code)"), "");
+        assert_eq!(tested("3.0.0 (Claude Code)"), "; tested are 2.1.197 and 2.1.330");
     }
 }
