@@ -6,7 +6,7 @@ use makima_tests::api::{End, Script, Turn};
 use serde_json::json;
 
 use crate::claudes::with_each;
-use crate::scene::{May, PATIENCE, Scene, agent_of, bash, slowly, task_of, tells, write};
+use crate::scene::{May, PATIENCE, Scene, agent_of, bash, ends_a_turn, slowly, task_of, tells, write};
 use crate::support::Proc;
 
 /// Nobody wants to wait longer.
@@ -116,7 +116,7 @@ fn an_agent_that_lets_something_run_behind_the_conversation_is_interrupted_quick
         scene.api.push(write(Turn::default(), "made", "before\n").tool("Bash", input));
         scene.api.push(Turn::text("I wait for it."));
         let run = scene.run("Wait").start();
-        tells(&run, "] turn over (", 1);
+        ends_a_turn(&run);
         is_interrupted(&scene, run, BY_ITSELF, Proc::ctrl_c);
         assert_eq!(scene.asked().len(), 2, "nothing is asked after that: {:#?}", scene.short());
     });

@@ -3,7 +3,7 @@
 use makima_tests::api::{Script, Turn};
 
 use crate::claudes::with_each;
-use crate::scene::{May, Scene, lines, spoken, write};
+use crate::scene::{May, Scene, shows, write};
 
 /// Protects the main job: a plan reaches the agent once, what it writes becomes a branch, and its own last word decides.
 #[test]
@@ -22,8 +22,14 @@ fn a_plan_becomes_a_branch() {
         assert_eq!(scene.asked()[1].tool_results().len(), 1);
         assert_eq!(scene.repo.show(&scene.repo.branch(), "made"), "by it");
         assert_eq!(scene.repo.state(), before, "the user's own files");
-        assert_eq!(spoken(&lines(&done.out())), ["I write it.", "It is written."]);
-        drop(done.noted(&["] I write it.\n", "] Write: ", "] It is written.\n", "] turn over (", "1 file, +1 -0"]));
+        let out = done.out();
+        let shown: Vec<&str> = out.lines().collect();
+        assert!(
+            matches!(shown[..], ["I write it.", tool, "  + by it", "It is written.", sum]
+                if tool.starts_with("● Write ") && sum.starts_with("— $")),
+            "{out}"
+        );
+        drop(done.noted(&["1 file, +1 -0", "] done\n"]));
     });
 }
 
@@ -37,6 +43,6 @@ fn a_plan_that_begins_with_a_slash_is_no_command_to_the_program() {
         let said = scene.asked()[1].user_texts();
         assert_eq!(said.iter().map(|text| text.trim()).collect::<Vec<_>>(), ["/clear"]);
         assert_eq!(scene.repo.show(&scene.repo.branch(), "made"), "x");
-        drop(done.noted(&["] It is clear.\n"]));
+        shows(&done, &["It is clear."]);
     });
 }

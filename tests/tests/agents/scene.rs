@@ -181,6 +181,25 @@ pub(crate) fn tells(run: &Proc, text: &str, times: usize) {
     });
 }
 
+/// Asserts that each of these is a line of what a run has shown of its agent.
+#[track_caller]
+pub(crate) fn shows(done: &Done, texts: &[&str]) {
+    for text in texts {
+        assert!(done.out().lines().any(|line| line == *text), "{text:?} is to be a line of stdout");
+    }
+}
+
+/// How many turns of its agent a run has shown the end of.
+pub(crate) fn turns(out: &str) -> usize {
+    out.lines().filter(|line| line.starts_with("— ")).count()
+}
+
+/// Waits until a run has shown the end of a turn.
+#[track_caller]
+pub(crate) fn ends_a_turn(run: &Proc) {
+    until("the end of a turn on stdout", PATIENCE, || (turns(&run.out()) > 0).then_some(()));
+}
+
 /// Lines of an agent's output.
 #[track_caller]
 pub(crate) fn lines(output: &str) -> Vec<Value> {

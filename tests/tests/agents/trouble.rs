@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use makima_tests::api::{Cut, Request, Script, Turn};
 
 use crate::claudes::{with_each, with_each_for_long};
-use crate::scene::{May, PATIENCE, Scene, slowly, task_of, tells, write};
+use crate::scene::{May, PATIENCE, Scene, shows, slowly, task_of, tells, write};
 use crate::support::Done;
 
 /// No agent that is at work, and no task that waits for one, takes as long to end.
@@ -62,7 +62,8 @@ fn a_model_that_is_too_busy_is_waited_for() {
     with_each(|claude| {
         let done = busy(claude);
         assert_eq!(done.err().matches("the model's API answered 429; tried again in ").count(), 2, "each time");
-        drop(done.noted(&["(attempt 1 of ", "(attempt 2 of ", "] At last.\n"]));
+        shows(&done, &["At last."]);
+        drop(done.noted(&["(attempt 1 of ", "(attempt 2 of "]));
     });
 }
 
@@ -89,7 +90,7 @@ fn a_reply_that_is_cut_off_is_asked_for_again() {
         let done = scene.done("Talk").code(0);
         scene.said_once(&["Talk"]);
         assert_eq!(scene.repo.show(&scene.repo.branch(), "made"), "whole");
-        drop(done.noted(&["] Now I write it.\n", "] It is whole.\n"]));
+        shows(&done, &["Now I write it.", "It is whole."]);
     });
 }
 
@@ -131,7 +132,8 @@ fn a_task_that_waits_for_the_model_is_interrupted_at_once() {
         let done = run.wait(PATIENCE).code(130);
         assert!(since.elapsed() < AT_ONCE, "it took {:?}", since.elapsed());
         assert_eq!(scene.repo.show(&scene.repo.branch(), "made"), "before");
-        drop(done.noted(&["turn failed: ", "the model's API answered 500; tried again"]));
+        assert!(done.out().contains("✗ "), "{}", done.out());
+        drop(done.noted(&["the model's API answered 500; tried again"]));
     });
 }
 
@@ -158,7 +160,8 @@ fn comes_back(claude: &Path, script: Script, told: &str) {
     drop(scene.task(&["send", &task_of(&run), "and come back"]).code(0));
     let done = run.wait(Duration::from_secs(180)).code(0);
     scene.said_once(&["Wait for it", "and come back", "Go on where you were"]);
-    drop(done.noted(&[told, "] I am back.\n"]));
+    shows(&done, &["I am back."]);
+    drop(done.noted(&[told]));
 }
 
 /// Protects a night's work from an hour in which the model is out of order.
@@ -178,6 +181,6 @@ fn a_model_that_was_overloaded_is_gone_on_with() {
         let script = Script::new()
             .turn(Turn::error(529, "overloaded").repeat(0).when_request(busy))
             .fallback(Turn::text("I am back."));
-        comes_back(claude, script, "turn failed: ");
+        comes_back(claude, script, "(the API answered 529)");
     });
 }

@@ -6,7 +6,7 @@ use makima_tests::api::{Request, Script, Turn};
 use serde_json::json;
 
 use crate::claudes::with_each;
-use crate::scene::{May, PATIENCE, Scene, bash, slowly, task_of, tells};
+use crate::scene::{May, PATIENCE, Scene, bash, ends_a_turn, shows, slowly, task_of, tells, turns};
 
 /// For the program to take in what was written to it, or to show that it does not do something.
 const MOMENT: Duration = Duration::from_millis(700);
@@ -32,8 +32,9 @@ fn a_message_while_a_command_runs_is_taken_up_once_in_the_same_turn() {
         let done = run.wait(PATIENCE).code(0);
         assert_eq!(scene.asked().len(), 2, "one turn: {:#?}", scene.short());
         scene.said_once(&["Change the code", "Leave the tests alone"]);
-        assert_eq!(done.err().matches("] turn over (").count(), 1);
-        drop(done.noted(&["] message 1: seen\n", "] I leave them alone.\n"]));
+        assert_eq!(turns(&done.out()), 1);
+        shows(&done, &["I leave them alone."]);
+        drop(done.noted(&["] message 1: seen\n"]));
     });
 }
 
@@ -50,8 +51,9 @@ fn a_message_while_the_agent_speaks_is_a_turn_of_its_own() {
         assert_eq!(scene.asked().len(), 2, "{:#?}", scene.short());
         scene.said_once(&["Change the code", "Leave the tests alone"]);
         assert_eq!(scene.asked()[0].times_said("Leave the tests alone"), 0, "the first turn was without it");
-        assert_eq!(done.err().matches("] turn over (").count(), 2);
-        drop(done.noted(&["] message 1: seen\n", "] I leave them alone.\n"]));
+        assert_eq!(turns(&done.out()), 2);
+        shows(&done, &["I leave them alone."]);
+        drop(done.noted(&["] message 1: seen\n"]));
     });
 }
 
@@ -87,7 +89,7 @@ fn a_task_lasts_until_what_runs_behind_the_conversation_was_looked_at() {
         scene.api.push(Turn::text("I wait for it."));
         scene.api.push(Turn::text("It is built."));
         let mut run = scene.run("Have it built").start();
-        tells(&run, "] turn over (", 1);
+        ends_a_turn(&run);
         std::thread::sleep(MOMENT);
         assert!(run.is_running() && scene.asked().len() == 2, "it is not over: {:#?}", scene.short());
         scene.make("go");
@@ -95,8 +97,8 @@ fn a_task_lasts_until_what_runs_behind_the_conversation_was_looked_at() {
         assert_eq!(scene.asked().len(), 3, "{:#?}", scene.short());
         scene.said_once(&["Have it built"]);
         assert_eq!(scene.repo.show(&scene.repo.branch(), "built"), "built");
-        assert_eq!(done.err().matches("] turn over (").count(), 2);
-        drop(done.noted(&["] It is built.\n"]));
+        assert_eq!(turns(&done.out()), 2);
+        shows(&done, &["It is built."]);
     });
 }
 
@@ -117,7 +119,8 @@ fn an_agents_own_agents_are_waited_for() {
         scene.said_once(&["Have it read"]);
         let newest = scene.api.newest().expect("it was asked");
         assert!(newest.messages.to_string().contains("It says first."), "it is told of it: {:#?}", scene.short());
-        drop(done.noted(&["] Task: Look\n", "] > Read: ", "] So be it.\n"]));
+        shows(&done, &["I have it read.", "● Task Look", "So be it."]);
+        assert!(done.out().contains("\n  ● Read "), "{}", done.out());
     });
 }
 
@@ -138,9 +141,11 @@ fn an_agent_stands_still_and_goes_on() {
         assert!(scene.api.wait_until(said, PATIENCE));
         std::thread::sleep(MOMENT);
         assert_eq!(scene.asked().len(), 1, "it stands still");
-        assert!(!run.err().contains("] turn over ("), "{}", run.err());
+        assert_eq!(turns(&run.out()), 0, "{}", run.out());
         drop(scene.task(&["resume", &id]).code(0));
-        drop(run.wait(PATIENCE).code(0).noted(&["] message 1: seen\n", "] I leave them alone.\n"]));
+        let done = run.wait(PATIENCE).code(0);
+        shows(&done, &["I leave them alone."]);
+        drop(done.noted(&["] message 1: seen\n"]));
         scene.said_once(&["Change the code", "Leave the tests alone"]);
     });
 }
