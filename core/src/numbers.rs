@@ -97,13 +97,6 @@ pub(crate) struct Inbox {
     trouble: bool,
 }
 
-impl Inbox {
-    /// The server's series; 0 until there was one.
-    pub(crate) const fn series(&self) -> u64 {
-        self.epoch
-    }
-}
-
 /// What becomes of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {

@@ -30,7 +30,7 @@ pub(crate) struct Step<'a> {
     pub(crate) out: &'a mut Vec<Effect>,
     /// Tasks that may have something to send, or another deadline.
     pub(crate) touched: BTreeSet<TaskId>,
-    /// The server's number of the command that is applied, and the series that it is of, where it has one.
+    /// The series of the server's numbers and the number in it of the command that is applied, where it has one.
     pub(crate) number: Option<(u64, u64)>,
 }
 
@@ -55,7 +55,7 @@ impl Step<'_> {
             Input::Command { seq, command, credentials, .. } => {
                 let asks = !matches!(*command, DaemonCommand::Authenticated(_) | DaemonCommand::ServerError(_));
                 if self.is_new(seq) && asks {
-                    self.number = seq.map(|seq| (self.daemon.core.inbox.series(), seq));
+                    self.number = seq.map(|_| self.daemon.core.inbox.stand());
                     self.daemon.core.counters.salvaged += 1;
                     // It was taken, so that life was not about to end, whatever is known of the one before.
                     if !bug!(SalvageUnderAStop) {
@@ -118,7 +118,7 @@ impl Step<'_> {
             Input::Command { epoch, seq, command, credentials } => self.of_link(epoch, |step, role| {
                 step.daemon.core.link.heard(role, step.now.mono);
                 if step.take_number(role, seq) {
-                    step.number = seq.map(|seq| (step.daemon.core.inbox.series(), seq));
+                    step.number = seq.map(|_| step.daemon.core.inbox.stand());
                     step.command(role, *command, credentials);
                 }
             }),

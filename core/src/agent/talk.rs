@@ -19,7 +19,10 @@ pub(crate) enum Heard {
     /// A user's message has come so far. Its name is the agent's word, and may be none of ours.
     Message { name: Uuid, state: Progress },
     /// A turn is over, and all users' messages with it that were taken up before.
-    TurnOver,
+    TurnOver {
+        /// Whether it went well.
+        well: bool,
+    },
     /// It has failed for good: nothing that it would still do is waited for.
     Failed(String),
     /// It was asked to end by somebody else, and will. How it did.

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
@@ -129,10 +129,10 @@ impl Dialog {
                     }
                 }
             }
-            Heard::TurnOver => {
+            Heard::TurnOver { well } => {
                 cx.mailbox.turn_over();
-                if self.again.is_none() {
-                    self.troubles = 0;
+                if well {
+                    (self.troubles, self.again) = (0, None);
                 }
             }
             Heard::Failed(why) => self.fails(why),
@@ -224,7 +224,7 @@ impl Dialog {
         self.ear.due(cx);
         if self.again.is_some_and(|again| again <= cx.now) {
             self.again = None;
-            cx.message(GO_ON.to_string());
+            cx.mailbox.go_on(GO_ON, cx.task, cx.now);
         }
         let over = |silence: &mut Silence| self.heard + silence.limit() <= cx.now;
         if let Some(silence) = self.silence.take_if(over) {

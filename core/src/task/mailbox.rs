@@ -46,9 +46,9 @@ pub(crate) enum What {
         /// Its name for the agent.
         name: Uuid,
     },
-    /// A user's message.
+    /// A user's message; or a word of ours in a user's place, to go on.
     Message {
-        /// The how manieth of the task's.
+        /// The how manieth of the task's; 0 of a word of ours.
         number: u64,
         /// Its name for the agent.
         name: Uuid,
@@ -78,6 +78,8 @@ pub(crate) enum Answered {
     Own,
     /// The plan.
     Plan,
+    /// The word to go on.
+    GoOn,
     /// The user's message of this number.
     Message(u64),
 }
@@ -98,10 +100,16 @@ impl What {
         }
     }
 
+    /// Whether a user said it.
+    const fn is_a_users(&self) -> bool {
+        matches!(self, Self::Message { number: 1.., .. })
+    }
+
     const fn answered(&self) -> Answered {
         match self {
             Self::Own(_) => Answered::Own,
             Self::Plan { .. } => Answered::Plan,
+            Self::Message { number: 0, .. } => Answered::GoOn,
             Self::Message { number, .. } => Answered::Message(*number),
         }
     }
@@ -167,6 +175,14 @@ impl Mailbox {
         fits
     }
 
+    /// Takes a word of ours in a user's place, which goes before what users have to say.
+    pub(crate) fn go_on(&mut self, word: &str, task: TaskId, now: Millis) {
+        let name = name_of(task, Origin::At(now), word, 0);
+        let what = What::Message { number: 0, name, text: word.into() };
+        let behind = self.letters.iter().position(|letter| letter.at == At::Waiting && letter.what.is_a_users());
+        self.letters.insert(behind.unwrap_or(self.letters.len()), Letter { n: None, what, at: At::Waiting });
+    }
+
     /// Takes a line of the talk itself, which goes before all messages that wait.
     pub(crate) fn say(&mut self, line: String) {
         self.letters.push_back(Letter { n: None, what: What::Own(line), at: At::Waiting });
@@ -174,7 +190,7 @@ impl Mailbox {
 
     /// How many of users' messages wait, are on their way, or are worked on.
     pub(crate) fn messages(&self) -> usize {
-        self.letters.iter().filter(|letter| matches!(letter.what, What::Message { .. })).count()
+        self.letters.iter().filter(|letter| letter.what.is_a_users()).count()
     }
 
     /// Whether the agent has a message, or the plan, to come or to work on.
@@ -189,7 +205,7 @@ impl Mailbox {
 
     /// Whether a user's message waits to be sent.
     pub(crate) fn has_waiting(&self) -> bool {
-        let waits = |letter: &Letter| letter.at == At::Waiting && matches!(letter.what, What::Message { .. });
+        let waits = |letter: &Letter| letter.at == At::Waiting && letter.what.is_a_users();
         self.letters.iter().any(waits)
     }
 
@@ -232,8 +248,8 @@ impl Mailbox {
         let letter = self.letters.iter_mut().find(|letter| letter.what.name() == Some(name))?;
         let news = letter.at != At::Seen;
         let number = match &letter.what {
-            What::Message { number, .. } => Some(*number),
-            What::Own(_) | What::Plan { .. } => None,
+            What::Message { number: number @ 1.., .. } => Some(*number),
+            What::Message { .. } | What::Own(_) | What::Plan { .. } => None,
         };
         // What is on its way as far as is known here has arrived: the answer may come behind what the agent says.
         letter.at = At::Seen;

@@ -120,6 +120,7 @@ impl Task {
             Answered::No => return false,
             Answered::Own => "a line of ours".to_string(),
             Answered::Plan => "the plan".to_string(),
+            Answered::GoOn => "the word to go on".to_string(),
             Answered::Message(number) => format!("message {number}"),
         };
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {

@@ -200,6 +200,7 @@ fn a_turn_that_fails_by_what_may_pass_is_tried_again_later_and_later() {
         talk.says(&talk.started(&said));
         talk.says(INIT);
     }
+    assert_eq!(talk.bench.daemon.report().tasks[0].messages, 0, "a word of ours is no user's message");
     // Once it is well again the next trouble is the first.
     let said = talk.names.last().map(|(said, _)| said.clone()).unwrap_or_default();
     talk.message("more");
@@ -207,6 +208,41 @@ fn a_turn_that_fails_by_what_may_pass_is_tried_again_later_and_later() {
     talk.says(WELL);
     talk.says(&talk.started("more"));
     assert!(talk.says(BUSY).iter().any(|line| line.contains("goes on in 1 minute")), "{said}");
+}
+
+/// Protects whoever says something while a turn waits to be tried again: the word to go on comes first, and a turn that goes
+/// well makes it needless.
+#[test]
+fn a_turn_that_goes_well_ends_the_wait() {
+    let mut talk = Talk::at_work();
+    talk.says(BUSY);
+    talk.message("more");
+    talk.bench.ring();
+    assert_eq!(talk.took(), "more");
+    let word = talk.took();
+    assert!(word.starts_with("Your last turn was broken off"));
+    talk.says(BUSY);
+    assert_eq!(talk.bench.timer(), Some(120_000));
+    talk.says(&talk.started(&word));
+    talk.says(INIT);
+    talk.says(WELL);
+    assert_eq!(talk.bench.timer(), Some(60_000), "only the message is waited for");
+    talk.says(&talk.started("more"));
+    assert!(talk.says(WELL).iter().any(|line| line.contains("end_session")));
+}
+
+/// Protects a night's work on an older version, which says of a model that was not reached only that a reply failed.
+#[test]
+fn an_older_version_tells_trouble_by_a_reply() {
+    let mut talk = Talk::at_work();
+    talk.says(r#"{"type":"assistant","message":{"content":[{"type":"text","text":"no"}]},"error":"server_error"}"#);
+    let end = r#"{"type":"result","subtype":"success","is_error":true,"result":"no","terminal_reason":"completed"}"#;
+    assert!(talk.says(end).iter().any(|line| line.contains("goes on in 1 minute")));
+    let mut talk = Talk::at_work();
+    assert!(talk.says(end).iter().any(|line| line.contains("end_session")));
+    let retry = r#"{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":1153.97,"error_status":529}"#;
+    let mut talk = Talk::at_work();
+    assert!(talk.says(retry)[0].contains("tried again in 2 seconds"));
 }
 
 /// Protects a task from an hour that never ends.

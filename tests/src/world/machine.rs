@@ -189,7 +189,6 @@ impl Machine {
     }
 
     fn carry_out(&mut self, id: EffectId, task: TaskId, work: Work, cancelled: bool, kind: TaskKind) -> Outcome {
-        let now = self.now;
         let folder = self.tasks.entry(task).or_default();
         match work {
             // A task has its turns: what was given up on is done before whatever was asked for after it, or not at all.
@@ -200,7 +199,7 @@ impl Machine {
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 assert!(!folder.discarded, "the output of {task} is read after it was put aside");
-                folder.hears(from, now);
+                folder.hears(from, self.now);
                 return Outcome::Chunk(if cancelled {
                     Chunk { from, to: from, ..Chunk::default() }
                 } else {
@@ -263,7 +262,6 @@ impl Machine {
     /// An agent writes, if it runs.
     pub fn write(&mut self, task: TaskId, stderr: bool, newline: bool) -> bool {
         let Some(folder) = self.tasks.get_mut(&task) else { return false };
-        let now = self.now;
         folder.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline, now)
     }
 
@@ -297,21 +295,20 @@ impl Machine {
 
     /// Messages are written in order, whichever is answered first.
     fn message(&mut self, task: TaskId, n: u64, text: &str) {
-        let now = self.now;
         let folder = self.tasks.entry(task).or_default();
         for (of, work) in self.pending.values() {
             if let (true, Work::Read { from }) = (*of == task, work) {
-                folder.hears(*from, now);
+                folder.hears(*from, self.now);
             }
         }
         for (of, work) in self.pending.values() {
             if let (true, Work::Stdin { n: before, text }) = (*of == task, work)
                 && *before < n
             {
-                folder.message(task, *before, text, now);
+                folder.message(task, *before, text, self.now);
             }
         }
-        folder.message(task, n, text, now);
+        folder.message(task, n, text, self.now);
     }
 
     /// Each worktree takes one byte, here or in the trash.

@@ -117,8 +117,8 @@ pub struct Reply {
     pub inside: Option<String>,
     /// It was cut off.
     pub cut: bool,
-    /// It is no reply, but tells why there is none.
-    pub failed: bool,
+    /// It is no reply, but tells why there is none: in a word of the program's.
+    pub failed: Option<String>,
     /// The users' messages that it answers.
     pub of: Vec<String>,
 }
@@ -307,7 +307,7 @@ fn reply(it: &Value) -> Reply {
         },
         inside: may(it, "parent_tool_use_id"),
         cut: flag(it, "aborted"),
-        failed: flag(it, "is_api_error_message") || may(it, "error").is_some(),
+        failed: may(it, "error").or_else(|| flag(it, "is_api_error_message").then(String::new)),
         of: texts(it, "user_message_uuids"),
     }
 }
@@ -437,8 +437,12 @@ fn flag(it: &Value, key: &str) -> bool {
     it.get(key).and_then(Value::as_bool).unwrap_or_default()
 }
 
+/// A number of something that there is no part of; older versions say parts of milliseconds.
 fn number(it: &Value, key: &str) -> u64 {
-    it.get(key).and_then(Value::as_u64).unwrap_or_default()
+    let value = it.get(key);
+    // The conversion saturates, and takes what is no number for 0.
+    let part = || value.and_then(Value::as_f64).map(|number| (number + 0.5) as u64);
+    value.and_then(Value::as_u64).or_else(part).unwrap_or_default()
 }
 
 fn status(it: &Value, key: &str) -> Option<u16> {

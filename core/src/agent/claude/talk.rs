@@ -28,6 +28,8 @@ pub(crate) struct Talk {
     behind: Behind,
     /// How the last turn went.
     last: Option<Result>,
+    /// What the program calls that by which a reply of this turn failed.
+    fault: Option<String>,
     /// What it has cost so far, in millionths of a dollar.
     cost: Option<u64>,
     /// Which model people were told that it is.
@@ -151,7 +153,7 @@ impl Talk {
     }
 
     fn begun(&mut self, turn: Turn) -> Vec<Heard> {
-        (self.turn, self.tools) = (true, 0);
+        (self.turn, self.tools, self.fault) = (true, 0, None);
         self.behind.returned();
         self.is_ready();
         let mut heard = Vec::new();
@@ -167,6 +169,7 @@ impl Talk {
     fn replied(&mut self, reply: Reply) -> Vec<Heard> {
         let tools = reply.blocks.iter().filter(|block| matches!(block, Block::Tool { .. })).count();
         self.tools = self.tools.saturating_add(tools);
+        self.fault = reply.failed.or(self.fault.take());
         let deeper = if reply.inside.is_some() { "> " } else { "" };
         reply.blocks.into_iter().filter_map(|block| told(block, deeper)).flat_map(tell).collect()
     }
@@ -176,11 +179,12 @@ impl Talk {
         self.cost = ended.cost.or(self.cost);
         let mut heard = tell(self.sum(ended));
         let error = ended.error();
-        if let Some(why) = error.as_ref().filter(|_| is_trouble(ended)) {
+        let fault = self.fault.take();
+        if let Some(why) = error.as_ref().filter(|_| is_trouble(ended, fault.as_deref())) {
             heard.push(Heard::Trouble(why.clone()));
         }
         self.last = Some(error.map_or(Result::Success, Result::Failure));
-        heard.push(Heard::TurnOver);
+        heard.push(Heard::TurnOver { well: ended.success });
         if self.stage == Stage::Breaking {
             heard.push(Heard::Say(self.close()));
         }
@@ -190,7 +194,9 @@ impl Talk {
     /// What a turn came to.
     fn sum(&self, ended: &Ended) -> String {
         let [read, written] = ended.tokens;
+        let broken_off = ended.reason.as_ref().is_some_and(|reason| reason.starts_with("aborted"));
         let mut text = match ended.error() {
+            _ if broken_off => "turn broken off".to_string(),
             Some(why) => format!("turn failed: {why}"),
             None => "turn over".to_string(),
         };
@@ -286,10 +292,12 @@ fn again(retry: &Retry) -> Vec<Heard> {
 }
 
 /// Whether a turn failed by what may pass: the API was too busy, or was not reached.
-fn is_trouble(ended: &Ended) -> bool {
+fn is_trouble(ended: &Ended, fault: Option<&str>) -> bool {
+    // Older versions say of a model that was not reached only this, in place of a reply.
+    const FAULTS: [&str; 3] = ["server_error", "rate_limit", "overloaded"];
     match ended.status {
         Some(status) => status == 429 || status >= 500,
-        None => ended.reason.as_deref() == Some("api_error"),
+        None => ended.reason.as_deref() == Some("api_error") || fault.is_some_and(|fault| FAULTS.contains(&fault)),
     }
 }
 

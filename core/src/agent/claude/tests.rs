@@ -61,7 +61,7 @@ fn a_reply_is_read_a_block_at_a_time() {
     assert_eq!((inside.blocks, inside.inside), (Vec::from([Block::Other]), Some("t".to_owned())));
     let failed = r#"{"type":"assistant","message":{"model":"<synthetic>","content":[{"type":"text","text":"Invalid API key"}]},
         "error":"authentication_failed"}"#;
-    assert!(reply(failed).failed);
+    assert_eq!(reply(failed).failed.as_deref(), Some("authentication_failed"));
     assert!(reply(r#"{"type":"assistant"}"#).blocks.is_empty());
 }
 
