@@ -262,7 +262,7 @@ impl Machine {
     /// An agent writes, if it runs.
     pub fn write(&mut self, task: TaskId, stderr: bool, newline: bool) -> bool {
         let Some(folder) = self.tasks.get_mut(&task) else { return false };
-        folder.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline, now)
+        folder.write(if stderr { Stream::Stderr } else { Stream::Stdout }, newline, self.now)
     }
 
     /// An agent that has something to say says it. False where none has.
