@@ -69,7 +69,6 @@ fn a_model_that_is_too_busy_is_waited_for() {
 
 /// Protects people from being told that nothing is waited for.
 #[test]
-#[ignore = "a wait that is no whole number of milliseconds, as one version gives it, is told as 0 seconds"]
 fn how_long_a_busy_model_is_waited_for_is_told() {
     with_each(|claude| {
         let err = busy(claude).err();
@@ -139,7 +138,6 @@ fn a_task_that_waits_for_the_model_is_interrupted_at_once() {
 
 /// Protects a task from failing where nobody answers for a while, and people from not knowing why nothing happens.
 #[test]
-#[ignore = "one version calls a turn that failed so complete, and gives no status: the task fails"]
 fn a_model_that_is_not_reached_is_waited_for() {
     with_each(|claude| {
         let scene = Scene::new(claude, May::Edit, Script::new());
