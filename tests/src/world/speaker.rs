@@ -155,7 +155,11 @@ impl Speaker {
             return;
         }
         if !self.taken.insert(name) {
-            self.of_message(name, "completed");
+            // What it has not done with yet it is not told twice, and says nothing of that.
+            let under_way = self.queued.contains(&name) || self.turn.as_ref().is_some_and(|turn| turn.contains(&name));
+            if !under_way {
+                self.of_message(name, "completed");
+            }
             return;
         }
         if let Ok(number) = text.parse() {
