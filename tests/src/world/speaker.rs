@@ -41,8 +41,6 @@ pub(super) struct Speaker {
     newer: bool,
     /// It takes what it is told, and never says anything of it.
     mute: bool,
-    /// Its model is too busy at first.
-    unlucky: bool,
 }
 
 /// Of so many of these agents one is mute.
@@ -51,7 +49,7 @@ const MUTE: u32 = 16;
 impl Speaker {
     /// One of as many kinds as there are numbers.
     pub(super) fn new(number: u32) -> Self {
-        Self { newer: number.is_multiple_of(2), mute: number % MUTE == 7, unlucky: number % 8 == 3, ..Self::default() }
+        Self { newer: number.is_multiple_of(2), mute: number % MUTE == 7, ..Self::default() }
     }
 
     /// A line is written to its standard input.
@@ -234,7 +232,7 @@ impl Speaker {
                 r#""type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":500,"error_status":529"#
                     .to_string(),
             ),
-            4 | 5 | 10 if !ends => {
+            5 if !ends => {
                 self.asks = true;
                 let request = r#"{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"date"}}"#;
                 let name = self.spoken;
@@ -250,9 +248,8 @@ impl Speaker {
                 let names = self.take_up();
                 self.turn.iter_mut().for_each(|turn| turn.extend(&names));
             }
-            1 if self.unlucky => self.over(false, "api_error"),
             11 => self.over(false, "api_error"),
-            1 | 6 | 9 | 12 | 14 if !ends => self.say(reply(r#"{"type":"text","text":"words"}"#)),
+            1 | 4 | 6 | 9 | 12 | 14 if !ends => self.say(reply(r#"{"type":"text","text":"words"}"#)),
             _ => self.over(true, "completed"),
         }
     }
