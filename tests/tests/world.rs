@@ -38,8 +38,6 @@ const SOMETIMES: &[(&str, &str, u64)] = &[
     ("told", "a place in line", 20),
     ("told", "an agent not reached", 1),
     ("told", "a turn that went well", 100),
-    ("told", "a turn that failed", 20),
-    ("told", "a turn to be tried again", 5),
     ("told", "a message that is seen", 10),
     ("told", "something denied", 5),
     ("told", "an agent that does not tell", 5),
