@@ -32,7 +32,7 @@ async fn stdin_interrupt_and_output_work_under_the_next_daemon() {
     // What was taken under a number is confirmed, and not taken again: also by a third daemon.
     let mut world = world.again();
     let (effect, outcome) = attach(&mut world, id).await;
-    assert_eq!(outcome, Outcome::Started { pid, handed: 0 });
+    assert_eq!(outcome, Outcome::Started { pid, handed: 2 });
     for (n, text) in [(2, "two\n"), (3, "three\n")] {
         assert_eq!(world.run(id, Work::Stdin { n, text: text.to_owned() }).await, Outcome::Done);
     }
