@@ -13,7 +13,7 @@ use crate::link::Role;
 use crate::notice::{Notice, Party};
 use crate::outbox::Report;
 use crate::policy::{self, BranchName, InnerPath, RepositoryUrl};
-use crate::protocol::{DaemonCommand, MergeResolve, MergeStart, RetryCompletionAction, SpawnTask};
+use crate::protocol::{DaemonCommand, MergeResolve, MergeStart, RetryCompletionAction, SpawnTask, Wire};
 use crate::step::Step;
 use crate::task::{Action, Errand, Event, Spec, Surroundings, Task};
 
@@ -199,7 +199,7 @@ impl Step<'_> {
         } else {
             None
         };
-        match refusal.map_or_else(|| specify(spawn, credentials, &self.daemon.config.agent), Err) {
+        match refusal.map_or_else(|| self.specify(spawn, credentials), Err) {
             Ok(spec) => self.accept(spec, (pending >= free).then(|| waiting.saturating_add(1))),
             Err(why) => {
                 self.daemon.core.counters.refused_tasks += 1;
@@ -207,6 +207,33 @@ impl Step<'_> {
                 self.loose(id, Report::Complete { success: false, error: Some(why) });
             }
         }
+    }
+
+    fn specify(&self, mut spawn: SpawnTask, credentials: Option<SecretId>) -> Result<Spec, String> {
+        let agent = &self.daemon.config.agent;
+        let conversation = match self.continued(&spawn) {
+            Some(old) => {
+                if spawn.plan.trim().is_empty() {
+                    spawn.plan = old.same_again();
+                }
+                old.hand_on(agent, self.is_in_use(old))?
+            }
+            None => None,
+        };
+        Ok(Spec { conversation, ..specify(spawn, credentials, agent)? })
+    }
+
+    /// The task that it continues, where that means what its agent was told and did, and not the worktree alone.
+    fn continued(&self, spawn: &SpawnTask) -> Option<&Task> {
+        let two = self.daemon.core.link.wire() == Some(Wire::Two);
+        let old = self.daemon.tasks.get(&TaskId(spawn.continue_from_task_id?))?;
+        (two || self.daemon.config.compat.continues_conversation).then_some(old)
+    }
+
+    /// Whether an agent is at the conversation of that task's, be it its own.
+    fn is_in_use(&self, old: &Task) -> bool {
+        let goes_on = |task: &Task| !task.has_ended() && task.conversation() == old.conversation();
+        old.conversation().is_some() && self.daemon.tasks.values().any(goes_on)
     }
 
     /// `place`: where in line it is, if it has to wait for a slot.
@@ -247,6 +274,7 @@ fn specify(spawn: SpawnTask, credentials: Option<SecretId>, agent: &Agent) -> Re
         credentials,
         base: given(spawn.base_branch).map(|base| policy::revision(&base)).transpose().map_err(refused)?,
         continues: spawn.continue_from_task_id.map(TaskId),
+        conversation: None,
         copy: copy.iter().map(|path| InnerPath::read(path)).collect::<Result<_, _>>().map_err(refused)?,
         parent: spawn.parent_task_id.map(TaskId),
         depth: spawn.depth,

@@ -44,6 +44,10 @@ pub struct Compat {
     /// The codes of an `error` before `authenticated` that mean that the key is refused. Compared without
     /// case, `-` and `_` being the same.
     pub refused_codes: Vec<String>,
+    /// Whether `continueFromTaskId` goes on with the conversation of that task's agent too, and not with its worktree only. In
+    /// version 2 of the wire it always does.
+    #[serde(default)]
+    pub continues_conversation: bool,
 }
 
 impl Default for Compat {
@@ -63,7 +67,7 @@ impl Default for Compat {
             "401",
             "403",
         ];
-        Self { refused_codes: codes.iter().map(ToString::to_string).collect() }
+        Self { refused_codes: codes.iter().map(ToString::to_string).collect(), continues_conversation: false }
     }
 }
 

@@ -349,6 +349,7 @@ fn spec(task: TaskId) -> Spec {
         base: None,
         branch: branch(task),
         continues: None,
+        conversation: None,
         copy: Vec::new(),
         parent: None,
         depth: 0,

@@ -211,6 +211,8 @@ fn output_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>,
 pub struct CompatFile {
     /// Codes of an `error` before `authenticated` that mean that the key is refused.
     pub refused_codes: Option<Vec<String>>,
+    /// Whether `continueFromTaskId` of a plain server means the agent's conversation too, and not the worktree alone.
+    pub continues_conversation: Option<bool>,
 }
 
 impl ConfigFile {
@@ -237,8 +239,12 @@ impl ConfigFile {
     /// How the open places of the wire are read.
     #[must_use]
     pub fn compat(&self) -> Compat {
-        let codes = self.compat.refused_codes.clone();
-        codes.map_or_else(Compat::default, |refused_codes| Compat { refused_codes })
+        let usual = Compat::default();
+        let CompatFile { refused_codes, continues_conversation } = self.compat.clone();
+        Compat {
+            refused_codes: refused_codes.unwrap_or(usual.refused_codes),
+            continues_conversation: continues_conversation.unwrap_or(usual.continues_conversation),
+        }
     }
 
     /// Where things may be written to on a server's word, as the configuration has it.

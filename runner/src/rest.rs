@@ -51,6 +51,15 @@ pub struct Task {
     /// What it begins after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Uuid>,
+    /// The repository that it is for, without credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo_url: Option<String>,
+    /// What is done with its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_action: Option<String>,
+    /// The task that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_from_task_id: Option<Uuid>,
 }
 
 /// What a server says of itself.
@@ -224,6 +233,15 @@ impl Rest {
             after: &'a [Uuid],
         }
         self.send(self.ask(Method::POST, "/tasks").json(&Body { task, after })).await.map(drop)
+    }
+
+    /// Asks for a task that goes on where another is, with this message, or with none. The same one twice is as good as once.
+    ///
+    /// # Errors
+    /// It is not reached, knows no such task, or will not.
+    pub async fn go_on(&self, with: Uuid, task: Uuid, message: Option<&str>) -> Result<(), RestError> {
+        let body = serde_json::json!({ "taskId": task, "message": message });
+        self.send(self.ask(Method::POST, &format!("/tasks/{with}/continue")).json(&body)).await.map(drop)
     }
 
     /// One task.

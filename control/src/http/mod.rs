@@ -35,6 +35,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/daemons", get(daemons::list))
         .route("/api/v1/tasks", get(tasks::list).post(tasks::create))
         .route("/api/v1/tasks/{id}", get(tasks::one))
+        .route("/api/v1/tasks/{id}/continue", post(tasks::go_on))
         .route("/api/v1/tasks/{id}/interrupt", post(steer::interrupt))
         .route("/api/v1/tasks/{id}/pause", post(steer::pause))
         .route("/api/v1/tasks/{id}/resume", post(steer::resume))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ApiError;
-use super::asked::{Id, Named, body, ensure_done, find, kept, parse};
+use super::asked::{Id, Named, body, ensure_done, find, kept, parse, parse_or_default, read_id};
 use crate::app::App;
 use crate::clock::rfc3339;
 use crate::hub::{Answer, Input};
@@ -79,6 +79,15 @@ pub(super) struct TaskJson {
     /// What it begins after; left out where it waits for nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     after: Vec<Uuid>,
+    /// The repository that it is for, without credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repo_url: Option<String>,
+    /// What is done with its work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_action: Option<String>,
+    /// The task that it continues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continue_from_task_id: Option<Uuid>,
 }
 
 impl From<TaskRow> for TaskJson {
@@ -93,6 +102,9 @@ impl From<TaskRow> for TaskJson {
             created_at: rfc3339(task.created),
             ended_at: task.ended.map(rfc3339),
             after: task.after,
+            repo_url: task.repository,
+            completion_action: task.action,
+            continue_from_task_id: task.continues,
         }
     }
 }
@@ -101,6 +113,40 @@ impl From<TaskRow> for TaskJson {
 pub(super) async fn create(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let new: NewTask = parse(&body(request).await?)?;
     let (spawn, after) = new.spawn();
+    take_on(&app, spawn, after).await
+}
+
+/// What a client may say of how a task is gone on with.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GoingOn {
+    task_id: Option<Uuid>,
+    message: Option<String>,
+}
+
+/// `POST /api/v1/tasks/{id}/continue`: a task that is as that one was, and continues it. Where nothing is said, its agent goes on
+/// where it was.
+pub(super) async fn go_on(
+    State(app): State<Arc<App>>,
+    Named(id): Named,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let GoingOn { task_id, message } = parse_or_default(&body(request).await?)?;
+    let (old, _) = app.engine.store().asked(read_id(&id)?).await?.ok_or_else(ApiError::no_such_task)?;
+    let spawn = SpawnTask {
+        task_id: task_id.unwrap_or_else(Uuid::now_v7),
+        task_name: policy::task_name(&old.task_name, &old.plan),
+        plan: message.unwrap_or_default(),
+        continue_from_task_id: Some(old.task_id),
+        // They are in the worktree that it begins with.
+        copy_files: None,
+        ..old
+    };
+    take_on(&app, spawn, Vec::new()).await
+}
+
+/// Takes a task on, or says what stands against it. The same one again is as good as once.
+async fn take_on(app: &App, spawn: SpawnTask, after: Vec<Uuid>) -> Result<Response, ApiError> {
     if DaemonCommand::from(spawn.clone()).write().len() > socket::MESSAGE {
         let message = "a task of this size fits in no message to a daemon (16 MiB)";
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
@@ -109,7 +155,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     let (answer, ticket) = app.engine.ask(Input::Create { spawn: Box::new(spawn.clone()), after: after.clone() })?;
     kept(ticket).await?;
     if answer != Answer::Known {
-        ensure_done(&app, answer)?;
+        ensure_done(app, answer)?;
         return Ok((StatusCode::CREATED, Json(Id { id })).into_response());
     }
     let asked = app.engine.store().asked(id).await?;

@@ -1,5 +1,6 @@
 //! Between the types here and what SQLite has.
 
+use makima_core::policy;
 use makima_core::protocol::SpawnTask;
 use makima_core::time::Millis;
 use serde::Serialize;
@@ -35,6 +36,10 @@ pub(super) fn maybe_uuid(row: &SqliteRow, column: &str) -> Result<Option<Uuid>, 
     bytes.map(Uuid::from_slice).transpose().map_err(StoreError::new)
 }
 
+/// The columns of a [`TaskRow`].
+pub(super) const TASK_ROW: &str = "id, name, status, success, error, branch, created_at, ended_at, needs, repo_url, \
+     completion_action, continue_from";
+
 pub(super) fn task_row(row: &SqliteRow) -> Result<TaskRow, StoreError> {
     Ok(TaskRow {
         id: uuid(row, "id")?,
@@ -46,7 +51,15 @@ pub(super) fn task_row(row: &SqliteRow) -> Result<TaskRow, StoreError> {
         created: Millis(nat(row.try_get("created_at")?)),
         ended: row.try_get::<Option<i64>, _>("ended_at")?.map(|at| Millis(nat(at))),
         after: needs(row)?,
+        repository: row.try_get::<Option<String>, _>("repo_url")?.map(without_credentials),
+        action: row.try_get("completion_action")?,
+        continues: maybe_uuid(row, "continue_from")?,
     })
+}
+
+/// They stand there until the task has ended.
+fn without_credentials(url: String) -> String {
+    policy::split_credentials(&url).map_or(url, |(bare, _)| bare)
 }
 
 /// What a task was to begin after.

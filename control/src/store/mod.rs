@@ -70,6 +70,12 @@ pub struct TaskRow {
     pub ended: Option<Millis>,
     /// What it begins after.
     pub after: Vec<Uuid>,
+    /// The repository that it is for, without credentials.
+    pub repository: Option<String>,
+    /// What is done with its work.
+    pub action: Option<String>,
+    /// The task that it continues.
+    pub continues: Option<Uuid>,
 }
 
 /// An event as it was kept.

@@ -127,10 +127,8 @@ fn unreadable(why: Unreadable) -> StoreError {
 }
 
 pub(super) async fn tasks(connection: &mut SqliteConnection) -> Result<Vec<TaskRow>, StoreError> {
-    let mut rows = sqlx::query(
-        "SELECT id, name, status, success, error, branch, created_at, ended_at, needs FROM tasks ORDER BY seq",
-    )
-    .fetch(connection);
+    let query = format!("SELECT {} FROM tasks ORDER BY seq", codec::TASK_ROW);
+    let mut rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch(connection);
     let mut tasks = Vec::new();
     while let Some(row) = rows.try_next().await? {
         tasks.push(codec::task_row(&row)?);
@@ -139,12 +137,8 @@ pub(super) async fn tasks(connection: &mut SqliteConnection) -> Result<Vec<TaskR
 }
 
 pub(super) async fn task(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<TaskRow>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id, name, status, success, error, branch, created_at, ended_at, needs FROM tasks WHERE id = $1",
-    )
-    .bind(blob(id))
-    .fetch_optional(connection)
-    .await?;
+    let query = format!("SELECT {} FROM tasks WHERE id = $1", codec::TASK_ROW);
+    let row = sqlx::query(sqlx::AssertSqlSafe(query)).bind(blob(id)).fetch_optional(connection).await?;
     row.as_ref().map(codec::task_row).transpose()
 }
 

@@ -1,6 +1,7 @@
 //! Agents: how each kind is started, spoken to and asked to stop, and what its end means.
 
 pub mod claude;
+mod conversation;
 mod kind;
 mod shell;
 mod talk;
@@ -11,6 +12,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::conversation::GO_ON;
+pub use self::conversation::{Conversation, GoingOn, Said};
 pub use self::kind::{Agent, Claude, Kind, Permissions, Policy};
 pub(crate) use self::talk::{Heard, Progress, Talk};
 use crate::effect::{Arg, Launch, Value};
@@ -52,7 +55,7 @@ impl Agent {
     fn argv(&self, spec: &Spec) -> Vec<Arg> {
         match self {
             Self::Shell => shell::argv(),
-            Self::Claude(how) => claude::argv(how, spec.id),
+            Self::Claude(how) => claude::argv(how, spec),
         }
     }
 
@@ -61,6 +64,14 @@ impl Agent {
         match self {
             Self::Shell => Vec::new(),
             Self::Claude(how) => claude::variables(how),
+        }
+    }
+
+    /// Whether it has conversations, which another task can go on with.
+    pub(crate) const fn talks(&self) -> bool {
+        match self {
+            Self::Shell => false,
+            Self::Claude(_) => true,
         }
     }
 

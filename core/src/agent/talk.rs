@@ -23,10 +23,8 @@ pub(crate) enum Heard {
         /// Whether it went well.
         well: bool,
     },
-    /// It has failed for good: nothing that it would still do is waited for.
-    Failed(String),
-    /// It was asked to end by somebody else, and will. How it did.
-    Leaves(Result),
+    /// How it did is settled, whatever it would still say: it has failed for good, or was asked to end by somebody else.
+    Settled(Result),
     /// Its turn failed by what may pass. Always before the end of that turn.
     Trouble(String),
     /// A line that could not be read.

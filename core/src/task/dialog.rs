@@ -10,7 +10,7 @@ use super::cx::Cx;
 use super::ear::{Ear, Lines};
 use super::mailbox::What;
 use super::spec::Spec;
-use crate::agent::{self, Heard, Progress, Talk};
+use crate::agent::{self, Heard, Progress, Said, Talk};
 use crate::effect::Work;
 use crate::id::EffectId;
 use crate::input::Outcome;
@@ -76,7 +76,7 @@ impl Dialog {
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
     pub(super) fn begin(spec: &Spec, cx: &mut Cx<'_>) -> Option<Box<Self>> {
         let dialog = Self::of(spec, cx)?;
-        cx.mailbox.open(dialog.talk.opening(), spec.id);
+        cx.mailbox.open(dialog.talk.opening(), spec);
         Some(dialog)
     }
 
@@ -135,8 +135,7 @@ impl Dialog {
                     (self.troubles, self.again) = (0, None);
                 }
             }
-            Heard::Failed(why) => self.fails(why),
-            Heard::Leaves(result) => {
+            Heard::Settled(result) => {
                 self.settled.get_or_insert(result);
             }
             Heard::Trouble(why) => self.trouble(&why, cx),
@@ -174,7 +173,7 @@ impl Dialog {
         deliver(open, cx, |what| match what {
             What::Own(line) => line.clone(),
             What::Plan { name } => self.talk.message(&spec.plan, *name),
-            What::Message { name, text, .. } => self.talk.message(text, *name),
+            What::Word(Said { name, text }) | What::Message { name, text, .. } => self.talk.message(text, *name),
         });
     }
 
@@ -194,6 +193,16 @@ impl Dialog {
     pub(super) fn hear_out(&mut self, end: u64, cx: &mut Cx<'_>) {
         self.ear.ended(end);
         self.ear.listen(cx);
+    }
+
+    /// When what could not be read is read once more.
+    pub(super) fn listens_again(&self) -> Option<Millis> {
+        self.ear.deadline()
+    }
+
+    /// Reads that once more, if it is time.
+    pub(super) fn listen_again(&mut self, cx: &mut Cx<'_>) {
+        self.ear.due(cx);
     }
 
     /// Whether all that it said has been heard.
@@ -216,12 +225,12 @@ impl Dialog {
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let silence = self.silence.as_ref().map(|silence| self.heard + silence.limit());
-        [self.ear.deadline(), self.again, silence].into_iter().flatten().min()
+        [self.listens_again(), self.again, silence].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub(super) fn due(&mut self, cx: &mut Cx<'_>) {
-        self.ear.due(cx);
+        self.listen_again(cx);
         if self.again.is_some_and(|again| again <= cx.now) {
             self.again = None;
             cx.mailbox.go_on(GO_ON, cx.task, cx.now);

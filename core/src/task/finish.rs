@@ -108,9 +108,13 @@ impl Finishing {
         Phase::Finishing(Self { prepared, verdict, step, wait, agent, change, unchecked, log_end, skip, hearing })
     }
 
-    pub(super) const fn deadline(&self) -> Millis {
+    pub(super) fn deadline(&self) -> Millis {
         match self.step {
-            Step::Pausing { until, .. } | Step::Hearing { until } => until,
+            Step::Pausing { until, .. } => until,
+            Step::Hearing { until } => {
+                let again = self.hearing.as_ref().and_then(|hearing| hearing.dialog.listens_again());
+                again.map_or(until, |again| again.min(until))
+            }
             Step::Emptying(_) | Step::Committing(_) | Step::Checking | Step::Delivering => self.wait.due,
         }
     }
@@ -179,7 +183,7 @@ impl Finishing {
             },
             Event::Due => {
                 if let Step::Hearing { until } = self.step {
-                    return if until <= cx.now { self.heard_out(spec, cx) } else { Phase::Finishing(self) };
+                    return if until <= cx.now { self.heard_out(spec, cx) } else { self.listen_again(cx) };
                 }
                 if let Step::Pausing { until, tries, lacks } = self.step {
                     return if until <= cx.now {
@@ -240,6 +244,14 @@ impl Finishing {
         if let (Step::Hearing { .. }, true) = (self.step, heard) {
             self.step = Step::Hearing { until: cx.now + limits::HEAR_OUT };
             return self.hear(spec, cx);
+        }
+        Phase::Finishing(self)
+    }
+
+    /// What could not be read is read once more.
+    fn listen_again(mut self, cx: &mut Cx<'_>) -> Phase {
+        if let Some(hearing) = &mut self.hearing {
+            hearing.dialog.listen_again(cx);
         }
         Phase::Finishing(self)
     }

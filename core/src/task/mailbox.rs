@@ -3,11 +3,13 @@
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::agent::Progress;
+use super::spec::Spec;
+use crate::agent::{Progress, Said};
 use crate::digest;
 use crate::id::{EffectId, TaskId};
 use crate::limits;
@@ -25,6 +27,12 @@ pub(crate) struct Mailbox {
     count: u64,
     /// The agent tells which messages it takes up.
     tells: bool,
+    /// It has said so of one.
+    #[serde(default)]
+    heeded: bool,
+    /// What it had not done with when its task ended.
+    #[serde(default)]
+    left: Vec<Said>,
 }
 
 /// Something that is said to an agent.
@@ -46,9 +54,11 @@ pub(crate) enum What {
         /// Its name for the agent.
         name: Uuid,
     },
-    /// A user's message; or a word of ours in a user's place, to go on.
+    /// What was said in the conversation that is gone on with, or a word of ours in a user's place.
+    Word(Said),
+    /// A user's message.
     Message {
-        /// The how manieth of the task's; 0 of a word of ours.
+        /// The how manieth of the task's, from 1 on.
         number: u64,
         /// Its name for the agent.
         name: Uuid,
@@ -74,12 +84,10 @@ enum At {
 pub(crate) enum Answered {
     /// It is no letter's.
     No,
-    /// A line of the talk.
+    /// A line of the talk, or a word of ours.
     Own,
     /// The plan.
     Plan,
-    /// The word to go on.
-    GoOn,
     /// The user's message of this number.
     Message(u64),
 }
@@ -88,28 +96,27 @@ impl What {
     const fn name(&self) -> Option<Uuid> {
         match self {
             Self::Own(_) => None,
-            Self::Plan { name } | Self::Message { name, .. } => Some(*name),
+            Self::Plan { name } | Self::Word(Said { name, .. }) | Self::Message { name, .. } => Some(*name),
         }
     }
 
     /// Room that it takes of what users have.
     fn bytes(&self) -> usize {
         match self {
-            Self::Own(_) | Self::Plan { .. } => 0,
+            Self::Own(_) | Self::Plan { .. } | Self::Word(_) => 0,
             Self::Message { text, .. } => text.len(),
         }
     }
 
     /// Whether a user said it.
     const fn is_a_users(&self) -> bool {
-        matches!(self, Self::Message { number: 1.., .. })
+        matches!(self, Self::Message { .. })
     }
 
     const fn answered(&self) -> Answered {
         match self {
-            Self::Own(_) => Answered::Own,
+            Self::Own(_) | Self::Word(_) => Answered::Own,
             Self::Plan { .. } => Answered::Plan,
-            Self::Message { number: 0, .. } => Answered::GoOn,
             Self::Message { number, .. } => Answered::Message(*number),
         }
     }
@@ -134,26 +141,36 @@ fn name_of(task: TaskId, origin: Origin, text: &str, nth: usize) -> Uuid {
     uuid::Builder::from_custom_bytes(Uuid::from_u64_pair(half(0), half(1)).into_bytes()).into_uuid()
 }
 
+/// The name of a task's plan for its agent.
+fn plan_of(task: TaskId) -> Uuid {
+    name_of(task, Origin::At(Millis(0)), "", 0)
+}
+
 impl Mailbox {
-    /// A talk begins with an agent that tells which messages it takes up: with this line, and then with the plan.
-    pub(crate) fn open(&mut self, opening: String, task: TaskId) {
+    /// A talk begins with an agent that tells which messages it takes up: with this line, with what was left unsaid of the
+    /// conversation that is gone on with, and then with the plan.
+    pub(crate) fn open(&mut self, opening: String, spec: &Spec) {
         let letter = |n, what| Letter { n, what, at: At::Waiting };
-        self.letters.push_front(letter(None, What::Plan { name: name_of(task, Origin::At(Millis(0)), "", 0) }));
+        self.letters.push_front(letter(None, What::Plan { name: plan_of(spec.id) }));
+        let left = spec.conversation.iter().flat_map(|conversation| &conversation.left);
+        left.rev().for_each(|said| self.letters.push_front(letter(None, What::Word(said.clone()))));
         self.letters.push_front(letter(Some(FIRST), What::Own(opening)));
         self.last = self.last.max(FIRST);
         self.tells = true;
     }
 
     /// Whoever hands letters over has handed all up to this number, which may be news: then they were handed over in a life
-    /// of the daemon of which nothing is known. What follows the opening is the plan.
+    /// of the daemon of which nothing is known. What follows the opening are the words that the talk begins with, and the plan.
     pub(crate) fn handed(&mut self, last: u64) {
         // A script's messages bear the numbers in which they came: those that were handed over are not handed over again.
         if !self.tells {
             return;
         }
-        let plan = |letter: &&mut Letter| matches!(letter.what, What::Plan { .. }) && letter.n.is_none();
-        if let Some(plan) = self.letters.iter_mut().find(plan).filter(|_| last > FIRST) {
-            (plan.n, plan.at) = (Some(FIRST.saturating_add(1)), At::Delivered);
+        let opens = |letter: &&mut Letter| !matches!(letter.what, What::Own(_)) && letter.n.is_none();
+        let plan = self.letters.iter().position(|letter| matches!(letter.what, What::Plan { .. }));
+        let first = self.letters.iter_mut().take(plan.map_or(0, |plan| plan.saturating_add(1))).filter(opens);
+        for (letter, n) in first.zip(FIRST.saturating_add(1)..=last) {
+            (letter.n, letter.at) = (Some(n), At::Delivered);
         }
         self.last = self.last.max(last);
     }
@@ -178,7 +195,7 @@ impl Mailbox {
     /// Takes a word of ours in a user's place, which goes before what users have to say.
     pub(crate) fn go_on(&mut self, word: &str, task: TaskId, now: Millis) {
         let name = name_of(task, Origin::At(now), word, 0);
-        let what = What::Message { number: 0, name, text: word.into() };
+        let what = What::Word(Said { name, text: word.into() });
         let behind = self.letters.iter().position(|letter| letter.at == At::Waiting && letter.what.is_a_users());
         self.letters.insert(behind.unwrap_or(self.letters.len()), Letter { n: None, what, at: At::Waiting });
     }
@@ -215,7 +232,7 @@ impl Mailbox {
         let rank = |letter: &Letter| match (letter.n, &letter.what) {
             (Some(n), _) => Some((0_u8, n)),
             (None, What::Own(_)) => Some((1, 0)),
-            (None, What::Plan { .. } | What::Message { .. }) => messages.then_some((2, 0)),
+            (None, What::Plan { .. } | What::Word(_) | What::Message { .. }) => messages.then_some((2, 0)),
         };
         let waits = self.letters.iter_mut().filter(|letter| letter.at == At::Waiting);
         let next = waits.filter_map(|letter| rank(letter).map(|rank| (rank, letter))).min_by_key(|(rank, _)| *rank);
@@ -248,9 +265,10 @@ impl Mailbox {
         let letter = self.letters.iter_mut().find(|letter| letter.what.name() == Some(name))?;
         let news = letter.at != At::Seen;
         let number = match &letter.what {
-            What::Message { number: number @ 1.., .. } => Some(*number),
-            What::Message { .. } | What::Own(_) | What::Plan { .. } => None,
+            What::Message { number, .. } => Some(*number),
+            What::Own(_) | What::Plan { .. } | What::Word(_) => None,
         };
+        self.heeded = true;
         // What is on its way as far as is known here has arrived: the answer may come behind what the agent says.
         letter.at = At::Seen;
         if progress == Progress::Over {
@@ -280,12 +298,48 @@ impl Mailbox {
         sent.for_each(|letter| letter.at = At::Waiting);
     }
 
+    /// The task has ended. What its agent has not done with is kept for whoever goes on with the conversation. Says how many of
+    /// users' messages came too late.
+    pub(crate) fn close(&mut self, spec: &Spec) -> usize {
+        if spec.agent.talks() {
+            self.left = self.not_done_with(spec);
+        }
+        self.clear()
+    }
+
     /// Throws away what waits, and says how many of users' messages that were.
-    pub(crate) fn clear(&mut self) -> usize {
+    fn clear(&mut self) -> usize {
         let before = self.messages();
         self.letters.retain(|letter| letter.at != At::Waiting);
         self.weigh();
         before.saturating_sub(self.messages())
+    }
+
+    fn not_done_with(&self, spec: &Spec) -> Vec<Said> {
+        let plan = || Said { name: plan_of(spec.id), text: spec.plan.clone() };
+        let said = self.letters.iter().filter_map(|letter| match &letter.what {
+            What::Own(_) => None,
+            What::Plan { .. } => Some(plan()),
+            What::Word(said) => Some(said.clone()),
+            What::Message { name, text, .. } => Some(Said { name: *name, text: text.clone() }),
+        });
+        let unopened = (!self.tells).then(plan);
+        unopened.into_iter().chain(said).collect()
+    }
+
+    /// What the agent had not done with when its task ended, in order.
+    pub(crate) fn left(&self) -> &[Said] {
+        &self.left
+    }
+
+    /// Whether the agent has taken up anything that it was told.
+    pub(crate) const fn is_heeded(&self) -> bool {
+        self.heeded
+    }
+
+    /// Nothing is known of what the agent was told, but that it was.
+    pub(crate) const fn is_unknown(&mut self) {
+        self.heeded = true;
     }
 
     fn weigh(&mut self) {

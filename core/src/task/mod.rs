@@ -7,6 +7,7 @@ mod dialog;
 mod ear;
 mod errand;
 mod finish;
+mod inherit;
 mod key;
 mod lines;
 mod mailbox;

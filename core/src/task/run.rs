@@ -13,7 +13,7 @@ use super::mailbox::What;
 use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
 use super::spec::{Spec, Status};
-use crate::agent;
+use crate::agent::{self, Said};
 use crate::effect::{Signal, Work};
 use crate::id::EffectId;
 use crate::input::{ExitStatus, Outcome, Prepared};
@@ -143,7 +143,7 @@ impl Running {
         match &self.dialog {
             Some(dialog) => dialog.deliver(spec, cx),
             None => dialog::deliver(true, cx, |what| match what {
-                What::Own(text) | What::Message { text, .. } => agent::line(text),
+                What::Own(text) | What::Word(Said { text, .. }) | What::Message { text, .. } => agent::line(text),
                 What::Plan { .. } => agent::line(&spec.plan),
             }),
         }

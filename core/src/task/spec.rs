@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Conversation, GoingOn};
 use crate::effect::Deed;
 use crate::id::{SecretId, TaskId};
 use crate::limits;
@@ -30,6 +30,9 @@ pub struct Spec {
     /// The task whose commits and uncommitted files the work starts from, before all else.
     #[serde(default)]
     pub continues: Option<TaskId>,
+    /// The conversation of that task's agent, where it is gone on with too.
+    #[serde(default)]
+    pub conversation: Option<Conversation>,
     /// Files to bring along from the parent's worktree.
     #[serde(default)]
     pub copy: Vec<InnerPath>,
@@ -52,6 +55,16 @@ pub struct Spec {
     /// The branch of it that a merge or a pull request goes to.
     #[serde(default)]
     pub into: Option<String>,
+}
+
+impl Spec {
+    /// The name of its conversation for its agent.
+    pub(crate) fn session(&self) -> TaskId {
+        match &self.conversation {
+            Some(Conversation { id, how: GoingOn::Begins | GoingOn::Resumes, .. }) => *id,
+            Some(Conversation { how: GoingOn::Forks, .. }) | None => self.id,
+        }
+    }
 }
 
 /// What is done with the work once it is committed.

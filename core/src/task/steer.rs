@@ -120,7 +120,6 @@ impl Task {
             Answered::No => return false,
             Answered::Own => "a line of ours".to_string(),
             Answered::Plan => "the plan".to_string(),
-            Answered::GoOn => "the word to go on".to_string(),
             Answered::Message(number) => format!("message {number}"),
         };
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
@@ -131,7 +130,7 @@ impl Task {
     }
 
     pub(super) fn tell_late_messages(&mut self, s: &mut Surroundings<'_>) {
-        let left = self.mailbox.clear();
+        let left = self.mailbox.close(&self.spec);
         if left > 0 {
             self.within_phase(s, |cx| cx.progress(format!("messages that came too late for the agent: {left}")));
         }

@@ -3,6 +3,7 @@
 mod bench;
 mod ends;
 mod errands;
+mod going_on;
 mod link;
 mod lives;
 mod numbers;

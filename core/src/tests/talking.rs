@@ -16,9 +16,12 @@ use crate::protocol::Wire;
 use crate::view::TaskState;
 
 const NOTHING: [&str; 0] = [];
-const INIT: &str = r#"{"type":"system","subtype":"init","session_id":"s","model":"m","claude_code_version":"2"}"#;
-const READY: &str = r#"{"type":"control_response","response":{"subtype":"success","request_id":"makima-initialize"}}"#;
-const WELL: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"done","total_cost_usd":0.5}"#;
+pub(super) const INIT: &str =
+    r#"{"type":"system","subtype":"init","session_id":"s","model":"m","claude_code_version":"2"}"#;
+pub(super) const READY: &str =
+    r#"{"type":"control_response","response":{"subtype":"success","request_id":"makima-initialize"}}"#;
+pub(super) const WELL: &str =
+    r#"{"type":"result","subtype":"success","is_error":false,"result":"done","total_cost_usd":0.5}"#;
 const BUSY: &str = r#"{"type":"result","subtype":"success","is_error":true,"result":"busy","api_error_status":529}"#;
 
 /// Without the number of the message.
@@ -30,17 +33,17 @@ fn plain(line: &str) -> String {
 }
 
 /// A task whose agent talks.
-struct Talk {
-    bench: Bench,
+pub(super) struct Talk {
+    pub(super) bench: Bench,
     /// Where the log ends.
-    log: u64,
+    pub(super) log: u64,
     /// What it was told, by its content, and the name of each.
-    names: Vec<(String, String)>,
+    pub(super) names: Vec<(String, String)>,
 }
 
 impl Talk {
     /// Its agent has just been started.
-    fn begun() -> Self {
+    pub(super) fn begun() -> Self {
         let agent = Agent::Claude(Claude::default());
         let mut bench = Bench::with(Config { agent, ..config() });
         bench.open_session(Wire::Two);
@@ -49,7 +52,7 @@ impl Talk {
     }
 
     /// It is ready, and has been handed its plan.
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         let mut talk = Self::begun();
         talk.took();
         talk.says(READY);
@@ -58,7 +61,7 @@ impl Talk {
     }
 
     /// It is at work on its plan.
-    fn at_work() -> Self {
+    pub(super) fn at_work() -> Self {
         let mut talk = Self::open();
         talk.says(&talk.started("do it"));
         talk.says(INIT);
@@ -91,12 +94,12 @@ impl Talk {
     }
 
     /// What comes of a line of its.
-    fn says(&mut self, line: &str) -> Vec<String> {
+    pub(super) fn says(&mut self, line: &str) -> Vec<String> {
         self.brings(Stream::Stdout, &format!("{line}\n"))
     }
 
     /// What it was told last is with it, and what that is.
-    fn took(&mut self) -> String {
+    pub(super) fn took(&mut self) -> String {
         let Work::Stdin { text, .. } = self.bench.work("Stdin").clone() else { panic!("it was told nothing") };
         self.bench.done("Stdin", Outcome::Done);
         let said: Value = serde_json::from_str(&text).expect("a line of JSON");
@@ -111,16 +114,16 @@ impl Talk {
         format!(r#"{{"type":"command_lifecycle","command_uuid":"{name}","state":"{state}"}}"#)
     }
 
-    fn started(&self, content: &str) -> String {
+    pub(super) fn started(&self, content: &str) -> String {
         self.is_at(content, "started")
     }
 
-    fn message(&mut self, text: &str) -> Vec<String> {
+    pub(super) fn message(&mut self, text: &str) -> Vec<String> {
         self.bench.tell(TASK, "sendMessage", &format!(r#""message":"{text}""#))
     }
 
     /// How it ends, once its process has.
-    fn ends(&mut self) -> String {
+    pub(super) fn ends(&mut self) -> String {
         self.bench.exit(ExitStatus::Code(0));
         self.bench.done("Empty", Outcome::Emptied { killed: 0, log_end: self.log });
         self.concluded()
@@ -400,6 +403,13 @@ fn one_that_ends_by_itself_is_heard_out() {
     end(&mut talk, 0);
     let why = "the agent ended with exit code 1 before it had done all that it was told";
     assert_eq!(talk.concluded(), format!("Conclude Failed Some({why:?})"));
+    // What could not be read is read once more.
+    let mut talk = Talk::at_work();
+    end(&mut talk, WELL.len() as u64 + 1);
+    talk.reads(talk.log, &Outcome::Failed("no disk".into()));
+    assert_eq!(talk.bench.ring()[0], format!("after {} ms", limits::READ_AGAIN.0));
+    talk.says(WELL);
+    assert_eq!(talk.concluded(), "Conclude Done None");
     // What cannot be had is not waited for.
     let mut talk = Talk::at_work();
     end(&mut talk, 9);

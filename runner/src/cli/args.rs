@@ -102,6 +102,12 @@ impl OnComplete {
             Self::Pr => "pr",
         }
     }
+
+    /// What a server calls so; what it calls otherwise is none of these.
+    pub(super) fn read(name: Option<&str>) -> Self {
+        let known = [Self::Branch, Self::Merge, Self::Pr].into_iter().find(|action| name == Some(action.as_str()));
+        known.unwrap_or(Self::None)
+    }
 }
 
 #[derive(Debug, Args)]

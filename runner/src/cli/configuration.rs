@@ -136,6 +136,8 @@ impl Settings<'_> {
         }
         let codes = json!(Compat::default().refused_codes);
         self.settle("compat.refused_codes", None, "", file.compat.refused_codes.as_ref().map(|it| json!(it)), codes);
+        let continues = file.compat.continues_conversation.map(|it| json!(it));
+        self.settle("compat.continues_conversation", None, "", continues, json!(false));
         self.of_the_log();
         let (keep, usual) = (file.keep, Keep::default());
         let days = |span: Millis| json!(span.0 / (24 * 60 * 60 * 1_000));

@@ -25,6 +25,16 @@ pub(super) enum Manner {
     Json,
 }
 
+impl Manner {
+    pub(super) const fn of(json: bool, raw: bool) -> Self {
+        match (json, raw) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Raw,
+            (false, false) => Self::Plain,
+        }
+    }
+}
+
 /// Bytes of a line that are held back until it is whole.
 const TAIL: usize = 16 << 10;
 
@@ -59,7 +69,7 @@ impl View {
         let bar = live.then(|| bar(name));
         Self {
             manner,
-            renderer: Renderer::new(),
+            renderer: Renderer::new(manner != Manner::Plain),
             bar,
             begun: Instant::now(),
             status: String::new(),

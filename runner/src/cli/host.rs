@@ -37,13 +37,15 @@ pub(super) enum Host {
     Owner(Box<Owner>),
     /// Somebody else: the first `makima run`, or a daemon under an embedded server.
     Guest(Rest),
+    /// A server that people name: who does the work is its affair.
+    Elsewhere(Rest),
 }
 
 impl Host {
     pub(super) fn rest(&self) -> &Rest {
         match self {
             Self::Owner(owner) => &owner.rest,
-            Self::Guest(rest) => rest,
+            Self::Guest(rest) | Self::Elsewhere(rest) => rest,
         }
     }
 

@@ -7,6 +7,7 @@ mod configuration;
 mod daemon;
 mod doctor;
 mod follow;
+mod go_on;
 mod helps;
 mod host;
 mod journal;

@@ -2,7 +2,7 @@
 //! and what it has cost; of any other just what it writes.
 
 use console::style;
-use makima_core::agent::claude::{Block, Ended, Line, line};
+use makima_core::agent::claude::{Block, Ended, INITIALIZE, Line, dollars, line};
 use serde_json::Value;
 
 /// Bytes of a line that is waited for; a longer one is shown as it stands.
@@ -10,9 +10,6 @@ const LONGEST: usize = 1 << 20;
 
 /// Lines of a change that are shown.
 const CHANGED: usize = 40;
-
-/// The request whose answer is the first line of an agent that tells how it gets on.
-const FIRST: &str = "makima-initialize";
 
 /// What kind of agent it is that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +31,9 @@ pub(super) struct Renderer {
 }
 
 impl Renderer {
-    pub(super) const fn new() -> Self {
-        Self { kind: Kind::Unknown, held: String::new() }
+    /// `raw`: what it writes is left as it is, whatever that is.
+    pub(super) const fn new(raw: bool) -> Self {
+        Self { kind: if raw { Kind::Plain } else { Kind::Unknown }, held: String::new() }
     }
 
     /// Whether the agent tells how it gets on.
@@ -70,7 +68,7 @@ impl Renderer {
     fn line(&mut self, text: String) -> String {
         let said = line(&text);
         match (&said, self.kind) {
-            (Line::Answered { request, .. }, Kind::Unknown) if request == FIRST => self.kind = Kind::Tells,
+            (Line::Answered { request, .. }, Kind::Unknown) if request == INITIALIZE => self.kind = Kind::Tells,
             (_, Kind::Unknown) => self.kind = Kind::Plain,
             (_, Kind::Tells | Kind::Plain) => {}
         }
@@ -129,7 +127,7 @@ fn change(text: &str, id: &str, deeper: &str) -> String {
 
 fn summed_up(ended: &Ended) -> String {
     let [read, written] = ended.tokens;
-    let cost = ended.cost.map(|cost| format!("${:.4}, ", cost as f64 / 1e6)).unwrap_or_default();
+    let cost = ended.cost.map(|cost| format!("{}, ", dollars(cost))).unwrap_or_default();
     let sum = style(format!("— {cost}{read} tokens read, {written} written\n")).dim().to_string();
     match ended.error() {
         Some(why) => format!("{}\n{sum}", style(format!("✗ {why}")).red()),
@@ -145,7 +143,7 @@ mod tests {
         "{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\",\"request_id\":\"makima-initialize\"}}\n";
 
     fn shown(pieces: &[&str]) -> String {
-        let mut renderer = Renderer::new();
+        let mut renderer = Renderer::new(false);
         let mut shown: String = pieces.iter().map(|piece| renderer.take(piece)).collect();
         shown.push_str(&renderer.rest());
         shown
@@ -154,7 +152,7 @@ mod tests {
     /// Protects scripts: what they write is shown as it is and when it comes, JSON too.
     #[test]
     fn what_a_script_writes_is_left_as_it_is() {
-        let mut renderer = Renderer::new();
+        let mut renderer = Renderer::new(false);
         assert_eq!(renderer.take("half a li"), "half a li");
         assert_eq!(renderer.take("ne\n{\"a\":"), "ne\n");
         assert_eq!(renderer.take("1}\n{\"b\":"), "{\"a\":1}\n{\"b\":");

@@ -14,7 +14,7 @@ use super::follow::{Manner, View};
 use super::host::Host;
 use super::print;
 use super::repo::Repo;
-use super::work::Work;
+use super::work::{Order, Work};
 use crate::config::{self, ConfigFile};
 use crate::events::Completion;
 use crate::report::{FAILED, Failure, INTERRUPTED};
@@ -42,15 +42,11 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         target_branch: if action == OnComplete::Pr { repo.branch() } else { None },
         ..SpawnTask::new(Uuid::now_v7(), plan)
     };
-    let manner = match (args.json, args.raw) {
-        (true, _) => Manner::Json,
-        (_, true) => Manner::Raw,
-        _ => Manner::Plain,
-    };
-    let mut work = Work::new(&home, &file, &repo, task, manner)?;
+    let manner = Manner::of(args.json, args.raw);
+    let mut work = Work::new(&home, &file, Some(&repo), Order::New(task), manner)?;
     let mut host = None;
     let result = match work.run(&mut host).await {
-        Ok(task) => conclude(&work.view, &task, &repo, (&home, action), work.is_asked()),
+        Ok(task) => conclude(&work, &task, Some(&repo), &home, action),
         Err(failure) => Err(failure),
     };
     if let Some(Host::Owner(owner)) = host {
@@ -70,13 +66,14 @@ pub(super) fn fits(action: OnComplete, repo: &Repo) -> Result<(), Failure> {
 }
 
 /// Tells how it ended, and what to do now.
-fn conclude(
-    view: &View,
+pub(super) fn conclude(
+    work: &Work<'_>,
     task: &Task,
-    repo: &Repo,
-    (home, action): (&Path, OnComplete),
-    interrupted: bool,
+    repo: Option<&Repo>,
+    home: &Path,
+    action: OnComplete,
 ) -> Result<(), Failure> {
+    let view = &work.view;
     let success = task.success == Some(true);
     if view.manner() == Manner::Plain {
         let elapsed = view.elapsed();
@@ -94,7 +91,7 @@ fn conclude(
         }
     }
     let error = task.error.as_deref().unwrap_or("the task failed");
-    match (success, interrupted) {
+    match (success, work.is_asked()) {
         (_, true) => Err(Failure::silent(INTERRUPTED)),
         (true, false) if view.completion.as_ref().is_some_and(|completion| !completion.success) => {
             let why = view.completion.as_ref().map(|completion| print::tame(&completion.message)).unwrap_or_default();
@@ -107,7 +104,7 @@ fn conclude(
 }
 
 /// Branch, files and lines changed, how to look at it, how to merge it.
-fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
+fn tell_work(view: &View, task: &Task, repo: Option<&Repo>, home: &Path) {
     let worktree = home.join("worktrees").join(task.id.to_string());
     let Some(committed) = &view.committed else {
         if view.unchanged {
@@ -117,8 +114,9 @@ fn tell_work(view: &View, task: &Task, repo: &Repo, home: &Path) {
         }
         return;
     };
-    match (&task.branch, &view.completion, &repo.local) {
-        (Some(branch), Some(Completion { success: true, .. }), Some(local)) => {
+    let here = repo.and_then(|repo| Some((repo, repo.local.as_ref()?)));
+    match (&task.branch, &view.completion, here) {
+        (Some(branch), Some(Completion { success: true, .. }), Some((repo, local))) => {
             let branch = print::tame(branch);
             let at = if Path::new(".").canonicalize().ok().as_ref() == Some(local) {
                 String::new()

@@ -4,9 +4,11 @@ use makima_core::policy::RepositoryUrl;
 use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
 
-use super::args::{CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand, TaskName};
+use super::args::{AtServer, CreateArgs, OnComplete, ServerArgs, TaskArgs, TaskCommand, TaskName};
 use super::daemon::choose;
 use super::follow::{Manner, View};
+use super::go_on::go_on;
+use super::render::Renderer;
 use super::run::read_plan;
 use super::{merge, print, say, show};
 use crate::config::{self, ConfigFile};
@@ -19,20 +21,24 @@ use crate::service;
 const SHOWN: usize = 10;
 
 pub(super) async fn task(args: TaskArgs) -> Result<(), Failure> {
+    let command = match args.command {
+        TaskCommand::AtServer(command) => command,
+        TaskCommand::Continue(how) => return go_on(how, &args.server).await,
+    };
     let rest = connect(&args.server).await?;
-    match args.command {
-        TaskCommand::Create(args) => create(&rest, args).await,
-        TaskCommand::List { json } => list(&rest, json).await,
-        TaskCommand::Show { id, json } => one(&rest, resolve(&rest, &id).await?, json).await,
-        TaskCommand::Logs { id, follow } => logs(&rest, resolve(&rest, &id).await?, follow).await,
-        TaskCommand::Interrupt { id, force } => interrupt(&rest, resolve(&rest, &id).await?, force).await,
-        TaskCommand::Pause(args) => say::hold(&rest, &args, true).await,
-        TaskCommand::Resume(args) => say::hold(&rest, &args, false).await,
-        TaskCommand::Send(args) => say::send(&rest, &args).await,
-        TaskCommand::Retry(args) => merge::retry(&rest, args).await,
-        TaskCommand::Clone(args) => merge::clone(&rest, args).await,
-        TaskCommand::Branches(args) => merge::branches(&rest, &args).await,
-        TaskCommand::Merge(args) => merge::merge(&rest, args.command).await,
+    match command {
+        AtServer::Create(args) => create(&rest, args).await,
+        AtServer::List { json } => list(&rest, json).await,
+        AtServer::Show { id, json } => one(&rest, resolve(&rest, &id).await?, json).await,
+        AtServer::Logs { id, follow, raw } => logs(&rest, resolve(&rest, &id).await?, follow, Renderer::new(raw)).await,
+        AtServer::Interrupt { id, force } => interrupt(&rest, resolve(&rest, &id).await?, force).await,
+        AtServer::Pause(args) => say::hold(&rest, &args, true).await,
+        AtServer::Resume(args) => say::hold(&rest, &args, false).await,
+        AtServer::Send(args) => say::send(&rest, &args).await,
+        AtServer::Retry(args) => merge::retry(&rest, args).await,
+        AtServer::Clone(args) => merge::clone(&rest, args).await,
+        AtServer::Branches(args) => merge::branches(&rest, &args).await,
+        AtServer::Merge(args) => merge::merge(&rest, args.command).await,
     }
 }
 
@@ -86,7 +92,7 @@ async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
     if !args.wait {
         return if args.json { print_json(&serde_json::json!({ "id": id })) } else { print_line(&id.to_string()) };
     }
-    let (ended, undelivered) = wait(rest, id, false).await?;
+    let (ended, undelivered) = wait(rest, id, None).await?;
     if args.json {
         print::line(&rest.raw(&format!("/tasks/{id}")).await?);
     } else {
@@ -137,9 +143,9 @@ async fn one(rest: &Rest, id: Uuid, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn logs(rest: &Rest, id: Uuid, follow: bool) -> Result<(), Failure> {
+async fn logs(rest: &Rest, id: Uuid, follow: bool, mut renderer: Renderer) -> Result<(), Failure> {
     if follow {
-        return wait(rest, id, true).await.map(drop);
+        return wait(rest, id, Some(renderer)).await.map(drop);
     }
     let mut output = rest.output(id, 0).await?;
     let mut rest_of_character = Vec::new();
@@ -148,25 +154,29 @@ async fn logs(rest: &Rest, id: Uuid, follow: bool) -> Result<(), Failure> {
         rest_of_character.extend_from_slice(&bytes);
         let whole = std::str::from_utf8(&rest_of_character).map_or_else(|error| error.valid_up_to(), str::len);
         let text: Vec<u8> = rest_of_character.drain(..whole).collect();
-        print::out(&String::from_utf8_lossy(&text));
+        print::out(&renderer.take(&String::from_utf8_lossy(&text)));
     }
+    print::out(&renderer.rest());
     Ok(())
 }
 
-/// Follows a task to its end; shows its output where that is wanted. Says why its work was not delivered, if so.
-async fn wait(rest: &Rest, id: Uuid, output: bool) -> Result<(Task, Option<String>), Failure> {
+/// Follows a task to its end; shows its output as it is wanted, if it is. Says why its work was not delivered, if so.
+async fn wait(rest: &Rest, id: Uuid, mut output: Option<Renderer>) -> Result<(Task, Option<String>), Failure> {
     let mut view = View::new(Manner::Raw, "");
     let mut undelivered = None;
     let mut events = Events::new(rest.events(id, None).await?, None);
     loop {
         match events.next().await.map_err(|error| rest.away(&error))? {
-            Some(Event::End(task)) => return Ok((*task, undelivered)),
+            Some(Event::End(task)) => {
+                output.iter_mut().for_each(|renderer| view.show(&Event::Output(renderer.rest())));
+                return Ok((*task, undelivered));
+            }
             Some(Event::Completion(Completion { success, message, pr_url })) => {
                 pr_url.iter().for_each(|url| print::note(&print::tame(url)));
                 undelivered = (!success).then(|| format!("the work is done, but was not delivered: {message}"));
             }
-            Some(event) if output => {
-                view.show(&event);
+            Some(Event::Output(text)) => {
+                output.iter_mut().for_each(|renderer| view.show(&Event::Output(renderer.take(&text))));
                 if view.unread {
                     return Err(Failure::silent(print::NO_READER));
                 }

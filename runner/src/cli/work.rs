@@ -8,6 +8,7 @@ use makima_core::input::Stop;
 use makima_core::policy::counted;
 use makima_core::protocol::SpawnTask;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use uuid::Uuid;
 
 use super::follow::{Manner, View};
 use super::host::{Host, Owner};
@@ -41,12 +42,54 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Looks in a row that found none before its place is taken: one that was killed may be started again.
 pub(super) const ALONE: u32 = 5;
 
+/// What is asked for.
+pub(super) enum Order {
+    /// A task.
+    New(SpawnTask),
+    /// One that goes on where another is.
+    GoOn {
+        /// Its id.
+        id: Uuid,
+        /// The other.
+        with: Uuid,
+        /// What people call both.
+        name: String,
+        /// What its agent is told; none where that is to go on.
+        message: Option<String>,
+    },
+}
+
+impl Order {
+    const fn id(&self) -> Uuid {
+        match self {
+            Self::New(task) => task.task_id,
+            Self::GoOn { id, .. } => *id,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::New(task) => &task.task_name,
+            Self::GoOn { name, .. } => name,
+        }
+    }
+
+    /// Gives it to a server. Doing so twice is as good as once.
+    async fn place(&self, rest: &Rest) -> Result<(), RestError> {
+        match self {
+            Self::New(task) => rest.create(task, &[]).await,
+            Self::GoOn { id, with, message, .. } => rest.go_on(*with, *id, message.as_deref()).await,
+        }
+    }
+}
+
 /// Follows one task to its end, whoever does the work.
 pub(super) struct Work<'a> {
     home: &'a Path,
     file: &'a ConfigFile,
-    repo: &'a Repo,
-    task: SpawnTask,
+    /// None where it is not known here.
+    repo: Option<&'a Repo>,
+    order: Order,
     signals: Signals,
     /// What people see of it.
     pub(super) view: View,
@@ -80,16 +123,16 @@ impl<'a> Work<'a> {
     pub(super) fn new(
         home: &'a Path,
         file: &'a ConfigFile,
-        repo: &'a Repo,
-        task: SpawnTask,
+        repo: Option<&'a Repo>,
+        order: Order,
         manner: Manner,
     ) -> Result<Self, Failure> {
-        let (signals, view) = (Signals::new()?, View::new(manner, &task.task_name));
+        let (signals, view) = (Signals::new()?, View::new(manner, order.name()));
         Ok(Self {
             home,
             file,
             repo,
-            task,
+            order,
             signals,
             view,
             introduced: false,
@@ -117,7 +160,7 @@ impl<'a> Work<'a> {
         let mut tries = 0;
         while tries < RECOVERIES {
             let host = self.host(host).await?;
-            match host.rest().create(&self.task, &[]).await {
+            match self.order.place(host.rest()).await {
                 Ok(()) => match self.follow(host).await {
                     Followed::Ended(task) => return Ok(task),
                     Followed::Untold => return Err(self.untold()),
@@ -141,7 +184,7 @@ impl<'a> Work<'a> {
         }
         self.lost = true;
         Err(Failure::failed("the server went away and does not come back")
-            .hint(format!("the task goes on if its daemon runs: makima task show {}", self.task.task_id)))
+            .hint(format!("the task goes on if its daemon runs: makima task show {}", self.order.id())))
     }
 
     fn untold(&mut self) -> Failure {
@@ -156,7 +199,7 @@ impl<'a> Work<'a> {
 
     /// Who does the work: whoever did before, if that is us; else whoever is found.
     async fn host<'h>(&mut self, host: &'h mut Option<Host>) -> Result<&'h mut Host, Failure> {
-        if !matches!(host, Some(Host::Owner(_))) {
+        if !matches!(host, Some(Host::Owner(_) | Host::Elsewhere(_))) {
             let found = tokio::select! {
                 found = Host::find(self.home, self.file) => found?,
                 _ = self.signals.next() => {
@@ -165,7 +208,7 @@ impl<'a> Work<'a> {
                 }
             };
             *host = Some(found);
-            if let Some(local) = &self.repo.local {
+            if let Some(local) = self.repo.and_then(|repo| repo.local.as_ref()) {
                 roots::allow(self.home, local).map_err(|error| Failure::unusable(error.to_string()))?;
             }
         }
@@ -176,24 +219,26 @@ impl<'a> Work<'a> {
         if std::mem::replace(&mut self.introduced, true) || self.view.manner() == Manner::Raw {
             return;
         }
-        let base = self.repo.base.as_deref().map(|base| format!(" at {}", base.get(..10).unwrap_or(base)));
-        let name = print::tame(&self.task.task_name);
-        self.view.note(&format!(
-            "{} on {}{}",
-            style(name).bold().for_stderr(),
-            print::tame(&edge::shown(&self.repo.url)),
-            base.unwrap_or_default()
-        ));
-        self.view.note(&format!("task {}", self.task.task_id));
-        if self.repo.uncommitted > 0 {
-            let files = counted(self.repo.uncommitted as u64, "file");
+        let name = print::tame(self.order.name());
+        let name = style(name).bold().for_stderr();
+        let task = self.order.id();
+        if let Order::GoOn { with, .. } = &self.order {
+            self.view.note(&format!("{name}, going on where {with} is"));
+            return self.view.note(&format!("task {task}"));
+        }
+        let Some(repo) = self.repo else { return };
+        let base = repo.base.as_deref().map(|base| format!(" at {}", base.get(..10).unwrap_or(base)));
+        self.view.note(&format!("{name} on {}{}", print::tame(&edge::shown(&repo.url)), base.unwrap_or_default()));
+        self.view.note(&format!("task {task}"));
+        if repo.uncommitted > 0 {
+            let files = counted(repo.uncommitted as u64, "file");
             self.view.note(&format!("{files} with uncommitted changes: left out, and left as they are"));
         }
     }
 
     async fn follow(&mut self, host: &mut Host) -> Followed {
         self.introduce();
-        let response = match host.rest().events(self.task.task_id, self.last.as_deref()).await {
+        let response = match host.rest().events(self.order.id(), self.last.as_deref()).await {
             Ok(response) => response,
             Err(error) => return Followed::Lost { why: error.to_string(), heard: false },
         };
@@ -273,7 +318,7 @@ impl<'a> Work<'a> {
     /// Has the server tell the daemon. A task that has just ended says so by itself.
     async fn interrupt(&mut self, rest: &Rest) {
         let Some(graceful) = self.unheard else { return };
-        let answer = rest.interrupt(self.task.task_id, graceful).await;
+        let answer = rest.interrupt(self.order.id(), graceful).await;
         if !answer.is_err_and(|error| error.is_troubled()) {
             self.unheard = None;
         }
@@ -318,6 +363,6 @@ pub(super) async fn leave(mut owner: Owner, signals: &mut Signals, lost: bool) {
 pub(super) async fn ended(host: &mut Host) {
     match host {
         Host::Owner(owner) => owner.ended().await,
-        Host::Guest(_) => std::future::pending().await,
+        Host::Guest(_) | Host::Elsewhere(_) => std::future::pending().await,
     }
 }

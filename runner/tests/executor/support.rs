@@ -404,6 +404,7 @@ pub(crate) fn spec(task: TaskId) -> Spec {
         base: None,
         branch: branch(task),
         continues: None,
+        conversation: None,
         copy: Vec::new(),
         parent: None,
         depth: 0,

@@ -145,6 +145,7 @@ fn ended(n: u32) -> Leftover {
         credentials: None,
         base: None,
         continues: None,
+        conversation: None,
         copy: Vec::new(),
         branch: BranchName::of("an old task", id),
         parent: None,

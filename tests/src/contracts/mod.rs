@@ -290,6 +290,7 @@ fn spec(task: TaskId) -> Spec {
         base: None,
         branch: branch(task),
         continues: None,
+        conversation: None,
         copy: Vec::new(),
         parent: None,
         depth: 0,

@@ -317,6 +317,7 @@ fn spec(n: u8) -> Spec {
         credentials: None,
         base: None,
         continues: None,
+        conversation: None,
         copy: Vec::new(),
         branch: BranchName::of("Fix it", makima_core::id::TaskId(task(n))),
         parent: None,

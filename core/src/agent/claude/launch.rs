@@ -3,12 +3,13 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::agent::{Claude, Policy};
+use crate::agent::{Claude, GoingOn, Policy};
 use crate::effect::Arg;
-use crate::id::TaskId;
+use crate::task::Spec;
 
-/// Its command line. The name of its conversation is the task's: so it can be gone on with by whoever knows the task.
-pub(crate) fn argv(how: &Claude, task: TaskId) -> Vec<Arg> {
+/// Its command line. The name of its conversation is that of the task with which it began: so it can be gone on with by
+/// whoever knows the task.
+pub(crate) fn argv(how: &Claude, spec: &Spec) -> Vec<Arg> {
     let Claude { program, model, permissions } = how;
     let mut words: Vec<String> = program.clone();
     let mut say = |word: &str| words.push(word.to_string());
@@ -17,8 +18,23 @@ pub(crate) fn argv(how: &Claude, task: TaskId) -> Vec<Arg> {
     }
     // What it takes up it says; versions from 2.1.3 on say more.
     say("--replay-user-messages");
-    say("--session-id");
-    say(&task.to_string());
+    match spec.conversation.as_ref().map(|conversation| (conversation.how, conversation.id)) {
+        None | Some((GoingOn::Begins, _)) => {
+            say("--session-id");
+            say(&spec.session().to_string());
+        }
+        Some((GoingOn::Resumes, id)) => {
+            say("--resume");
+            say(&id.to_string());
+        }
+        Some((GoingOn::Forks, id)) => {
+            say("--resume");
+            say(&id.to_string());
+            say("--fork-session");
+            say("--session-id");
+            say(&spec.session().to_string());
+        }
+    }
     match permissions.policy {
         Policy::Full => say("--dangerously-skip-permissions"),
         Policy::Ask | Policy::AcceptEdits => {

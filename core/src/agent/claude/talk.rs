@@ -49,8 +49,8 @@ enum Stage {
     Closing,
 }
 
-/// What our requests are called. Each is made once.
-const INITIALIZE: &str = "makima-initialize";
+/// What our requests are called. Each is made once. The answer to this one is the first that is heard of the program.
+pub const INITIALIZE: &str = "makima-initialize";
 const INTERRUPT: &str = "makima-interrupt";
 const END: &str = "makima-end";
 
@@ -230,7 +230,7 @@ impl Talk {
             let last = self.last.clone().filter(|_| !self.turn);
             let unknown = || Result::Failure("it was asked to end before its work was done".to_string());
             self.stage = Stage::Closing;
-            heard.push(Heard::Leaves(last.unwrap_or_else(unknown)));
+            heard.push(Heard::Settled(last.unwrap_or_else(unknown)));
         }
         // There was no turn any more that could be broken off, and so no end of one.
         if request == INTERRUPT && self.stage == Stage::Breaking && !self.turn {
@@ -277,7 +277,8 @@ fn told(block: Block, deeper: &str) -> Option<String> {
 fn again(retry: &Retry) -> Vec<Heard> {
     match retry.status {
         Some(status @ (401 | 403)) => {
-            Vec::from([Heard::Failed(format!("the model's API does not let the agent in (it answered {status})"))])
+            let why = format!("the model's API does not let the agent in (it answered {status})");
+            Vec::from([Heard::Settled(Result::Failure(why))])
         }
         status => {
             let what = match status {
@@ -311,7 +312,8 @@ fn denied(question: &Question) -> Vec<Heard> {
 }
 
 /// Millionths of a dollar, for people.
-fn dollars(millionths: u64) -> String {
+#[must_use]
+pub fn dollars(millionths: u64) -> String {
     let cents = millionths.div_ceil(100);
     format!("${}.{:04}", cents / 10_000, cents % 10_000)
 }

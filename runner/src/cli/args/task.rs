@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use makima_core::agent::Policy;
 
-use super::OnComplete;
+use super::{OnComplete, policy};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -39,6 +40,27 @@ pub(in crate::cli) struct ServerArgs {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum TaskCommand {
+    #[command(flatten)]
+    AtServer(AtServer),
+    /// Go on where a task is: its files, and its agent's conversation
+    #[command(after_help = "\
+Examples:
+  makima task continue 019f0c3a-7b1e-7c5
+  makima task continue 019f0c3a-7b1e-7c5 'now the tests too'
+  makima task continue --agent shell 019f0c3a-7b1e-7c5 'make test'
+
+A new task begins with the commits and the uncommitted files of the other one, in a worktree and on a branch of its own.
+Claude goes on with the conversation as well, and is told again what the other one had not done with. Without a message an
+agent is told to go on, and a script is run again. One that is still under way can be gone on with too: a second one
+branches off from there.
+It is followed as with `makima run`; where no daemon runs on this home, this process does the work.
+Exit codes: 0 done, 1 started and failed, 2 nothing was started, 130 interrupted.")]
+    Continue(ContinueArgs),
+}
+
+/// What a server alone is asked for.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum AtServer {
     /// Ask for a task
     #[command(after_help = "\
 Examples:
@@ -71,10 +93,17 @@ Examples:
     #[command(after_help = "\
 Examples:
   makima task logs 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11
-  makima task logs -f 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | grep -i error")]
+  makima task logs -f 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | grep -i error
+  makima task logs --raw 019f0c3a-7b1e-7c54-9d55-0a8a5d0a4f11 | jq -r .type
+
+Of an agent that writes JSON its text, the tools that it uses, what they change and what it costs are shown; --raw shows
+the lines themselves.")]
     Logs {
         /// The task
         id: TaskName,
+        /// Print what the agent has written as it is
+        #[arg(long)]
+        raw: bool,
         /// Go on until the task has ended
         #[arg(short, long)]
         follow: bool,
@@ -185,6 +214,31 @@ pub(in crate::cli) struct SendArgs {
     /// Print what the server answers
     #[arg(long)]
     pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ContinueArgs {
+    /// The task
+    #[arg(value_name = "TASK")]
+    pub(in crate::cli) id: TaskName,
+    /// What to tell its agent; `-` reads it from stdin [default: to go on]
+    #[arg(value_name = "MESSAGE")]
+    pub(in crate::cli) message: Vec<String>,
+    /// Which agent: the one that did the task [default: as for `makima run`]
+    #[arg(long, value_name = "AGENT")]
+    pub(in crate::cli) agent: Option<String>,
+    /// What it may do: ask, accept-edits or full [default: as for `makima run`]
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    pub(in crate::cli) permissions: Option<Policy>,
+    /// Print what happens as lines of JSON on stdout
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    /// Print the agent's output as it is, without a status line
+    #[arg(long, conflicts_with = "json")]
+    pub(in crate::cli) raw: bool,
+    /// Do without /proc, control groups and the like: see docs/portable.md
+    #[arg(long, env = "MAKIMA_PORTABLE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(in crate::cli) portable: bool,
 }
 
 /// Whatever is answered by a task's daemon.
