@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use self::git::{Check, Child, Deed, Delivery, Merge, Side, Source};
-use crate::agent::Kind;
+use crate::agent::{Conversation, Kind};
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::notice::Notice;
 use crate::policy::{BranchName, CommitText, InnerPath, RepositoryUrl};
@@ -370,6 +370,8 @@ pub struct Prepare {
     pub plan: String,
     /// Files to bring along.
     pub copy: Option<Copy>,
+    /// The conversation that its agent goes on with.
+    pub conversation: Option<Conversation>,
 }
 
 /// Where the work starts.
@@ -425,6 +427,9 @@ pub enum Arg {
     Text(String),
     /// The path of the file that holds the plan.
     PlanFile,
+    /// The path of the file in which Claude Code keeps the conversation that began with this task; where that is not found,
+    /// its name.
+    Conversation(TaskId),
 }
 
 /// A signal to an agent.

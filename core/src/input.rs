@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
@@ -281,6 +282,10 @@ pub struct Prepared {
     /// Variables for all of them.
     #[serde(default)]
     pub env: Vec<(String, String)>,
+    /// Of the conversation that its agent goes on with: the names of what was left of it and stands in it all the same. None
+    /// where the conversation is not found.
+    #[serde(default)]
+    pub recalled: Option<Vec<Uuid>>,
 }
 
 /// The branch of a subtask.

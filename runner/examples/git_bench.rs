@@ -369,6 +369,7 @@ fn preparing(task: TaskId, repository: &Path) -> Work {
         branch: branch(task),
         plan: "do it".to_owned(),
         copy: None,
+        conversation: None,
     }))
 }
 

@@ -133,6 +133,7 @@ impl Bench {
             credentials: None,
             start: Start::Default,
             copy: None,
+            conversation: None,
             branch: BranchName::of("bench", self.task),
             plan: "x".to_owned(),
         };

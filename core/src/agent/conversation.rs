@@ -18,7 +18,7 @@ pub struct Conversation {
     pub how: GoingOn,
     /// What was said in it that its agent had not done with, in order. It is said again under the same names, and who has taken
     /// it up does not do so once more.
-    pub left: Vec<Said>,
+    pub left: Vec<Utterance>,
 }
 
 /// How a conversation is gone on with.
@@ -35,7 +35,7 @@ pub enum GoingOn {
 
 /// What an agent is told under a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Said {
+pub struct Utterance {
     /// Its name for the agent.
     pub name: Uuid,
     /// What it says.

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::conversation::GO_ON;
-pub use self::conversation::{Conversation, GoingOn, Said};
+pub use self::conversation::{Conversation, GoingOn, Utterance};
 pub use self::kind::{Agent, Claude, Kind, Permissions, Policy};
 pub(crate) use self::talk::{Heard, Progress, Talk};
 use crate::effect::{Arg, Launch, Value};
@@ -52,10 +52,10 @@ impl Agent {
     }
 
     /// The command line, for the task of `spec`.
-    fn argv(&self, spec: &Spec) -> Vec<Arg> {
+    fn argv(&self, spec: &Spec, prepared: &Prepared) -> Vec<Arg> {
         match self {
             Self::Shell => shell::argv(),
-            Self::Claude(how) => claude::argv(how, spec),
+            Self::Claude(how) => claude::argv(how, spec, prepared),
         }
     }
 
@@ -100,7 +100,7 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, api_url: &str) -> Launch 
         set("MAKIMA_API_URL", Value::Text(api_url.to_string()));
         set("MAKIMA_TOOL_KEY", Value::Secret(SecretId::ToolKey(spec.id)));
     }
-    Launch { setup: prepared.setup.clone(), argv: spec.agent.argv(spec), env, agent: spec.agent.kind() }
+    Launch { setup: prepared.setup.clone(), argv: spec.agent.argv(spec, prepared), env, agent: spec.agent.kind() }
 }
 
 /// How a sibling of the agent's task gets on.

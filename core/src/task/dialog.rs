@@ -10,10 +10,10 @@ use super::cx::Cx;
 use super::ear::{Ear, Lines};
 use super::mailbox::What;
 use super::spec::Spec;
-use crate::agent::{self, Heard, Progress, Said, Talk};
+use crate::agent::{self, Heard, Progress, Talk, Utterance};
 use crate::effect::Work;
 use crate::id::EffectId;
-use crate::input::Outcome;
+use crate::input::{Outcome, Prepared};
 use crate::limits;
 use crate::policy::counted;
 use crate::time::Millis;
@@ -74,9 +74,9 @@ impl Dialog {
     }
 
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
-    pub(super) fn begin(spec: &Spec, cx: &mut Cx<'_>) -> Option<Box<Self>> {
+    pub(super) fn begin(spec: &Spec, prepared: &Prepared, cx: &mut Cx<'_>) -> Option<Box<Self>> {
         let dialog = Self::of(spec, cx)?;
-        cx.mailbox.open(dialog.talk.opening(), spec);
+        cx.mailbox.open(dialog.talk.opening(), spec, prepared);
         Some(dialog)
     }
 
@@ -173,7 +173,7 @@ impl Dialog {
         deliver(open, cx, |what| match what {
             What::Own(line) => line.clone(),
             What::Plan { name } => self.talk.message(&spec.plan, *name),
-            What::Word(Said { name, text }) | What::Message { name, text, .. } => self.talk.message(text, *name),
+            What::Word(Utterance { name, text }) | What::Message { name, text, .. } => self.talk.message(text, *name),
         });
     }
 

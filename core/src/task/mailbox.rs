@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::spec::Spec;
-use crate::agent::{Progress, Said};
+use crate::agent::{Progress, Utterance};
 use crate::digest;
 use crate::id::{EffectId, TaskId};
+use crate::input::Prepared;
 use crate::limits;
 use crate::time::Millis;
 
@@ -32,7 +33,7 @@ pub(crate) struct Mailbox {
     heeded: bool,
     /// What it had not done with when its task ended.
     #[serde(default)]
-    left: Vec<Said>,
+    left: Vec<Utterance>,
 }
 
 /// Something that is said to an agent.
@@ -55,7 +56,7 @@ pub(crate) enum What {
         name: Uuid,
     },
     /// What was said in the conversation that is gone on with, or a word of ours in a user's place.
-    Word(Said),
+    Word(Utterance),
     /// A user's message.
     Message {
         /// The how manieth of the task's, from 1 on.
@@ -96,7 +97,7 @@ impl What {
     const fn name(&self) -> Option<Uuid> {
         match self {
             Self::Own(_) => None,
-            Self::Plan { name } | Self::Word(Said { name, .. }) | Self::Message { name, .. } => Some(*name),
+            Self::Plan { name } | Self::Word(Utterance { name, .. }) | Self::Message { name, .. } => Some(*name),
         }
     }
 
@@ -147,13 +148,16 @@ fn plan_of(task: TaskId) -> Uuid {
 }
 
 impl Mailbox {
-    /// A talk begins with an agent that tells which messages it takes up: with this line, with what was left unsaid of the
-    /// conversation that is gone on with, and then with the plan.
-    pub(crate) fn open(&mut self, opening: String, spec: &Spec) {
+    /// A talk begins with an agent that tells which messages it takes up: with this line, with what was left of the conversation
+    /// that is gone on with and does not stand in it, and then with the plan.
+    pub(crate) fn open(&mut self, opening: String, spec: &Spec, prepared: &Prepared) {
         let letter = |n, what| Letter { n, what, at: At::Waiting };
         self.letters.push_front(letter(None, What::Plan { name: plan_of(spec.id) }));
+        let stands_there = |name: &Uuid| prepared.recalled.iter().flatten().any(|recalled| recalled == name);
         let left = spec.conversation.iter().flat_map(|conversation| &conversation.left);
-        left.rev().for_each(|said| self.letters.push_front(letter(None, What::Word(said.clone()))));
+        left.rev()
+            .filter(|said| !stands_there(&said.name))
+            .for_each(|said| self.letters.push_front(letter(None, What::Word(said.clone()))));
         self.letters.push_front(letter(Some(FIRST), What::Own(opening)));
         self.last = self.last.max(FIRST);
         self.tells = true;
@@ -195,7 +199,7 @@ impl Mailbox {
     /// Takes a word of ours in a user's place, which goes before what users have to say.
     pub(crate) fn go_on(&mut self, word: &str, task: TaskId, now: Millis) {
         let name = name_of(task, Origin::At(now), word, 0);
-        let what = What::Word(Said { name, text: word.into() });
+        let what = What::Word(Utterance { name, text: word.into() });
         let behind = self.letters.iter().position(|letter| letter.at == At::Waiting && letter.what.is_a_users());
         self.letters.insert(behind.unwrap_or(self.letters.len()), Letter { n: None, what, at: At::Waiting });
     }
@@ -315,20 +319,20 @@ impl Mailbox {
         before.saturating_sub(self.messages())
     }
 
-    fn not_done_with(&self, spec: &Spec) -> Vec<Said> {
-        let plan = || Said { name: plan_of(spec.id), text: spec.plan.clone() };
+    fn not_done_with(&self, spec: &Spec) -> Vec<Utterance> {
+        let plan = || Utterance { name: plan_of(spec.id), text: spec.plan.clone() };
         let said = self.letters.iter().filter_map(|letter| match &letter.what {
             What::Own(_) => None,
             What::Plan { .. } => Some(plan()),
             What::Word(said) => Some(said.clone()),
-            What::Message { name, text, .. } => Some(Said { name: *name, text: text.clone() }),
+            What::Message { name, text, .. } => Some(Utterance { name: *name, text: text.clone() }),
         });
         let unopened = (!self.tells).then(plan);
         unopened.into_iter().chain(said).collect()
     }
 
     /// What the agent had not done with when its task ended, in order.
-    pub(crate) fn left(&self) -> &[Said] {
+    pub(crate) fn left(&self) -> &[Utterance] {
         &self.left
     }
 

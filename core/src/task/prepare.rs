@@ -145,6 +145,7 @@ impl Preparing {
             branch: spec.branch.clone(),
             plan: spec.plan.clone(),
             copy: copy(spec),
+            conversation: spec.conversation.clone(),
         }));
         Phase::Preparing(Self { wait: cx.wait(work, limits::PREPARE), stop: None, shown })
     }

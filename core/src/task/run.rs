@@ -13,7 +13,7 @@ use super::mailbox::What;
 use super::pace::Pace;
 use super::phase::{Event, Phase, Verdict};
 use super::spec::{Spec, Status};
-use crate::agent::{self, Said};
+use crate::agent::{self, Utterance};
 use crate::effect::{Signal, Work};
 use crate::id::EffectId;
 use crate::input::{ExitStatus, Outcome, Prepared};
@@ -78,7 +78,7 @@ impl Running {
         spec: &Spec,
         cx: &mut Cx<'_>,
     ) -> Self {
-        let dialog = known.or_else(|| Dialog::begin(spec, cx));
+        let dialog = known.or_else(|| Dialog::begin(spec, &prepared, cx));
         let mut running = Self { agent, prepared, ending: None, pace, dialog };
         running.pace.steer(cx);
         if let Some(dialog) = &mut running.dialog {
@@ -143,7 +143,7 @@ impl Running {
         match &self.dialog {
             Some(dialog) => dialog.deliver(spec, cx),
             None => dialog::deliver(true, cx, |what| match what {
-                What::Own(text) | What::Word(Said { text, .. }) | What::Message { text, .. } => agent::line(text),
+                What::Own(text) | What::Word(Utterance { text, .. }) | What::Message { text, .. } => agent::line(text),
                 What::Plan { .. } => agent::line(&spec.plan),
             }),
         }

@@ -12,11 +12,16 @@ use crate::agent::{Agent, Claude};
 use crate::config::{Compat, Config};
 use crate::effect::{Arg, Work};
 use crate::id::TaskId;
-use crate::input::{ExitStatus, Outcome, Stage};
+use crate::input::{ExitStatus, Outcome, Prepared, Stage};
 use crate::protocol::Wire;
 
 /// One that goes on with it.
 const NEXT: TaskId = TaskId(Uuid::from_u128(0x77));
+
+/// Where the conversation of the first is.
+fn file() -> String {
+    format!("file of {TASK}")
+}
 
 /// Its agent is killed, and its work committed.
 fn killed(talk: &mut Talk) {
@@ -28,21 +33,25 @@ fn killed(talk: &mut Talk) {
 
 /// A task that continues the first with this plan: how its agent's conversation is called, as its command line has it.
 fn continued(bench: &mut Bench, task: TaskId, plan: &str) -> Vec<String> {
+    continued_from(bench, task, plan, prepared())
+}
+
+/// The same, with what is found of the other.
+fn continued_from(bench: &mut Bench, task: TaskId, plan: &str, found: Prepared) -> Vec<String> {
     let fields =
         format!(r#""taskName":"next","plan":"{plan}","depth":0,"isOrchestrator":false,"continueFromTaskId":"{TASK}""#);
     bench.tell(task, "spawnTask", &fields);
     bench.done("Accept", Outcome::Done);
-    bench.done("Prepare", Outcome::Prepared(prepared()));
+    bench.done("Prepare", Outcome::Prepared(found));
     let Work::Start(launch) = bench.work("Start").clone() else { panic!("it is not started") };
     let words = launch.argv.into_iter().map(|arg| match arg {
         Arg::Text(text) => text,
         Arg::PlanFile => "the plan".to_string(),
+        Arg::Conversation(id) => format!("file of {id}"),
     });
     let words: Vec<String> = words.collect();
     let from = words.iter().position(|word| word == "--session-id" || word == "--resume").unwrap_or(words.len());
-    let known =
-        |word: &&String| word.starts_with("--") && *word != "--permission-prompt-tool" || !word.contains("stdio");
-    words.iter().skip(from).take_while(|word| !word.starts_with("--permission")).filter(known).cloned().collect()
+    words.iter().skip(from).take_while(|word| *word != "-p").cloned().collect()
 }
 
 /// It was started, and tells that it is ready: what it is told.
@@ -67,7 +76,7 @@ fn who_goes_on_is_told_what_was_left() {
     let names = talk.names.clone();
     killed(&mut talk);
     let mut bench = talk.bench;
-    assert_eq!(continued(&mut bench, NEXT, ""), ["--resume", &TASK.to_string()]);
+    assert_eq!(continued(&mut bench, NEXT, ""), ["--resume", &file()]);
     let (mut talk, told) = told(bench, 3);
     assert_eq!(told, ["do it", "m", "Go on where you were."]);
     let again = |content: &str| talk.names.iter().find(|(said, _)| said == content).cloned();
@@ -94,6 +103,15 @@ fn it_is_gone_on_with_as_far_as_it_has_come() {
     assert_eq!(continued(&mut bench, NEXT, "more"), ["--session-id", &TASK.to_string()]);
     let (_, told_next) = told(bench, 2);
     assert_eq!(told_next, ["do it", "more"]);
+    // It was not heard to take it up, but its conversation is found, and in that it has.
+    let mut talk = Talk::open();
+    let plan = talk.names.iter().find(|(said, _)| said == "do it").map(|(_, name)| Uuid::parse_str(name).unwrap());
+    killed(&mut talk);
+    let mut bench = talk.bench;
+    let found = Prepared { recalled: Some(Vec::from_iter(plan)), ..prepared() };
+    assert_eq!(continued_from(&mut bench, NEXT, "more", found), ["--resume", &file()]);
+    let (_, told_next) = told(bench, 1);
+    assert_eq!(told_next, ["more"]);
     // It had done all that it was told.
     let mut talk = Talk::at_work();
     talk.says(WELL);
@@ -101,12 +119,12 @@ fn it_is_gone_on_with_as_far_as_it_has_come() {
     talk.ends();
     talk.bench.done("Conclude", Outcome::Done);
     let mut bench = talk.bench;
-    assert_eq!(continued(&mut bench, NEXT, "more"), ["--resume", &TASK.to_string()]);
+    assert_eq!(continued(&mut bench, NEXT, "more"), ["--resume", &file()]);
     let (mut talk, told_next) = told(bench, 1);
     assert_eq!(told_next, ["more"]);
     // While one is at it, another branches off.
     let third = TaskId(Uuid::from_u128(0x78));
-    let fork = ["--resume", &TASK.to_string(), "--fork-session", "--session-id", &third.to_string()];
+    let fork = ["--resume", &file(), "--fork-session", "--session-id", &third.to_string()];
     assert_eq!(continued(&mut talk.bench, third, "other"), fork);
     let (_, told_third) = told(talk.bench, 1);
     assert_eq!(told_third, ["other"]);
@@ -126,13 +144,13 @@ fn of_a_task_that_only_its_folder_tells_of_the_conversation_is_there() {
     let end =
         crate::task::End { status: crate::task::EndStatus::Failed, error: None, completion: None, log_end: talk.log };
     bench.again(&[(TASK, Stage::Ended(end))]);
-    assert_eq!(continued(&mut bench, NEXT, ""), ["--resume", &TASK.to_string()]);
+    assert_eq!(continued(&mut bench, NEXT, ""), ["--resume", &file()]);
 }
 
 /// Protects servers that mean the worktree alone, and plans from agents that they are nothing for.
 #[test]
 fn a_plain_server_means_the_worktree_unless_it_is_configured_otherwise() {
-    for (compat, expected) in [(false, ["--session-id", &NEXT.to_string()]), (true, ["--resume", &TASK.to_string()])] {
+    for (compat, expected) in [(false, ["--session-id", &NEXT.to_string()]), (true, ["--resume", &file()])] {
         let compat = Compat { continues_conversation: compat, ..Compat::default() };
         let agent = Agent::Claude(Claude::default());
         let mut bench = Bench::with(Config { agent, compat, ..config() });

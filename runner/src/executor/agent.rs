@@ -20,7 +20,7 @@ use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
 use super::user::User;
-use super::{Hands, blocking, foreign, group, log, supervisor, user};
+use super::{Hands, blocking, conversation, foreign, group, log, supervisor, user};
 use crate::supervise::orders::{Orders, SetUp};
 use crate::supervise::{NO_GROUP, WORD};
 
@@ -199,10 +199,6 @@ fn orders(
         return Err(format!("its worktree {} is gone", worktree.display()));
     }
     let temporary = folder.temporary().map_err(|failure| format!("its temporary folder cannot be made: {failure}"))?;
-    let argv = launch.argv.iter().map(|arg| match arg {
-        Arg::Text(text) => text.into(),
-        Arg::PlanFile => folder.plan().into_os_string(),
-    });
     let passes = |name: &str| policy::passes(name) || launch.agent.passes(name);
     let own = hands.settings.environment.iter().filter(|(name, _)| passes(name));
     let texts = own.chain(&user.identity).chain(&hands.settings.agent_env);
@@ -218,10 +214,16 @@ fn orders(
         env.push((name.into(), value.into()));
     }
     env.push((MARK.into(), intent.nonce.clone().into()));
+    let argv = launch.argv.iter().map(|arg| match arg {
+        Arg::Text(text) => text.into(),
+        Arg::PlanFile => folder.plan().into_os_string(),
+        Arg::Conversation(id) => conversation::find(*id, &env),
+    });
+    let argv = argv.collect();
     let commands = launch.setup.iter().map(OsString::from).collect();
     let setup = SetUp { commands, seconds: limit.as_secs() };
     let (nonce, way) = (intent.nonce.clone(), hands.settings.way);
-    Ok(Orders { nonce, way, folder: worktree, setup, argv: argv.collect(), env })
+    Ok(Orders { nonce, way, folder: worktree, setup, argv, env })
 }
 
 /// A name that no other tree has.

@@ -18,6 +18,7 @@ mod brought;
 mod cancel;
 mod check;
 mod commit;
+mod conversation;
 mod copy;
 mod deliver;
 mod fence;

@@ -1,5 +1,6 @@
 //! Making a task's worktree. Done twice it is as if done once.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use makima_core::effect::{Prepare, Start as Where};
 use makima_core::id::TaskId;
 use makima_core::input::Prepared;
 use makima_core::wants::{Settled, Wants};
+use uuid::Uuid;
 
 use super::along::{Along, Brought};
 use super::bare::{Bare, folder_for};
@@ -20,7 +22,7 @@ use super::other::{Other, State};
 use super::record::{Folder, Standing, forgiving};
 use super::source::{Source, Tips};
 use super::trouble::Trouble;
-use super::{Hands, blocking, foreign, include, lay, refs, sparse, wants};
+use super::{Hands, blocking, conversation, foreign, include, lay, refs, sparse, wants};
 use crate::home::Home;
 
 /// Below this nothing is begun: a full disk would break it half-way.
@@ -304,7 +306,9 @@ impl Job<'_> {
         let lent = Lent::of(brought.paths);
         let local = local.map(|path| path.to_string_lossy().into_owned());
         let Wants { setup, checks, env, .. } = wants;
-        let prepared = Prepared { base, local, notes, setup, checks, env: env.into_iter().collect() };
+        let env: Vec<(String, String)> = env.into_iter().collect();
+        let recalled = self.recall(&env).await?;
+        let prepared = Prepared { base, local, notes, setup, checks, env, recalled };
         let standing = Standing { prepared, bare };
         let folder = Folder::of(&self.hands.home, self.task);
         on_disk(move || {
@@ -318,6 +322,15 @@ impl Job<'_> {
 }
 
 impl Job<'_> {
+    /// What stands in the conversation that is gone on with.
+    async fn recall(&self, env: &[(String, String)]) -> Result<Option<Vec<Uuid>>, Trouble> {
+        let Some(conversation) = self.wanted.conversation.clone() else { return Ok(None) };
+        let settings = &self.hands.settings;
+        let all = settings.environment.iter().chain(&settings.agent_env).chain(env);
+        let all: Vec<(OsString, OsString)> = all.map(|(name, value)| (name.into(), value.into())).collect();
+        on_disk(move || Ok(conversation::recall(&conversation, &all))).await
+    }
+
     /// Puts files into the worktree that are in no commit of its branch.
     async fn lay_over(&self, staging: &Path, base: Option<&str>, files: &str) -> Result<(), Trouble> {
         let over = checkout(staging);

@@ -20,6 +20,7 @@ fn preparing(id: TaskId, repository: Option<&Path>, start: Start, copy: Option<C
         branch: branch(id),
         plan: "do it".to_owned(),
         copy,
+        conversation: None,
     }))
 }
 

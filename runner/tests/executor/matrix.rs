@@ -101,6 +101,7 @@ impl Ground {
             branch: branch(id),
             plan: "do it".to_owned(),
             copy,
+            conversation: None,
         }));
         assert_eq!(self.world.run(id, Work::Accept { spec: Box::new(spec(id)) }).await, Outcome::Done);
         matches!(self.does(id, name, work).await, Outcome::Prepared(_)).then_some(id)

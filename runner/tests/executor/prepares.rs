@@ -438,6 +438,7 @@ async fn a_password_is_told_to_its_own_server_and_stands_nowhere() {
                 credentials: Some(SecretId::Credentials(id)),
                 start: Start::Default,
                 copy: None,
+                conversation: None,
                 branch: branch(id),
                 plan: String::new(),
             })),

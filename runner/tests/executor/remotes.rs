@@ -20,6 +20,7 @@ fn preparing(id: TaskId, url: &str, start: Start) -> Work {
         branch: branch(id),
         plan: String::new(),
         copy: None,
+        conversation: None,
     }))
 }
 

@@ -363,6 +363,7 @@ pub(crate) fn preparing(task: TaskId, repository: Option<&Path>, base: Option<&s
         branch: branch(task),
         plan: "do it".to_owned(),
         copy: None,
+        conversation: None,
     }))
 }
 

@@ -220,6 +220,7 @@ impl Scene<'_> {
             branch: branch(task),
             plan: "do it".to_owned(),
             copy,
+            conversation: None,
         }))
     }
 

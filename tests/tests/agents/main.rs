@@ -5,6 +5,7 @@
 //! takes minutes.
 
 mod claudes;
+mod going_on;
 mod interrupts;
 mod kills;
 mod outcomes;

@@ -74,7 +74,7 @@ impl Scene {
     }
 
     /// What the agent is handed.
-    fn with_agent(&self, call: Call) -> Call {
+    pub(crate) fn with_agent(&self, call: Call) -> Call {
         call.env("ANTHROPIC_BASE_URL", self.api.url())
             .env("ANTHROPIC_API_KEY", "sk-ant-api03-nobodys-key")
             .env("CLAUDE_CONFIG_DIR", self.place.path("claude"))

@@ -1,40 +1,25 @@
 //! How Claude Code is started.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::agent::{Claude, GoingOn, Policy};
 use crate::effect::Arg;
+use crate::input::Prepared;
 use crate::task::Spec;
 
 /// Its command line. The name of its conversation is that of the task with which it began: so it can be gone on with by
 /// whoever knows the task.
-pub(crate) fn argv(how: &Claude, spec: &Spec) -> Vec<Arg> {
+pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared) -> Vec<Arg> {
     let Claude { program, model, permissions } = how;
-    let mut words: Vec<String> = program.clone();
-    let mut say = |word: &str| words.push(word.to_string());
+    let mut words: Vec<Arg> = program.iter().cloned().map(Arg::Text).collect();
+    words.extend(conversation(spec, prepared.recalled.is_some()));
+    let mut say = |word: &str| words.push(Arg::Text(word.to_string()));
     for word in ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"] {
         say(word);
     }
     // What it takes up it says; versions from 2.1.3 on say more.
     say("--replay-user-messages");
-    match spec.conversation.as_ref().map(|conversation| (conversation.how, conversation.id)) {
-        None | Some((GoingOn::Begins, _)) => {
-            say("--session-id");
-            say(&spec.session().to_string());
-        }
-        Some((GoingOn::Resumes, id)) => {
-            say("--resume");
-            say(&id.to_string());
-        }
-        Some((GoingOn::Forks, id)) => {
-            say("--resume");
-            say(&id.to_string());
-            say("--fork-session");
-            say("--session-id");
-            say(&spec.session().to_string());
-        }
-    }
     match permissions.policy {
         Policy::Full => say("--dangerously-skip-permissions"),
         Policy::Ask | Policy::AcceptEdits => {
@@ -53,7 +38,21 @@ pub(crate) fn argv(how: &Claude, spec: &Spec) -> Vec<Arg> {
         say("--model");
         say(model);
     }
-    words.into_iter().map(Arg::Text).collect()
+    words
+}
+
+/// Which conversation it is. One that was found is gone on with, also where nothing was heard of it.
+fn conversation(spec: &Spec, is_there: bool) -> Vec<Arg> {
+    let text = |word: &str| Arg::Text(word.to_string());
+    let name = text(&spec.session().to_string());
+    match spec.conversation.as_ref().map(|conversation| (conversation.how, conversation.id)) {
+        Some((GoingOn::Begins, id)) if is_there => Vec::from([text("--resume"), Arg::Conversation(id)]),
+        Some((GoingOn::Resumes, id)) => Vec::from([text("--resume"), Arg::Conversation(id)]),
+        None | Some((GoingOn::Begins, _)) => Vec::from([text("--session-id"), name]),
+        Some((GoingOn::Forks, id)) => {
+            Vec::from([text("--resume"), Arg::Conversation(id), text("--fork-session"), text("--session-id"), name])
+        }
+    }
 }
 
 /// Variables that it needs. An agent that changes its program while many of them run is nobody's wish; and for the

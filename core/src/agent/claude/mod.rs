@@ -9,10 +9,12 @@ mod read;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod transcript;
 mod write;
 
 pub(crate) use self::launch::{argv, variables};
 pub use self::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, ToolEnd, Turn, line};
 pub(crate) use self::talk::Talk;
 pub use self::talk::{INITIALIZE, dollars};
+pub use self::transcript::recall;
 pub use self::write::{Request, Verdict, answer, answers, message, request};

@@ -44,7 +44,7 @@ fn words(what: &What) -> String {
     match what {
         What::Own(line) => line.clone(),
         What::Plan { .. } => "the plan".to_string(),
-        What::Word(Said { text, .. }) | What::Message { text, .. } => text.clone(),
+        What::Word(Utterance { text, .. }) | What::Message { text, .. } => text.clone(),
     }
 }
 
@@ -126,7 +126,7 @@ fn messages_are_bounded_in_number_and_in_size() {
 fn a_talk_begins_with_its_opening_then_comes_the_plan_then_lines_of_ours_then_messages() {
     let mut mailbox = Mailbox::default();
     assert!(push(&mut mailbox, "early"));
-    mailbox.open("opening".to_string(), &spec());
+    mailbox.open("opening".to_string(), &spec(), &Prepared::default());
     assert!(push(&mut mailbox, "late"));
     mailbox.say("own".to_string());
     assert_eq!(sent_of(&mut mailbox, false, 1), [said(1, "opening"), said(2, "own")]);
@@ -139,7 +139,7 @@ fn a_talk_begins_with_its_opening_then_comes_the_plan_then_lines_of_ours_then_me
 #[test]
 fn a_message_of_an_agent_that_tells_stays_until_that_is_done_with_it() {
     let mut mailbox = Mailbox::default();
-    mailbox.open("opening".to_string(), &spec());
+    mailbox.open("opening".to_string(), &spec(), &Prepared::default());
     assert!(push(&mut mailbox, "a") && push(&mut mailbox, "b"));
     let mut names = Vec::new();
     while mailbox.send(true, |n, what| {
@@ -168,7 +168,7 @@ fn a_message_of_an_agent_that_tells_stays_until_that_is_done_with_it() {
 #[test]
 fn what_an_agent_does_not_tell_of_is_taken_for_seen() {
     let mut mailbox = Mailbox::default();
-    mailbox.open("opening".to_string(), &spec());
+    mailbox.open("opening".to_string(), &spec(), &Prepared::default());
     assert!(push(&mut mailbox, "a") && push(&mut mailbox, "b"));
     assert!((1..=3).all(|n| mailbox.send(true, |_, _| id(n))));
     assert!((1..=3).all(|n| mailbox.answered(id(n), true) != Answered::No));
@@ -180,7 +180,7 @@ fn what_an_agent_does_not_tell_of_is_taken_for_seen() {
 #[test]
 fn what_was_handed_over_before_keeps_its_numbers() {
     let mut mailbox = Mailbox::default();
-    mailbox.open("opening".to_string(), &spec());
+    mailbox.open("opening".to_string(), &spec(), &Prepared::default());
     mailbox.handed(9);
     assert!(push(&mut mailbox, "new"));
     // What is done with an opening that was handed over is known to whoever hands over.
@@ -190,7 +190,7 @@ fn what_was_handed_over_before_keeps_its_numbers() {
     mailbox.say("own".to_string());
     assert_eq!(sent(&mut mailbox, 4), [said(11, "own")]);
     let mut begun = Mailbox::default();
-    begun.open("opening".to_string(), &spec());
+    begun.open("opening".to_string(), &spec(), &Prepared::default());
     begun.handed(1);
     assert_eq!(sent(&mut begun, 1), [said(1, "opening"), said(2, "the plan")]);
 }
@@ -199,11 +199,11 @@ fn what_was_handed_over_before_keeps_its_numbers() {
 /// is not done with.
 #[test]
 fn what_was_left_of_a_conversation_comes_first() {
-    let left = Vec::from([Said { name: Uuid::from_u128(1), text: "before".to_string() }]);
+    let left = Vec::from([Utterance { name: Uuid::from_u128(1), text: "before".to_string() }]);
     let conversation = Conversation { id: TaskId(Uuid::from_u128(9)), how: GoingOn::Resumes, left };
     let spec = Spec { conversation: Some(conversation), ..spec() };
     let mut mailbox = Mailbox::default();
-    mailbox.open("opening".to_string(), &spec);
+    mailbox.open("opening".to_string(), &spec, &Prepared::default());
     assert!(push(&mut mailbox, "new"));
     let all = [said(1, "opening"), said(2, "before"), said(3, "the plan"), said(4, "new")];
     assert_eq!(sent(&mut mailbox, 1), all);
@@ -214,9 +214,14 @@ fn what_was_left_of_a_conversation_comes_first() {
     assert_eq!(left, ["the plan", "new"]);
     // Of a life of which nothing is known the words before the plan were handed over before it.
     let mut found = Mailbox::default();
-    found.open("opening".to_string(), &spec);
+    found.open("opening".to_string(), &spec, &Prepared::default());
     found.handed(2);
     assert_eq!(sent(&mut found, 1), [said(1, "opening"), said(3, "the plan")]);
+    // What stands in the conversation is not said again.
+    let mut recalled = Mailbox::default();
+    let prepared = Prepared { recalled: Some(Vec::from([Uuid::from_u128(1)])), ..Prepared::default() };
+    recalled.open("opening".to_string(), &spec, &prepared);
+    assert_eq!(sent(&mut recalled, 1), [said(1, "opening"), said(2, "the plan")]);
     // An agent that was never told anything has its plan left.
     let mut never = Mailbox::default();
     assert!(push(&mut never, "early"));

@@ -308,6 +308,11 @@ impl Done {
         self
     }
 
+    /// Whether it did what it was asked.
+    pub(crate) fn is_done(&self) -> bool {
+        self.status.success()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.out
     }
