@@ -47,6 +47,7 @@ pub mod input;
 pub mod limits;
 mod link;
 mod look;
+pub mod needs;
 pub mod notice;
 mod numbers;
 mod outbox;

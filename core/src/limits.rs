@@ -138,6 +138,9 @@ pub const LAST_WORDS: usize = 2 * 1024;
 /// Times in a row that an agent is told to go on after the model could not be reached: about three hours.
 pub const TROUBLES: u8 = 14;
 
+/// While nothing is to be had of an agent's model before a moment of the wall clock, it is looked at that so often at least.
+pub const PARKED: Millis = Millis::seconds(900);
+
 /// An agent that waits for its model and says nothing for so long is told of: its own patience ends after 300 s.
 pub const SILENT_AGENT: Millis = Millis::seconds(330);
 

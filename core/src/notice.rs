@@ -6,6 +6,7 @@ use core::fmt;
 use crate::effect::Way;
 use crate::id::TaskId;
 use crate::input::LinkCause;
+use crate::needs;
 use crate::time::Millis;
 
 /// One thing worth a line in the log.
@@ -74,6 +75,26 @@ pub enum Notice {
         /// Bytes too many.
         over: u64,
     },
+    /// A task needs a person, or needs none any more.
+    Needs {
+        /// Which task.
+        task: TaskId,
+        /// What people call it.
+        name: String,
+        /// What for.
+        what: Option<String>,
+    },
+    /// A task has ended.
+    Ended {
+        /// Which task.
+        task: TaskId,
+        /// What people call it.
+        name: String,
+        /// How: the wire's name of its status.
+        status: &'static str,
+        /// Why, where it did not end well.
+        error: Option<String>,
+    },
     /// A step of a task, as `taskProgress` has it.
     Task {
         /// Which task.
@@ -118,7 +139,12 @@ impl Notice {
             | Self::NotGone { .. }
             | Self::NoMoreRoom { .. }
             | Self::Misbehaved { .. } => Level::Warn,
-            Self::Linked { .. } | Self::TurnsToPolling | Self::Slept { .. } | Self::Task { .. } => Level::Info,
+            Self::Linked { .. }
+            | Self::TurnsToPolling
+            | Self::Slept { .. }
+            | Self::Needs { .. }
+            | Self::Ended { .. }
+            | Self::Task { .. } => Level::Info,
         }
     }
 }
@@ -160,6 +186,9 @@ impl fmt::Display for Notice {
                     Party::Executor => "a bug in makima",
                 }
             ),
+            Self::Needs { task, what, .. } => write!(f, "task {task}: {}", needs::told(what.as_deref())),
+            Self::Ended { task, status, error: Some(error), .. } => write!(f, "task {task}: {status}: {error}"),
+            Self::Ended { task, status, error: None, .. } => write!(f, "task {task}: {status}"),
             Self::Task { task, what } => write!(f, "task {task}: {what}"),
         }
     }

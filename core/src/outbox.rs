@@ -41,6 +41,11 @@ impl Entry {
         matches!(self.report, Report::Progress(_)) && (self.seq.is_none() || bug!(NumberLeftOut))
     }
 
+    /// Whether nobody has to hear it where something newer of its kind is to be told.
+    fn is_outdated(&self) -> bool {
+        matches!(self.report, Report::Needs(_)) && self.sent.is_none() && self.seq.is_none()
+    }
+
     fn sending(&self) -> Sending {
         let len = matches!(self.report, Report::Complete { .. }).then_some(self.after);
         Sending {
@@ -72,6 +77,9 @@ impl Outbox {
     pub(crate) fn push(&mut self, task: TaskId, report: Report, after: u64, live: bool) -> bool {
         if !live && matches!(report, Report::Progress(_)) {
             self.entries.retain(|entry| !entry.is_passing());
+        }
+        if matches!(report, Report::Needs(_)) {
+            self.entries.retain(|entry| !entry.is_outdated());
         }
         if self.entries.len() >= limits::REPORTS && report.is_answer() {
             return false;

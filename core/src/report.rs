@@ -78,6 +78,9 @@ pub struct TaskReport {
     pub delivered: u64,
     /// Messages that wait for its agent.
     pub messages: usize,
+    /// What it needs a person for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<String>,
     /// Reports about it that are not known to have got to the server.
     pub outbox: usize,
 }

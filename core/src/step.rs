@@ -444,6 +444,7 @@ impl Step<'_> {
         let core = &mut self.daemon.core;
         let mut surroundings = task::Surroundings {
             now: self.now.awake(),
+            unix: self.now.unix,
             wire: core.link.wire(),
             stopping: core.stopping.is_some(),
             number: self.number,

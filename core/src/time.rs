@@ -1,5 +1,7 @@
 //! Time as the core knows it: whole milliseconds that came in with an input.
 
+use alloc::format;
+use alloc::string::String;
 use core::ops::Add;
 
 use serde::{Deserialize, Serialize};
@@ -47,5 +49,44 @@ impl Now {
     #[must_use]
     pub const fn awake(self) -> Millis {
         self.mono.since(self.asleep)
+    }
+}
+
+/// A moment of the wall clock, since 1970, for people: to the minute.
+#[must_use]
+pub fn moment(unix: Millis) -> String {
+    let minutes = unix.0 / 60_000;
+    let (days, minutes) = (minutes / (24 * 60), minutes % (24 * 60));
+    // The calendar repeats itself every 400 years. Counted from a first of March, leap days come last.
+    let since = days.saturating_add(719_468);
+    let (era, day) = (since / 146_097, since % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era.saturating_mul(400).saturating_add(year).saturating_add(later);
+    format!("{year}-{month:02}-{date:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects people from a day that is none.
+    #[test]
+    fn a_moment_is_told_by_the_calendar() {
+        for (seconds, told) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00 UTC"),
+            (1_709_164_800, "2024-02-29 00:00 UTC"),
+            (1_796_083_200, "2026-12-01 00:00 UTC"),
+            (1_798_761_599, "2026-12-31 23:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00 UTC"),
+        ] {
+            assert_eq!(moment(Millis::seconds(seconds)), told);
+        }
     }
 }

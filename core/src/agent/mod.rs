@@ -1,5 +1,6 @@
 //! Agents: how each kind is started, spoken to and asked to stop, and what its end means.
 
+mod answer;
 pub mod claude;
 mod conversation;
 mod kind;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::answer::{Answer, Verdict};
 pub(crate) use self::conversation::GO_ON;
 pub use self::conversation::{Conversation, GoingOn, Utterance};
 pub use self::kind::{Agent, Claude, Kind, Permissions, Policy};
@@ -79,7 +81,7 @@ impl Agent {
     pub(crate) fn talk(&self) -> Option<Talk> {
         match self {
             Self::Shell => None,
-            Self::Claude(_) => Some(Talk::Claude(claude::Talk::default())),
+            Self::Claude(how) => Some(Talk::Claude(claude::Talk::new(how.permissions.policy))),
         }
     }
 }

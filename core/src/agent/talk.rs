@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Result;
 use super::claude;
+use super::{Answer, Result};
+use crate::time::Millis;
 
 /// What was heard of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,11 @@ pub(crate) enum Heard {
     Settled(Result),
     /// Its turn failed by what may pass. Always before the end of that turn.
     Trouble(String),
+    /// Its turn failed, as its user may use no more of its model before this moment, since 1970. Always before the end of that
+    /// turn.
+    Limit { until: Millis },
+    /// It asks something under this number, and waits for a person's answer.
+    Asks(u64),
     /// A line that could not be read.
     Unreadable(String),
 }
@@ -101,6 +107,30 @@ impl Talk {
     pub(crate) fn ended(&self, how: &str, said: &str) -> Result {
         match self {
             Self::Claude(talk) => talk.ended(how, said),
+        }
+    }
+
+    /// What it has asked and waits for, for people.
+    pub(crate) fn question(&self) -> Option<String> {
+        match self {
+            Self::Claude(talk) => talk.question(),
+        }
+    }
+
+    /// A person answers.
+    ///
+    /// # Errors
+    /// It waits for no such answer.
+    pub(crate) fn answer(&mut self, answer: &Answer) -> core::result::Result<Vec<Heard>, String> {
+        match self {
+            Self::Claude(talk) => talk.answer(answer),
+        }
+    }
+
+    /// Nobody is there who could answer that question.
+    pub(crate) fn nobody_answers(&mut self, question: u64) -> Vec<Heard> {
+        match self {
+            Self::Claude(talk) => talk.nobody_answers(question),
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{SecretId, TaskId};
 use crate::input::Branch;
 use crate::limits;
+use crate::needs;
 use crate::protocol::{
     BranchInfo, BranchList, CheckTargetExistsResult, CloneWorktreeResult, CompletionActionResult, DaemonDirectories,
     DaemonMessage, MergeCompleteCheck, MergeResult, MergeStatusResponse, RegisterToolKey, RevokeToolKey, TaskComplete,
@@ -30,6 +31,8 @@ pub(crate) enum Report {
     Progress(String),
     /// The task was taken on. Kept like a status.
     Accepted,
+    /// What it needs a person for, if it needs one. Kept like a status; only the newest matters.
+    Needs(Option<String>),
     /// The key by which the task's agent speaks to the server.
     ToolKey(SecretId),
     /// That key is void.
@@ -124,6 +127,7 @@ impl Report {
             }
             Self::Progress(summary) => TaskProgress { task_id, summary: summary.clone() }.into(),
             Self::Accepted => TaskProgress { task_id, summary: "accepted".to_string() }.into(),
+            Self::Needs(what) => TaskProgress { task_id, summary: needs::told(what.as_deref()) }.into(),
             Self::ToolKey(_) => RegisterToolKey { task_id, key: String::new() }.into(),
             Self::RevokeKey => RevokeToolKey { task_id }.into(),
             Self::Completion(Completion { success, message, url }) => {
@@ -196,6 +200,7 @@ impl Report {
     pub(super) const fn is_answer(&self) -> bool {
         match self {
             Self::Accepted
+            | Self::Needs(_)
             | Self::ToolKey(_)
             | Self::RevokeKey
             | Self::Completion(_)

@@ -58,6 +58,14 @@ impl Attaching {
         self.found.shown
     }
 
+    pub(super) fn dialog(&self) -> Option<&Dialog> {
+        self.found.dialog.as_deref()
+    }
+
+    pub(super) fn dialog_mut(&mut self) -> Option<&mut Dialog> {
+        self.found.dialog.as_deref_mut()
+    }
+
     /// The daemon has yet another life.
     pub(super) fn recover(self, cx: &mut Cx<'_>) -> Phase {
         Self::begin(self.found, cx)

@@ -55,9 +55,13 @@ impl Ids {
 pub(crate) struct Cx<'a> {
     /// On the clock of [`Now::awake`](crate::time::Now::awake).
     pub(crate) now: Millis,
+    /// The wall clock's, since 1970.
+    pub(crate) unix: Millis,
     pub(crate) task: TaskId,
     /// Whether the session with the server is open.
     pub(crate) live: bool,
+    /// Whether a person may be there who can be asked: a server of version 1 has no way to say what was answered.
+    pub(crate) people: bool,
     /// Whether the daemon is about to end: then nothing is waited for that may never come.
     pub(crate) stopping: bool,
     /// The server's number of the command that is applied, and the series that it is of, where it has one.
@@ -182,8 +186,10 @@ mod tests {
         let (mut counters, mut out) = (Counters::default(), Vec::new());
         let mut cx = Cx {
             now: Millis(0),
+            unix: Millis(0),
             task: TaskId(uuid::Uuid::nil()),
             live: true,
+            people: true,
             stopping: false,
             number: None,
             log_read: 0,

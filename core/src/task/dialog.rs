@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ use super::cx::Cx;
 use super::ear::{Ear, Lines};
 use super::mailbox::What;
 use super::spec::Spec;
-use crate::agent::{self, Heard, Progress, Talk, Utterance};
+use crate::agent::{self, Answer, Heard, Progress, Talk, Utterance};
 use crate::effect::Work;
 use crate::id::EffectId;
 use crate::input::{Outcome, Prepared};
 use crate::limits;
-use crate::policy::counted;
-use crate::time::Millis;
+use crate::policy::{counted, cut};
+use crate::time::{Millis, moment};
 
 /// A dialog with an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub(crate) struct Dialog {
     troubles: u8,
     /// When it is told to go on after that.
     again: Option<Millis>,
+    /// Not before this moment, since 1970: then its user may use its model again.
+    parked: Option<Millis>,
     /// When something was heard of it last.
     heard: Millis,
     /// What it is expected to say something of.
@@ -69,8 +71,10 @@ impl Dialog {
     /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
     pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
         let talk = spec.agent.talk()?;
-        let (ear, settled, again, silence) = (Ear::default(), None, None, None);
-        Some(Box::new(Self { talk, ear, settled, troubles: 0, again, heard: cx.now, silence, told_silent: false }))
+        let (ear, heard) = (Ear::default(), cx.now);
+        let (settled, again, parked, silence) = (None, None, None, None);
+        let told_silent = false;
+        Some(Box::new(Self { talk, ear, settled, troubles: 0, again, parked, heard, silence, told_silent }))
     }
 
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
@@ -132,13 +136,19 @@ impl Dialog {
             Heard::TurnOver { well } => {
                 cx.mailbox.turn_over();
                 if well {
-                    (self.troubles, self.again) = (0, None);
+                    (self.troubles, self.again, self.parked) = (0, None, None);
                 }
             }
             Heard::Settled(result) => {
                 self.settled.get_or_insert(result);
             }
             Heard::Trouble(why) => self.trouble(&why, cx),
+            Heard::Limit { until } => self.park(until, cx),
+            Heard::Asks(question) if !cx.people => {
+                let told = self.talk.nobody_answers(question);
+                told.into_iter().for_each(|heard| self.act(heard, cx));
+            }
+            Heard::Asks(_) => {}
             Heard::Unreadable(why) => cx.agent_misbehaves(&format!("a line could not be read: {why}")),
         }
     }
@@ -156,6 +166,30 @@ impl Dialog {
         self.troubles = self.troubles.saturating_add(1);
         self.again = Some(cx.now + Millis::seconds(minutes.saturating_mul(60)));
         cx.progress(format!("the agent goes on in {}: {why}", counted(minutes, "minute")));
+    }
+
+    /// Nothing is to be had of its model before that moment.
+    fn park(&mut self, until: Millis, cx: &Cx<'_>) {
+        self.parked = Some(until);
+        // The wall clock may be set, and the machine may sleep: it is looked at now and then.
+        let long = Millis(until.0.saturating_sub(cx.unix.0)).min(limits::PARKED);
+        self.again = Some(cx.now + long);
+    }
+
+    /// A person answers what it has asked.
+    pub(super) fn answer(&mut self, answer: &Answer, cx: &mut Cx<'_>) {
+        match self.talk.answer(answer) {
+            Ok(heard) => heard.into_iter().for_each(|heard| self.act(heard, cx)),
+            Err(why) => cx.progress(why),
+        }
+    }
+
+    /// What a person is needed for.
+    pub(super) fn needs(&self) -> Option<String> {
+        let limit = || Some(format!("a usage limit is reached; it goes on at {}", moment(self.parked?)));
+        let silent = self.told_silent && self.talk.awaits_its_model();
+        let silent = || silent.then(|| "nothing is heard of the agent".to_string());
+        self.talk.question().map(|what| cut(&what, limits::REASON)).or_else(limit).or_else(silent)
     }
 
     /// How it did, where there is nothing more to be waited for.
@@ -232,8 +266,13 @@ impl Dialog {
     pub(super) fn due(&mut self, cx: &mut Cx<'_>) {
         self.listen_again(cx);
         if self.again.is_some_and(|again| again <= cx.now) {
-            self.again = None;
-            cx.mailbox.go_on(GO_ON, cx.task, cx.now);
+            match self.parked.filter(|until| cx.unix < *until) {
+                Some(until) => self.park(until, cx),
+                None => {
+                    (self.again, self.parked) = (None, None);
+                    cx.mailbox.go_on(GO_ON, cx.task, cx.now);
+                }
+            }
         }
         let over = |silence: &mut Silence| self.heard + silence.limit() <= cx.now;
         if let Some(silence) = self.silence.take_if(over) {

@@ -13,6 +13,7 @@ mod lines;
 mod mailbox;
 mod output;
 mod pace;
+mod person;
 mod phase;
 mod prepare;
 mod recover;
@@ -59,6 +60,8 @@ use crate::time::Millis;
 pub(crate) struct Surroundings<'a> {
     /// On the clock of [`Now::awake`](crate::time::Now::awake).
     pub(crate) now: Millis,
+    /// The wall clock's, since 1970.
+    pub(crate) unix: Millis,
     /// What the session with the server speaks, if one is open.
     pub(crate) wire: Option<Wire>,
     /// Whether the daemon is about to end.
@@ -97,14 +100,17 @@ pub(crate) struct Task {
     /// What is there of it once it does.
     #[serde(default)]
     remains: Remains,
+    /// What people were told last that it needs one for.
+    #[serde(default)]
+    needs: Option<String>,
 }
 
 impl Hash for Task {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, errands, .. } = self;
-        let Self { hold, keyed, parent_here, closed, remains, .. } = self;
+        let Self { hold, keyed, parent_here, closed, remains, needs, .. } = self;
         (spec_digest, arrival, phase, outbox, output, mailbox, errands).hash(state);
-        (hold, keyed, parent_here, closed, remains).hash(state);
+        (hold, keyed, parent_here, closed, remains, needs).hash(state);
     }
 }
 
@@ -125,6 +131,7 @@ impl Task {
             parent_here: false,
             closed: false,
             remains: Remains::default(),
+            needs: None,
         }
     }
 
@@ -169,8 +176,10 @@ impl Task {
     fn reach<'a>(&'a mut self, s: &'a mut Surroundings<'_>) -> (&'a mut Output, &'a Spec, Cx<'a>) {
         let cx = Cx {
             now: s.now,
+            unix: s.unix,
             task: self.spec.id,
             live: s.wire.is_some(),
+            people: s.wire != Some(Wire::One),
             stopping: s.stopping,
             number: s.number,
             log_read: self.output.log_end(),
@@ -260,6 +269,7 @@ impl Task {
             | Phase::Concluding(_) => {}
         }
         self.keyed |= self.spec.orchestrator && self.phase.is_keyed();
+        self.tell_needs(s);
         let new = self.phase.status();
         if let (Phase::Ended(end), false) = (&self.phase, was_ended) {
             let end = end.clone();

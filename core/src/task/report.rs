@@ -39,6 +39,7 @@ impl Task {
             status: self.status().as_str().to_string(),
             delivered: self.output.delivered(),
             messages: self.mailbox.messages(),
+            needs: self.needs(),
             outbox: self.outbox.len(),
         }
     }

@@ -115,6 +115,14 @@ impl Running {
         [sterner.map(|ending| ending.due), self.pace.deadline(), dialog].into_iter().flatten().min()
     }
 
+    pub(super) fn dialog(&self) -> Option<&Dialog> {
+        self.dialog.as_deref()
+    }
+
+    pub(super) fn dialog_mut(&mut self) -> Option<&mut Dialog> {
+        self.dialog.as_deref_mut()
+    }
+
     /// Whether its tree stands still.
     pub(super) fn is_frozen(&self) -> bool {
         self.pace.is_frozen()

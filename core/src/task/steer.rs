@@ -4,7 +4,7 @@ use super::errand::Errand;
 use super::mailbox::Answered;
 use super::phase::{Event, Phase};
 use super::{Surroundings, Task};
-use crate::agent::Sibling;
+use crate::agent::{Answer, Sibling};
 use crate::effect::Child;
 use crate::id::EffectId;
 use crate::input::Outcome;
@@ -77,6 +77,9 @@ impl Task {
 
     /// The user says something to the agent.
     pub(crate) fn message(&mut self, text: String, s: &mut Surroundings<'_>) {
+        if let Some(answer) = Answer::read(&text).filter(|_| self.spec.agent.talks()) {
+            return self.answered_by_a_person(&answer, s);
+        }
         match &self.phase {
             Phase::Pending(_)
             | Phase::Preparing(_)

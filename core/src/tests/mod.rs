@@ -9,6 +9,7 @@ mod lives;
 mod numbers;
 mod output;
 mod pace;
+mod people;
 mod rest;
 mod second;
 mod steering;

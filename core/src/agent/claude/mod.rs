@@ -3,6 +3,7 @@
 //! Only what the lines mean stands here. Reading never fails: what is not known is [`Line::Other`], and what is no JSON is
 //! [`Line::Unreadable`]. What was seen of two versions of it holds; what only one says is optional.
 
+mod asked;
 mod behind;
 mod launch;
 mod read;

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -51,6 +51,11 @@ pub enum Line {
         error: Option<String>,
         /// Users' messages that still wait, where it was an interrupt.
         queued: Vec<String>,
+    },
+    /// How it stands with what the user may use of the model.
+    Limit {
+        /// When that is reached: until when nothing is answered, in seconds since 1970. None where all is well.
+        until: Option<u64>,
     },
     /// These run behind the conversation, and no others.
     Background {
@@ -200,7 +205,7 @@ pub struct Retry {
 }
 
 /// It wants to know whether a tool may be used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Question {
     /// The name of the question.
     pub request: String,
@@ -250,6 +255,7 @@ pub fn line(text: &str) -> Line {
     match (kind.as_str(), of.as_str()) {
         ("system", "init") => Line::Turn(turn(&it)),
         ("system", "api_retry") => Line::Retry(retry(&it)),
+        ("rate_limit_event", _) => Line::Limit { until: limit(&it) },
         ("system", "background_tasks_changed") => {
             Line::Background { running: list(&it, "tasks").iter().map(|job| text_at(job, "task_id")).collect() }
         }
@@ -391,6 +397,11 @@ struct Asked<'a> {
 struct Input<'a> {
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+}
+
+fn limit(it: &Value) -> Option<u64> {
+    let info = it.get("rate_limit_info").filter(|info| text_at(info, "status") == "rejected")?;
+    info.get("resetsAt").and_then(Value::as_u64)
 }
 
 fn question(it: &Value, text: &str) -> Line {

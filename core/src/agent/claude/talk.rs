@@ -7,13 +7,15 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::asked::{self, Asked};
 use super::behind::Behind;
 use super::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, Turn, line};
-use super::write::{Request, Verdict, answer, message, request};
-use crate::agent::Result;
+use super::write::{Request, message, request};
 use crate::agent::talk::{Heard, Progress};
+use crate::agent::{Answer, Policy, Result};
 use crate::limits;
 use crate::policy::{counted, cut};
+use crate::time::Millis;
 
 /// Where a talk stands. Nothing in it depends on how many turns there are for how many messages: messages are joined, or
 /// folded into the turn that runs.
@@ -34,6 +36,12 @@ pub(crate) struct Talk {
     cost: Option<u64>,
     /// Which model people were told that it is.
     model: String,
+    /// Questions are people's to answer.
+    asks: bool,
+    /// Those that wait for an answer.
+    asked: Asked,
+    /// Until when its user may use no more of the model, in seconds since 1970.
+    limit: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,6 +63,11 @@ const INTERRUPT: &str = "makima-interrupt";
 const END: &str = "makima-end";
 
 impl Talk {
+    /// With an agent under such rules, before a word was said.
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { asks: policy == Policy::Ask, ..Self::default() }
+    }
+
     /// It says nothing before it was spoken to; the answer to this tells that it is ready.
     pub(crate) fn opening() -> String {
         request(INITIALIZE, Request::Initialize)
@@ -126,7 +139,7 @@ impl Talk {
             Line::TakenUp { message } => of_message(&message, Progress::Seen),
             Line::Message { message, state } => self.message_is(&message, state),
             Line::Retry(retry) => again(&retry),
-            Line::Asks(question) => denied(&question),
+            Line::Asks(question) => self.asks(question),
             Line::Answered { request, error, .. } => self.answered(&request, error),
             Line::Background { running } => {
                 self.behind.are(running);
@@ -148,8 +161,38 @@ impl Talk {
                 self.behind.tools_ended(&ends);
                 Vec::new()
             }
-            Line::AsksNoMore { .. } | Line::Reset | Line::Other(_) => Vec::new(),
+            Line::AsksNoMore { request } => {
+                self.asked.withdraw(&request);
+                Vec::new()
+            }
+            Line::Limit { until } => {
+                self.limit = until;
+                Vec::new()
+            }
+            Line::Reset | Line::Other(_) => Vec::new(),
         }
+    }
+
+    fn asks(&mut self, question: Question) -> Vec<Heard> {
+        if self.asks { Vec::from([Heard::Asks(self.asked.ask(question))]) } else { asked::denied(&question) }
+    }
+
+    /// What it has asked and waits for, for people.
+    pub(crate) fn question(&self) -> Option<String> {
+        self.asked.first()
+    }
+
+    /// A person answers.
+    ///
+    /// # Errors
+    /// It waits for no such answer.
+    pub(crate) fn answer(&mut self, answer: &Answer) -> core::result::Result<Vec<Heard>, String> {
+        self.asked.answer(answer.question, &answer.verdict)
+    }
+
+    /// Nobody is there who could answer that.
+    pub(crate) fn nobody_answers(&mut self, question: u64) -> Vec<Heard> {
+        self.asked.take(question).as_ref().map(asked::denied).unwrap_or_default()
     }
 
     fn begun(&mut self, turn: Turn) -> Vec<Heard> {
@@ -180,8 +223,10 @@ impl Talk {
         let mut heard = tell(self.sum(ended));
         let error = ended.error();
         let fault = self.fault.take();
-        if let Some(why) = error.as_ref().filter(|_| is_trouble(ended, fault.as_deref())) {
-            heard.push(Heard::Trouble(why.clone()));
+        match (&error, self.limit) {
+            (Some(_), Some(until)) => heard.push(Heard::Limit { until: Millis(until.saturating_mul(1_000)) }),
+            (Some(why), None) if is_trouble(ended, fault.as_deref()) => heard.push(Heard::Trouble(why.clone())),
+            (Some(_) | None, _) => {}
         }
         self.last = Some(error.map_or(Result::Success, Result::Failure));
         heard.push(Heard::TurnOver { well: ended.success });
@@ -300,15 +345,6 @@ fn is_trouble(ended: &Ended, fault: Option<&str>) -> bool {
         Some(status) => status == 429 || status >= 500,
         None => ended.reason.as_deref() == Some("api_error") || fault.is_some_and(|fault| FAULTS.contains(&fault)),
     }
-}
-
-/// Nobody is there who could be asked.
-fn denied(question: &Question) -> Vec<Heard> {
-    let Question { request, tool, about, .. } = question;
-    let why = "Nobody can be asked. Do without it, or say in your last words what you would have needed it for.";
-    let mut heard = Vec::from([Heard::Say(answer(request, Verdict::Deny { why, interrupt: false }))]);
-    heard.extend(tell(format!("denied, as its permissions are: {tool} {about}")));
-    heard
 }
 
 /// Millionths of a dollar, for people.

@@ -153,6 +153,9 @@ fn trouble_and_what_runs_on_are_told() {
     assert_eq!(line(retry), Line::Retry(tried));
     let Line::Retry(refused) = line(&retry.replace("null", "401")) else { panic!("it is one") };
     assert_eq!(refused.status, Some(401));
+    let limit = r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1796083200}}"#;
+    assert_eq!(line(limit), Line::Limit { until: Some(1_796_083_200) });
+    assert_eq!(line(&limit.replace("rejected", "allowed_warning")), Line::Limit { until: None });
     let behind = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"a"},{"task_id":"b"}]}"#;
     assert_eq!(line(behind), Line::Background { running: Vec::from(["a".to_string(), "b".to_string()]) });
     let denied = r#"{"type":"system","subtype":"permission_denied","tool_name":"Write","message":"no"}"#;
@@ -244,7 +247,7 @@ fn what_it_was_asked_is_answered_by_name() {
 
 #[test]
 fn what_is_not_known_is_kept_by_name_and_what_is_no_json_is_not() {
-    assert_eq!(line("{\"type\":\"rate_limit_event\"}\n"), Line::Other("rate_limit_event".into()));
+    assert_eq!(line("{\"type\":\"stream_event\"}\n"), Line::Other("stream_event".into()));
     assert_eq!(line(r#"{"type":"system","subtype":"hook_started"}"#), Line::Other("system/hook_started".into()));
     assert_eq!(line(r#"{"no_type":1}"#), Line::Other(String::new()));
     for text in ["", "null", "[{}]", "{", "plain text", "{}{}"] {

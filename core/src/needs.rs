@@ -1,0 +1,50 @@
+//! What a task needs a person for. It stands beside the status: the wire has no field for it, so it is told as a step of a
+//! fixed form, which servers of ours read back.
+
+use alloc::string::{String, ToString as _};
+
+/// How a step begins that says what a person is needed for.
+pub const NEEDED: &str = "needs a person: ";
+
+/// The step that says that none is needed any more.
+pub const NOBODY: &str = "needs nobody any more";
+
+/// How it begins where an agent waits for an answer; the question's number follows.
+pub const QUESTION: &str = "question ";
+
+/// The step that tells it.
+#[must_use]
+pub fn told(what: Option<&str>) -> String {
+    what.map_or_else(|| NOBODY.to_string(), |what| String::from(NEEDED) + what)
+}
+
+/// What a step says of it: none where it is about something else, none inside where nobody is needed any more.
+#[must_use]
+pub fn read(step: &str) -> Option<Option<&str>> {
+    if step == NOBODY { Some(None) } else { step.strip_prefix(NEEDED).map(Some) }
+}
+
+/// The number of the question that a person is needed for, if it is one.
+#[must_use]
+pub fn question(what: &str) -> Option<u64> {
+    let (number, _) = what.strip_prefix(QUESTION)?.split_once(':')?;
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects whoever waits for an answer: what the daemon tells is what a server reads.
+    #[test]
+    fn what_is_told_is_read() {
+        for what in [Some("question 3: Bash: ls"), None] {
+            assert_eq!(read(&told(what)), Some(what));
+        }
+        assert_eq!(read("agent: needs a person: x"), None);
+        assert_eq!(question("question 3: Bash: ls"), Some(3));
+        for other in ["a usage limit", "question x: y", "question 3"] {
+            assert_eq!(question(other), None, "{other}");
+        }
+    }
+}

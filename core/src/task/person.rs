@@ -1,0 +1,79 @@
+//! A task and the person that it needs: what for, and what that one answers.
+
+use alloc::string::String;
+
+use super::dialog::Dialog;
+use super::phase::Phase;
+use super::{Surroundings, Task};
+use crate::agent::Answer;
+use crate::effect::Effect;
+use crate::notice::Notice;
+use crate::outbox::Report;
+
+impl Phase {
+    /// The dialog with its agent, where that is at work as far as is known.
+    fn dialog(&self) -> Option<&Dialog> {
+        match self {
+            Self::Running(state) => state.dialog(),
+            Self::Attaching(state) => state.dialog(),
+            Self::Pending(_)
+            | Self::Preparing(_)
+            | Self::Keying(_)
+            | Self::Held
+            | Self::Starting(_)
+            | Self::Finishing(_)
+            | Self::Concluding(_)
+            | Self::Ended(_) => None,
+        }
+    }
+
+    fn dialog_mut(&mut self) -> Option<&mut Dialog> {
+        match self {
+            Self::Running(state) => state.dialog_mut(),
+            Self::Attaching(state) => state.dialog_mut(),
+            Self::Pending(_)
+            | Self::Preparing(_)
+            | Self::Keying(_)
+            | Self::Held
+            | Self::Starting(_)
+            | Self::Finishing(_)
+            | Self::Concluding(_)
+            | Self::Ended(_) => None,
+        }
+    }
+}
+
+impl Task {
+    /// A person has answered what its agent has asked.
+    pub(super) fn answered_by_a_person(&mut self, answer: &Answer, s: &mut Surroundings<'_>) {
+        let (old, was_ended) = (self.phase.status(), self.has_ended());
+        let (phase, heard) = self.within(s, |mut phase, _, cx| {
+            let heard = phase.dialog_mut().map(|dialog| dialog.answer(answer, cx)).is_some();
+            (phase, heard)
+        });
+        self.phase = phase;
+        if !heard {
+            return self.inapplicable(Some("its agent waits for no answer"), s);
+        }
+        self.changed(old, was_ended, s);
+    }
+
+    /// People are told what it needs one for, where that is news.
+    pub(super) fn tell_needs(&mut self, s: &mut Surroundings<'_>) {
+        let needs = self.phase.dialog().and_then(Dialog::needs);
+        if needs == self.needs {
+            return;
+        }
+        self.needs.clone_from(&needs);
+        let (task, name) = (self.spec.id, self.spec.name.clone());
+        self.within_phase(s, |cx| {
+            cx.out.push(Effect::Tell(Notice::Needs { task, name, what: needs.clone() }));
+            cx.report(Report::Needs(needs), 0);
+        });
+    }
+
+    /// What it needs a person for.
+    pub(super) fn needs(&self) -> Option<String> {
+        self.needs.clone()
+    }
+}

@@ -1,0 +1,122 @@
+//! Tasks that need a person: their agent asks, or may use no more of its model.
+
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::bench::{Bench, TASK, config, prepared};
+use super::talking::{INIT, READY, Talk, WELL};
+use crate::agent::{Agent, Answer, Claude, Permissions, Policy, Verdict};
+use crate::config::Config;
+use crate::input::{ExitStatus, Outcome, Stage};
+use crate::protocol::Wire;
+use crate::view::TaskState;
+
+const ASKS: &str = r#"{"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
+const NO_MORE: &str = r#"{"type":"control_cancel_request","request_id":"q1"}"#;
+
+/// A task at work whose agent asks people.
+fn asking(wire: Wire) -> Talk {
+    let permissions = Permissions { policy: Policy::Ask, ..Permissions::default() };
+    let agent = Agent::Claude(Claude { permissions, ..Claude::default() });
+    let mut bench = Bench::with(Config { agent, ..config() });
+    bench.open_session(wire);
+    bench.running(TASK, "");
+    let mut talk = Talk { bench, log: 0, names: Vec::new() };
+    talk.took();
+    talk.says(READY);
+    talk.took();
+    talk.says(&talk.started("do it"));
+    talk.says(INIT);
+    talk
+}
+
+fn answer(talk: &mut Talk, question: u64, verdict: Verdict) -> Vec<String> {
+    let text = Answer { question, verdict }.write().replace('"', "\\\"");
+    talk.message(&text)
+}
+
+fn has(out: &[String], text: &str) -> bool {
+    out.iter().any(|line| line.ends_with(text))
+}
+
+/// Protects an agent that waits for an answer, and a person who gives one: it is told once, and to that agent.
+#[test]
+fn a_question_waits_for_a_persons_answer() {
+    let mut talk = asking(Wire::Two);
+    let out = talk.says(ASKS);
+    assert!(has(&out, "progress: needs a person: question 1: Bash: ls"), "{out:?}");
+    let out = answer(&mut talk, 2, Verdict::Allow);
+    assert!(has(&out, "progress: question 2 waits for no answer"), "{out:?}");
+    let out = answer(&mut talk, 1, Verdict::Allow);
+    assert!(has(&out, "progress: question 1: allowed") && has(&out, "progress: needs nobody any more"), "{out:?}");
+    assert_eq!(talk.took(), "allow");
+    let out = answer(&mut talk, 1, Verdict::Allow);
+    assert!(has(&out, "progress: question 1 waits for no answer"), "{out:?}");
+    // It need not be answered.
+    talk.says(ASKS);
+    let out = talk.says(NO_MORE);
+    assert!(has(&out, "progress: needs nobody any more"), "{out:?}");
+    talk.says(WELL);
+    assert_eq!(talk.took(), "end_session");
+    let out = answer(&mut talk, 3, Verdict::Deny(None));
+    assert!(has(&out, "progress: question 3 waits for no answer"), "{out:?}");
+    talk.bench.exit(ExitStatus::Code(0));
+    let out = answer(&mut talk, 3, Verdict::Deny(None));
+    assert!(has(&out, "progress: its agent waits for no answer"), "{out:?}");
+}
+
+/// Protects an agent from waiting for ever where nobody can say what was answered.
+#[test]
+fn where_nobody_can_answer_it_is_denied() {
+    let mut talk = asking(Wire::One);
+    let out = talk.says(ASKS);
+    assert!(has(&out, "progress: denied, as its permissions are: Bash: ls"), "{out:?}");
+    assert!(!out.iter().any(|line| line.contains("needs a person")), "{out:?}");
+    assert_eq!(talk.took(), "deny");
+}
+
+/// Protects a question from a daemon that goes down while it waits, and its answer from coming before the agent is found.
+#[test]
+fn a_question_outlives_the_daemon() {
+    let mut talk = asking(Wire::Two);
+    talk.says(ASKS);
+    talk.bench.again(&[(TASK, Stage::Started(prepared()))]);
+    assert_eq!(talk.bench.daemon.report().tasks[0].needs.as_deref(), Some("question 1: Bash: ls"));
+    let out = answer(&mut talk, 1, Verdict::Deny(Some("not that".to_string())));
+    assert!(has(&out, "progress: question 1: denied: not that"), "{out:?}");
+    talk.bench.done("Attach", Outcome::Started { pid: 9, handed: 2 });
+    talk.bench.done("Thaw", Outcome::Done);
+    assert_eq!(talk.took(), "deny");
+}
+
+/// Protects an agent whose user may use no more of its model from being asked again and again before that has changed, and one
+/// whose machine has slept from waiting longer.
+#[test]
+fn a_usage_limit_is_waited_for() {
+    let mut talk = asking(Wire::Two);
+    let unix = talk.bench.now.unix.0;
+    let until = unix / 1_000 + 3_600;
+    talk.says(
+        &r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":UNTIL}}"#
+            .replace("UNTIL", &until.to_string()),
+    );
+    let failed =
+        r#"{"type":"result","subtype":"success","is_error":true,"result":"Limit reached","api_error_status":429}"#;
+    let out = talk.says(failed);
+    assert!(
+        has(&out, "progress: needs a person: a usage limit is reached; it goes on at 1970-01-01 02:23 UTC"),
+        "{out:?}"
+    );
+    assert_eq!(talk.bench.at(TASK), TaskState::Running);
+    for _ in 0..3 {
+        assert_eq!(talk.bench.ring()[0], "after 900000 ms");
+        assert!(!talk.bench.asked.values().any(|(_, work)| matches!(work, crate::effect::Work::Stdin { .. })));
+    }
+    talk.bench.now.unix.0 = until * 1_000;
+    assert_eq!(talk.bench.ring()[0], "after 900000 ms");
+    assert!(talk.took().starts_with("Your last turn was broken off"));
+    talk.says(r#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed"}}"#);
+    talk.says(INIT);
+    talk.says(WELL);
+    assert_eq!(talk.took(), "end_session");
+}
