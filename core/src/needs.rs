@@ -31,6 +31,16 @@ pub fn question(what: &str) -> Option<u64> {
     number.parse().ok()
 }
 
+/// How a question goes on that people choose an answer to.
+pub const CHOOSE: &str = "choose: ";
+
+/// Whether a person is needed to choose something.
+#[must_use]
+pub fn is_choice(what: &str) -> bool {
+    let of = what.strip_prefix(QUESTION).and_then(|rest| rest.split_once(": "));
+    of.is_some_and(|(_, asked)| asked.starts_with(CHOOSE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +53,7 @@ mod tests {
         }
         assert_eq!(read("agent: needs a person: x"), None);
         assert_eq!(question("question 3: Bash: ls"), Some(3));
+        assert!(is_choice("question 3: choose: Which? [A]") && !is_choice("question 3: Bash: choose: x"));
         for other in ["a usage limit", "question x: y", "question 3"] {
             assert_eq!(question(other), None, "{other}");
         }

@@ -22,6 +22,7 @@ pub use forge::ForgeFile;
 pub use repository::RepositoryFile;
 
 use crate::executor::Forge;
+use crate::news::NotifyFile;
 use crate::report::Failure;
 use crate::{logging, roots};
 
@@ -51,6 +52,9 @@ pub struct ConfigFile {
     /// Whether processes are handled by what any unix has.
     #[serde(default)]
     pub portable: bool,
+    /// Who is told what happens to tasks.
+    #[serde(default)]
+    pub notify: NotifyFile,
     /// Where the wire leaves a meaning open.
     #[serde(default)]
     pub compat: CompatFile,

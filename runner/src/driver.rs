@@ -15,6 +15,7 @@ use crate::inspect::meters::Meters;
 use crate::inspect::{Question, Told};
 use crate::journal::Journal;
 use crate::links::Links;
+use crate::news::News;
 
 /// For the journal's last records when the daemon ends.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -52,6 +53,7 @@ pub struct Driver {
     journal_trouble: Option<String>,
     questions: Option<mpsc::Receiver<Question>>,
     meters: Meters,
+    news: Option<News>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -86,6 +88,7 @@ impl Driver {
             journal_trouble: None,
             questions: None,
             meters: Meters::default(),
+            news: None,
         }
     }
 
@@ -93,6 +96,13 @@ impl Driver {
     #[must_use]
     pub fn with_questions(mut self, questions: mpsc::Receiver<Question>) -> Self {
         self.questions = Some(questions);
+        self
+    }
+
+    /// The same, and the user is told what happens to tasks.
+    #[must_use]
+    pub fn with_news(mut self, news: Option<News>) -> Self {
+        self.news = news;
         self
     }
 
@@ -218,6 +228,9 @@ impl Driver {
             Level::Info => tracing::info!("{text}"),
         }
         self.meters.noticed(notice, &text);
+        if let Some(news) = &self.news {
+            news.take(notice, |text| self.secrets.masked(text));
+        }
         let trouble = match notice {
             Notice::LinkLost { .. } | Notice::Silent { .. } | Notice::KeyRefused { .. } => Some(text),
             Notice::Linked { .. } => None,
@@ -228,6 +241,8 @@ impl Driver {
             | Notice::Misbehaved { .. }
             | Notice::NotGone { .. }
             | Notice::NoMoreRoom { .. }
+            | Notice::Needs { .. }
+            | Notice::Ended { .. }
             | Notice::Task { .. } => return,
         };
         self.state.send_if_modified(|state| std::mem::replace(&mut state.trouble, trouble.clone()) != trouble);

@@ -25,6 +25,7 @@ pub mod journal;
 mod links;
 pub mod logging;
 mod near;
+pub mod news;
 pub mod report;
 pub mod rest;
 pub mod roots;

@@ -21,6 +21,7 @@ use crate::inspect::notify::{self, Notifier, Wishes};
 use crate::inspect::socket::{self, Desk};
 use crate::inspect::status::Identity;
 use crate::journal::{self, Bounds, Journal};
+use crate::news::News;
 use crate::report::Failure;
 use crate::{inspect, logging};
 
@@ -113,6 +114,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         keep: file.keep.keep(),
     };
     let agent = config.agent.name().to_owned();
+    let (news, teller) = News::begin(&file.notify, &config.hostname)?.unzip();
     let (core, journal) = take_up(&home, &config, &secrets)?;
     let (events, executor_events) = mpsc::unbounded_channel();
     let incarnation = home.incarnation().max(core.incarnation().saturating_add(1));
@@ -130,10 +132,13 @@ pub fn start(options: Options) -> Result<Service, Failure> {
     desks.spawn(notify::keep_told(wishes, desk.asker, state.clone()));
     let keeper = tokio::spawn(keep_file(home.root().to_path_buf(), (server.to_string(), agent), state.clone()));
     let driver = Driver::new((core, journal), (executor, executor_events), server, secrets, stops, state_in);
-    let driver = driver.with_questions(asked);
+    let driver = driver.with_questions(asked).with_news(news);
     let task = tokio::spawn(async move {
         let exit = driver.run(boot).await;
         let _ = keeper.await;
+        if let Some(teller) = teller {
+            teller.end().await;
+        }
         // The last who holds the home lets go of it.
         let _ = std::fs::remove_file(daemon_file(home.root()));
         desks.shutdown().await;

@@ -39,6 +39,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/tasks/{id}/interrupt", post(steer::interrupt))
         .route("/api/v1/tasks/{id}/pause", post(steer::pause))
         .route("/api/v1/tasks/{id}/resume", post(steer::resume))
+        .route("/api/v1/tasks/{id}/answers", post(steer::answer))
         .route("/api/v1/tasks/{id}/messages", post(steer::message))
         .route("/api/v1/tasks/{id}/sibling-context", post(steer::sibling))
         .merge(questions())

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use makima_core::agent::Answer;
 use makima_core::protocol::{InjectSiblingContext, SendMessage};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -85,6 +86,17 @@ pub(super) async fn message(
     }
     let task = read_id(&id)?;
     tell(&app, task, SendMessage { task_id: task, message }).await
+}
+
+/// `POST /api/v1/tasks/{id}/answers`: a person's answer to a question of its agent's.
+pub(super) async fn answer(
+    State(app): State<Arc<App>>,
+    Named(id): Named,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let answer: Answer = parse(&body(request).await?)?;
+    let task = read_id(&id)?;
+    tell(&app, task, SendMessage { task_id: task, message: answer.write() }).await
 }
 
 #[derive(Deserialize)]

@@ -88,6 +88,9 @@ pub(super) struct TaskJson {
     /// The task that it continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     continue_from_task_id: Option<Uuid>,
+    /// What it needs a person for; those that need one come first in the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs_person: Option<String>,
 }
 
 impl From<TaskRow> for TaskJson {
@@ -105,6 +108,7 @@ impl From<TaskRow> for TaskJson {
             repo_url: task.repository,
             completion_action: task.action,
             continue_from_task_id: task.continues,
+            needs_person: task.person,
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct TaskRow {
     pub action: Option<String>,
     /// The task that it continues.
     pub continues: Option<Uuid>,
+    /// What it needs a person for.
+    pub person: Option<String>,
 }
 
 /// An event as it was kept.

@@ -127,7 +127,7 @@ fn unreadable(why: Unreadable) -> StoreError {
 }
 
 pub(super) async fn tasks(connection: &mut SqliteConnection) -> Result<Vec<TaskRow>, StoreError> {
-    let query = format!("SELECT {} FROM tasks ORDER BY seq", codec::TASK_ROW);
+    let query = format!("SELECT {} FROM tasks ORDER BY person IS NULL, seq", codec::TASK_ROW);
     let mut rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch(connection);
     let mut tasks = Vec::new();
     while let Some(row) = rows.try_next().await? {

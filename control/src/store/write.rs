@@ -1,5 +1,6 @@
 //! Writes a batch in one transaction.
 
+use makima_core::needs;
 use makima_core::policy;
 use makima_core::protocol::{DaemonCommand, SpawnTask};
 use makima_core::task::Status;
@@ -207,14 +208,17 @@ async fn happened(
         Event::Status { to, .. } => sqlx::query("UPDATE tasks SET status = $2 WHERE id = $1").bind(blob(task)).bind(to),
         Event::End(End { status, success, error }) => {
             sqlx::query("DELETE FROM words WHERE task = $1").bind(blob(task)).execute(&mut *connection).await?;
-            sqlx::query("UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5 WHERE id = $1")
-                .bind(blob(task))
-                .bind(status)
-                .bind(success)
-                .bind(error)
-                .bind(int(time))
+            let ended =
+                "UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5, person = NULL WHERE id = $1";
+            sqlx::query(ended).bind(blob(task)).bind(status).bind(success).bind(error).bind(int(time))
         }
-        Event::Progress { .. } | Event::Completion { .. } => return Ok(()),
+        Event::Progress { summary } => match needs::read(&summary) {
+            Some(person) => sqlx::query("UPDATE tasks SET person = $2 WHERE id = $1")
+                .bind(blob(task))
+                .bind(person.map(str::to_owned)),
+            None => return Ok(()),
+        },
+        Event::Completion { .. } => return Ok(()),
     };
     change.execute(connection).await?;
     Ok(())

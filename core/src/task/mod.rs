@@ -245,6 +245,9 @@ impl Task {
         let was_ended = self.has_ended();
         self.phase = self.within(s, |phase, spec, cx| phase.on(event, spec, cx));
         self.changed(old, was_ended, s);
+        if !was_ended {
+            self.tell_people_of_the_end(s);
+        }
     }
 
     /// The phase may be another one: tells what there is to tell of that.

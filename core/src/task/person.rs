@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use super::dialog::Dialog;
 use super::phase::Phase;
+use super::spec::{End, Status};
 use super::{Surroundings, Task};
 use crate::agent::Answer;
 use crate::effect::Effect;
@@ -70,6 +71,14 @@ impl Task {
             cx.out.push(Effect::Tell(Notice::Needs { task, name, what: needs.clone() }));
             cx.report(Report::Needs(needs), 0);
         });
+    }
+
+    /// It may have ended just now.
+    pub(super) fn tell_people_of_the_end(&mut self, s: &mut Surroundings<'_>) {
+        let Phase::Ended(End { status, error, .. }) = &self.phase else { return };
+        let (task, name, error) = (self.spec.id, self.spec.name.clone(), error.clone());
+        let status = Status::from(*status).as_str();
+        s.out.push(Effect::Tell(Notice::Ended { task, name, status, error }));
     }
 
     /// What it needs a person for.

@@ -331,6 +331,8 @@ impl Bench {
             Effect::Tell(Notice::Task { what, .. }) => {
                 return (!self.daemon.core.link.is_live()).then(|| format!("note: {what}"));
             }
+            // The server is told the same.
+            Effect::Tell(Notice::Needs { .. } | Notice::Ended { .. }) => return None,
             Effect::Tell(notice) => format!("tell: {notice}"),
             Effect::Exit(exit) => format!("exit {exit:?}"),
         })

@@ -114,7 +114,9 @@ fn a_usage_limit_is_waited_for() {
     }
     talk.bench.now.unix.0 = until * 1_000;
     assert_eq!(talk.bench.ring()[0], "after 900000 ms");
-    assert!(talk.took().starts_with("Your last turn was broken off"));
+    let word = talk.took();
+    assert!(word.starts_with("Your last turn was broken off"), "{word}");
+    talk.says(&talk.started(&word));
     talk.says(r#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed"}}"#);
     talk.says(INIT);
     talk.says(WELL);

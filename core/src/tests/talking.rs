@@ -317,8 +317,8 @@ fn silence_is_told_once_where_the_model_is_waited_for() {
     let mut talk = Talk::at_work();
     let out = talk.bench.ring();
     assert_eq!(out[0], "after 330000 ms");
-    assert!(out[2].ends_with("nothing was heard of the agent for 5 minutes; it is waited for"), "{out:?}");
-    assert!(out[3].ends_with("progress: needs a person: nothing is heard of the agent"), "{out:?}");
+    assert!(out[1].ends_with("nothing was heard of the agent for 5 minutes; it is waited for"), "{out:?}");
+    assert!(out[2].ends_with("progress: needs a person: nothing is heard of the agent"), "{out:?}");
     assert_eq!(talk.bench.timer(), None, "it is told once");
     let out = talk.says(INIT);
     assert!(out.iter().any(|line| line.ends_with("needs nobody any more")), "{out:?}");

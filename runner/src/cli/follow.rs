@@ -3,13 +3,14 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use console::style;
-use indicatif::{ProgressBar, ProgressStyle};
+use console::{Term, style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::print;
 use super::render::Renderer;
 use makima_core::agent::OF_THE_AGENT;
+use makima_core::needs;
 
 use crate::events::{Completion, Event};
 use crate::rest::Task;
@@ -110,6 +111,11 @@ impl View {
             (Manner::Plain, Event::Status(status)) => self.status(status),
             // What is shown of its output already.
             (Manner::Plain, Event::Progress(summary)) if self.bar.is_none() && is_of_the_agent(summary) => {}
+            // What waits for a person is not to vanish from the status line.
+            (Manner::Plain, Event::Progress(summary)) if needs::read(summary).is_some_and(|what| what.is_some()) => {
+                let line = style(print::tame(summary)).yellow().for_stderr().to_string();
+                self.note(&line);
+            }
             (Manner::Plain, Event::Progress(summary)) => self.step(summary),
             (Manner::Plain, Event::Completion(_) | Event::End(_)) => {}
         }
@@ -159,6 +165,18 @@ impl View {
         match &self.bar {
             Some(bar) => bar.set_message(message(&self.status, summary)),
             None => self.note(&format!("{} {}", self.elapsed(), print::tame(summary))),
+        }
+    }
+
+    /// Somebody is about to type something, or has: meanwhile no status line is drawn over it.
+    pub(super) fn hush(&self, hushed: bool) {
+        let Some(bar) = &self.bar else { return };
+        if hushed {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            // It ends in the middle of one.
+            let _ = Term::stderr().clear_line();
+        } else {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }
 

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::args::{ContinueArgs, OnComplete, ServerArgs, TaskName};
+use super::asker::is_somebody_there;
 use super::follow::Manner;
 use super::host::Host;
 use super::repo::Repo;
@@ -17,8 +18,12 @@ use crate::rest::{Rest, Task};
 pub(super) async fn go_on(args: ContinueArgs, server: &ServerArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
+    let manner = Manner::of(args.json, args.raw);
     file.portable |= args.portable;
     file.overrule(args.agent.as_deref(), args.permissions)?;
+    if manner == Manner::Plain && is_somebody_there() {
+        file.asks_people();
+    }
     let message = if args.message.is_empty() { None } else { Some(read_plan(&args.message, None)?) };
     let host = if server.server.is_some() {
         Host::Elsewhere(connect(server).await?)
@@ -37,7 +42,6 @@ pub(super) async fn go_on(args: ContinueArgs, server: &ServerArgs) -> Result<(),
     };
     // What cannot be looked at here is not told of.
     let repo = old.repo_url.as_deref().and_then(|url| Repo::find(Some(url), None).ok());
-    let manner = Manner::of(args.json, args.raw);
     let order = Order::GoOn { id: Uuid::now_v7(), with: old.id, name: old.name.clone(), message };
     let mut host = Some(host);
     let mut work = Work::new(&home, &file, repo.as_ref(), order, manner)?;

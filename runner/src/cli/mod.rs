@@ -2,6 +2,7 @@
 
 mod agree;
 mod args;
+mod asker;
 mod batch;
 mod configuration;
 mod daemon;

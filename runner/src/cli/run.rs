@@ -9,6 +9,7 @@ use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
 
 use super::args::{OnComplete, RunArgs};
+use super::asker::is_somebody_there;
 use super::batch;
 use super::follow::{Manner, View};
 use super::host::Host;
@@ -26,8 +27,12 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
+    let manner = Manner::of(args.json, args.raw);
     file.portable |= args.portable;
     file.overrule(args.agent.as_deref(), args.permissions)?;
+    if manner == Manner::Plain && is_somebody_there() {
+        file.asks_people();
+    }
     config::agent(&file)?;
     let plan = read_plan(&args.plan, args.plan_file.as_deref())?;
     let repo = Repo::find(args.repo.as_deref(), args.base.as_deref())?;
@@ -42,7 +47,6 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         target_branch: if action == OnComplete::Pr { repo.branch() } else { None },
         ..SpawnTask::new(Uuid::now_v7(), plan)
     };
-    let manner = Manner::of(args.json, args.raw);
     let mut work = Work::new(&home, &file, Some(&repo), Order::New(task), manner)?;
     let mut host = None;
     let result = match work.run(&mut host).await {

@@ -5,7 +5,9 @@ use std::io::Read as _;
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{PlainArgs, SendArgs};
+use makima_core::agent::{self, Answer};
+
+use super::args::{AnswerArgs, PlainArgs, SendArgs, Verdict};
 use super::print;
 use super::task::resolve;
 use crate::report::{FAILED, Failure};
@@ -29,6 +31,26 @@ pub(super) async fn send(rest: &Rest, args: &SendArgs) -> Result<(), Failure> {
     let message = words(&args.message)?;
     let id = resolve(rest, &args.id).await?;
     said(rest.say(id, "messages", &Body { message }).await, args.json, "the agent is told")
+}
+
+pub(super) async fn answer(rest: &Rest, args: &AnswerArgs) -> Result<(), Failure> {
+    let verdict = match args.verdict {
+        Verdict::Allow if !args.words.is_empty() => {
+            return Err(
+                Failure::unusable("`allow` takes no more words").hint("write `deny` with a reason, or `choose`")
+            );
+        }
+        Verdict::Allow => agent::Verdict::Allow,
+        Verdict::Deny => agent::Verdict::Deny((!args.words.is_empty()).then(|| args.words.join(" "))),
+        Verdict::Choose => agent::Verdict::Choose(args.words.clone()),
+    };
+    let id = resolve(rest, &args.id).await?;
+    let answer = Answer { question: args.question, verdict };
+    said(
+        rest.say(id, "answers", &answer).await,
+        args.json,
+        "the agent is told; `makima task show` says what it needs now",
+    )
 }
 
 /// The message from the command line, or from stdin.

@@ -1,5 +1,7 @@
 //! Tasks as people read them.
 
+use console::style;
+
 use super::print;
 use crate::rest::Task;
 
@@ -13,6 +15,10 @@ pub(super) fn table(tasks: &[Task]) {
         let created = task.created_at.get(..19).unwrap_or(&task.created_at);
         let (status, name) = (print::tame(&task.status), print::tame(&task.name));
         print::line(&format!("{:36}  {status:11}  {created:20}  {name}", task.id));
+        if let Some(what) = &task.needs_person {
+            let line = format!("{:36}  needs a person: {}", "", print::tame(what));
+            print::line(&style(line).yellow().to_string());
+        }
     }
 }
 
@@ -22,6 +28,9 @@ pub(super) fn details(task: &Task) {
     fact("id", &task.id.to_string());
     fact("name", &task.name);
     fact("status", &task.status);
+    if let Some(what) = &task.needs_person {
+        fact("needs", &format!("a person: {what}"));
+    }
     if let Some(error) = &task.error {
         fact("error", error);
     }

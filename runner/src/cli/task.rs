@@ -35,6 +35,7 @@ pub(super) async fn task(args: TaskArgs) -> Result<(), Failure> {
         AtServer::Pause(args) => say::hold(&rest, &args, true).await,
         AtServer::Resume(args) => say::hold(&rest, &args, false).await,
         AtServer::Send(args) => say::send(&rest, &args).await,
+        AtServer::Answer(args) => say::answer(&rest, &args).await,
         AtServer::Retry(args) => merge::retry(&rest, args).await,
         AtServer::Clone(args) => merge::clone(&rest, args).await,
         AtServer::Branches(args) => merge::branches(&rest, &args).await,

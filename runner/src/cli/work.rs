@@ -4,18 +4,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use console::style;
+use makima_core::agent::Agent;
 use makima_core::input::Stop;
+use makima_core::needs;
 use makima_core::policy::counted;
 use makima_core::protocol::SpawnTask;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use uuid::Uuid;
 
+use super::asker::Asker;
 use super::follow::{Manner, View};
 use super::host::{Host, Owner};
 use super::print;
 use super::repo::Repo;
 use super::signals::{Asked, Signals};
-use crate::config::ConfigFile;
+use crate::config::{self, ConfigFile};
 use crate::edge;
 use crate::events::{Event, Events};
 use crate::home::is_held;
@@ -93,6 +96,8 @@ pub(super) struct Work<'a> {
     signals: Signals,
     /// What people see of it.
     pub(super) view: View,
+    /// Who answers what its agent asks.
+    asker: Asker,
     introduced: bool,
     /// How often a person has asked for the end.
     asked: u32,
@@ -128,6 +133,7 @@ impl<'a> Work<'a> {
         manner: Manner,
     ) -> Result<Self, Failure> {
         let (signals, view) = (Signals::new()?, View::new(manner, order.name()));
+        let asker = if manner == Manner::Plain { Asker::here() } else { Asker::nobody() };
         Ok(Self {
             home,
             file,
@@ -135,6 +141,7 @@ impl<'a> Work<'a> {
             order,
             signals,
             view,
+            asker,
             introduced: false,
             asked: 0,
             unheard: None,
@@ -215,21 +222,27 @@ impl<'a> Work<'a> {
         host.as_mut().ok_or_else(|| Failure::unusable("nobody does the work"))
     }
 
-    fn introduce(&mut self) {
+    fn introduce(&mut self, is_ours: bool) {
         if std::mem::replace(&mut self.introduced, true) || self.view.manner() == Manner::Raw {
             return;
         }
         let name = print::tame(self.order.name());
         let name = style(name).bold().for_stderr();
         let task = self.order.id();
+        // Whoever else does the work has its own settings.
+        let how = config::agent(self.file).ok().filter(|_| is_ours);
+        let how = match how {
+            Some(Agent::Claude(claude)) => format!(", claude, permissions {}", claude.permissions.policy.name()),
+            Some(Agent::Shell) | None => String::new(),
+        };
         if let Order::GoOn { with, .. } = &self.order {
             self.view.note(&format!("{name}, going on where {with} is"));
-            return self.view.note(&format!("task {task}"));
+            return self.view.note(&format!("task {task}{how}"));
         }
         let Some(repo) = self.repo else { return };
         let base = repo.base.as_deref().map(|base| format!(" at {}", base.get(..10).unwrap_or(base)));
         self.view.note(&format!("{name} on {}{}", print::tame(&edge::shown(&repo.url)), base.unwrap_or_default()));
-        self.view.note(&format!("task {task}"));
+        self.view.note(&format!("task {task}{how}"));
         if repo.uncommitted > 0 {
             let files = counted(repo.uncommitted as u64, "file");
             self.view.note(&format!("{files} with uncommitted changes: left out, and left as they are"));
@@ -237,7 +250,7 @@ impl<'a> Work<'a> {
     }
 
     async fn follow(&mut self, host: &mut Host) -> Followed {
-        self.introduce();
+        self.introduce(matches!(host, Host::Owner(_)));
         let response = match host.rest().events(self.order.id(), self.last.as_deref()).await {
             Ok(response) => response,
             Err(error) => return Followed::Lost { why: error.to_string(), heard: false },
@@ -254,6 +267,10 @@ impl<'a> Work<'a> {
                 next = events.next() => next,
                 asked = self.signals.next() => {
                     self.asked(asked, host).await;
+                    continue;
+                }
+                line = self.asker.line(), if self.asker.waits() => {
+                    self.answered(&line, &rest).await;
                     continue;
                 }
                 _ = again.tick(), if self.unheard.is_some() => {
@@ -277,6 +294,7 @@ impl<'a> Work<'a> {
                 Ok(Some(event)) => {
                     heard = true;
                     self.view.show(&event);
+                    self.needs_a_person(&event);
                     if let Event::End(task) = event {
                         break Followed::Ended(task);
                     }
@@ -291,6 +309,25 @@ impl<'a> Work<'a> {
         };
         self.last = events.last;
         followed
+    }
+
+    /// Its agent may have asked something, or need no answer any more.
+    fn needs_a_person(&mut self, event: &Event) {
+        let Event::Progress(step) = event else { return };
+        let Some(what) = needs::read(step) else { return };
+        let how = self.asker.needs(what);
+        self.view.hush(how.is_some());
+        if let Some(how) = how {
+            self.view.note(how);
+        }
+    }
+
+    /// A person has typed something.
+    async fn answered(&mut self, line: &str, rest: &Rest) {
+        let Some(answer) = self.asker.answer(line) else { return };
+        if let Err(error) = rest.say(self.order.id(), "answers", &answer).await {
+            self.view.note(&format!("the answer did not get there: {error}"));
+        }
     }
 
     /// A person wants it to end: this task, and no other. The first time it is asked, the second time killed.

@@ -163,6 +163,11 @@ impl ConfigFile {
         self.permissions.policy = permissions.or(self.permissions.policy);
         Ok(())
     }
+
+    /// Somebody is there who can be asked: that is the rule where no other stands anywhere.
+    pub fn asks_people(&mut self) {
+        self.permissions.policy.get_or_insert(Policy::Ask);
+    }
 }
 
 /// Settles which agent runs the tasks: the one that is named, else Claude Code where it is to be found.

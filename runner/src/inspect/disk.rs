@@ -76,6 +76,7 @@ pub fn tasks(home: &Path) -> (Vec<TaskReport>, usize) {
         .to_owned(),
         delivered: left.delivered,
         messages: 0,
+        needs: None,
         outbox: 0,
     });
     (told.collect(), more)

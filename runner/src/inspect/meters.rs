@@ -56,6 +56,8 @@ impl Meters {
             | Notice::Misbehaved { .. }
             | Notice::NotGone { .. }
             | Notice::NoMoreRoom { .. }
+            | Notice::Needs { .. }
+            | Notice::Ended { .. }
             | Notice::Task { .. } => return,
         };
         let was_linked = self.link_since.is_some() && self.trouble.is_none();

@@ -4,6 +4,7 @@
 //! tests are left out, which each says; with `MAKIMA_TEST_AGENTS=required` that is a failure. `MAKIMA_LONG=1` adds what
 //! takes minutes.
 
+mod asking;
 mod claudes;
 mod going_on;
 mod interrupts;

@@ -67,6 +67,6 @@ fn a_command_is_denied_where_only_edits_are_accepted() {
         assert!(results[0].text.contains("Nobody can be asked"), "{results:#?}");
         assert_eq!(scene.asked().len(), 2, "{:#?}", scene.short());
         shows(&done, &["I try.", "I do without it."]);
-        drop(done.noted(&["denied, as its permissions are: Bash sh -c", "] done\n"]));
+        drop(done.noted(&["denied, as its permissions are: Bash: sh -c", "] done\n"]));
     });
 }

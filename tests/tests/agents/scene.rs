@@ -19,6 +19,8 @@ pub(crate) enum May {
     Edit,
     /// Everything, commands too.
     All,
+    /// What a person lets it do.
+    Ask,
 }
 
 /// A place with all that an agent needs.
@@ -39,7 +41,11 @@ impl Scene {
 
     /// How the agent is started, and what it may do.
     pub(crate) fn command(&self, words: &[&str], may: May) {
-        let permissions = if may == May::All { "permissions = \"full\"\n" } else { "" };
+        let permissions = match may {
+            May::Edit => "",
+            May::All => "permissions = \"full\"\n",
+            May::Ask => "permissions = \"ask\"\n",
+        };
         // Quotes in which a path is what it is.
         let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let agent = format!("[agent]\nname = \"claude\"\ncommand = [{}]\n", words.join(", "));
@@ -152,7 +158,9 @@ pub(crate) fn slowly(parts: usize) -> Turn {
 /// The task that a run has asked for.
 #[track_caller]
 pub(crate) fn task_of(run: &Proc) -> String {
-    line_of(run, "task ")
+    let line = line_of(run, "task ");
+    // Behind it stands how its agent is run.
+    line.split(',').next().unwrap_or_default().to_owned()
 }
 
 /// The agent's process, as the run tells it.

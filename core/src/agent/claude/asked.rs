@@ -11,6 +11,7 @@ use super::read::Question;
 use super::write::{self, Verdict, answer};
 use crate::agent;
 use crate::agent::talk::Heard;
+use crate::needs;
 
 /// Questions in the order in which they were asked, with their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ impl Asked {
         let (number, question) = self.open.first()?;
         let more = self.open.len().saturating_sub(1);
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        Some(format!("question {number}: {}{more}", described(question)))
+        Some(format!("{}{number}: {}{more}", needs::QUESTION, described(question)))
     }
 
     /// A person answers.
@@ -95,7 +96,7 @@ fn described(question: &Question) -> String {
     if question.for_a_person {
         let one = |(text, labels): (String, Vec<String>)| format!("{text} [{}]", labels.join(" | "));
         let all: Vec<String> = choices(&question.input).into_iter().map(one).collect();
-        return all.join(" ");
+        return needs::CHOOSE.to_string() + &all.join(" ");
     }
     match (question.tool.as_str(), question.about.as_str()) {
         (tool, "") => tool.to_string(),
@@ -173,7 +174,7 @@ mod tests {
         let chosen = |word: &str| {
             let mut asked = Asked::default();
             asked.ask(question(true, input));
-            assert_eq!(asked.first().as_deref(), Some("question 1: Which? [Red | Blue]"));
+            assert_eq!(asked.first().as_deref(), Some("question 1: choose: Which? [Red | Blue]"));
             said(asked.answer(1, &agent::Verdict::Choose(Vec::from([word.to_string()])))).0
         };
         for (word, label) in [("red", "Red"), ("2", "Blue"), ("3", "3"), ("neither", "neither")] {

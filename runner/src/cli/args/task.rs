@@ -142,6 +142,15 @@ Examples:
 
 The agent hears each message once, in order; what it does with it shows in `makima task logs -f`.")]
     Send(SendArgs),
+    /// Answer what a task's agent asks
+    #[command(after_help = "\
+Examples:
+  makima task answer 019f0c3a-7b1e-7c5 1 allow
+  makima task answer 019f0c3a-7b1e-7c5 2 deny 'not on this machine'
+  makima task answer 019f0c3a-7b1e-7c5 3 choose Red
+
+Which question waits is shown by `makima task list` and `makima task show`, as what the task needs a person for.")]
+    Answer(AnswerArgs),
     /// Hand the work of a task over again, or in another way
     #[command(after_help = "\
 Examples:
@@ -214,6 +223,33 @@ pub(in crate::cli) struct SendArgs {
     /// Print what the server answers
     #[arg(long)]
     pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AnswerArgs {
+    /// The task
+    #[arg(value_name = "TASK")]
+    pub(in crate::cli) id: TaskName,
+    /// The number of the question
+    pub(in crate::cli) question: u64,
+    /// What is answered
+    pub(in crate::cli) verdict: Verdict,
+    /// Why not; or what is chosen, a word for each thing that is asked
+    pub(in crate::cli) words: Vec<String>,
+    /// Print what the server answers
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Verdict {
+    /// It may
+    Allow,
+    /// It may not
+    Deny,
+    /// One of what it gives to choose from, by name or number, or other words
+    Choose,
 }
 
 #[derive(Debug, Args)]

@@ -308,11 +308,6 @@ impl Done {
         self
     }
 
-    /// Whether it did what it was asked.
-    pub(crate) fn is_done(&self) -> bool {
-        self.status.success()
-    }
-
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.out
     }
