@@ -53,6 +53,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::NeedsPerson, Self::Done, Self::Failed, Self::Interrupted];
+
     const fn name(self) -> &'static str {
         match self {
             Self::NeedsPerson => "needs-person",

@@ -14,6 +14,7 @@ use super::args::{ConfigCommand, ConfigShowArgs};
 use super::print;
 use crate::config::check::problems;
 use crate::config::{self, AgentSetting, ConfigFile};
+use crate::news::Kind;
 use crate::report::{FAILED, Failure};
 use crate::service::MAX_TASKS;
 use crate::{edge, executor, logging};
@@ -164,6 +165,13 @@ impl Settings<'_> {
             let key = format!("forge.{}", forge.host);
             self.push(&key, Source::File, Some(&key), json!(forge.kind));
         }
+        let notify = &file.notify;
+        let command = (!notify.command.is_empty()).then(|| json!(notify.command));
+        self.settle("notify.command", None, "", command, Value::Null);
+        // It may bear a key.
+        let webhook = notify.webhook.as_ref().map(|_| json!(HIDDEN));
+        self.settle("notify.webhook", None, "", webhook, Value::Null);
+        self.settle("notify.on", None, "", notify.on.as_ref().map(|on| json!(on)), json!(Kind::ALL));
         let listen = file.metrics.listen.map(|address| json!(address.to_string()));
         self.settle("metrics.listen", None, "", listen, Value::Null);
         let remote = file.metrics.allow_remote.then_some(json!(true));

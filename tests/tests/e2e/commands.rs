@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::support::{Done, Fleet, Place, Repo, SOON, status_as};
 
-/// The keys of a task, in their order.
+/// The keys of a task, in their order; of one for a repository two more.
 const TASK: [&str; 8] = ["id", "name", "status", "success", "error", "branch", "createdAt", "endedAt"];
+const OF_THE_REPOSITORY: [&str; 2] = ["repoUrl", "completionAction"];
 
 /// The keys of a JSON text, in the order in which they stand there.
 fn keys(text: &str) -> Vec<&str> {
@@ -32,7 +33,8 @@ fn a_task_is_asked_for_listed_shown_and_read() {
     let task = fleet.ended(&id);
 
     let shown = call(&place, &["task", "show", "--json", &id]).code(0);
-    assert_eq!(keys(&shown.out()), TASK);
+    let whole = [&TASK[..], &OF_THE_REPOSITORY].concat();
+    assert_eq!(keys(&shown.out()), whole);
     assert_eq!(shown.json(), task);
     assert_eq!(task["id"], id);
     assert_eq!((&task["name"], &task["status"], &task["success"]), (&json!("Tidy up"), &json!("done"), &json!(true)));
@@ -48,7 +50,7 @@ fn a_task_is_asked_for_listed_shown_and_read() {
     let other = other["id"].as_str().expect("an id").to_owned();
     assert_eq!(fleet.ended(&other)["status"], "failed");
     let list = call(&place, &["task", "list", "--json"]).code(0);
-    assert_eq!(keys(&list.out()), [TASK, TASK].concat());
+    assert_eq!(keys(&list.out()), [&whole[..], &TASK].concat());
     let list = list.json();
     let ids: Vec<_> = list.as_array().expect("an array").iter().map(|task| &task["id"]).collect();
     assert!(ids.len() == 2 && ids.contains(&&json!(id)) && ids.contains(&&json!(other)), "{list}");
@@ -68,7 +70,7 @@ fn waiting_for_a_task_tells_by_the_exit_code_how_it_ended() {
     let good = ["task", "create", "--wait", "--json", "--repo", "repo", "--on-complete", "branch", "echo x > x"];
     // A path without a slash is one from here.
     let done = place.makima(good).done().code(0);
-    assert_eq!(keys(&done.out()), TASK);
+    assert_eq!(keys(&done.out()), [&TASK[..], &OF_THE_REPOSITORY].concat());
     assert_eq!(done.json()["branch"], repo.branch());
     let done = call(&place, &["task", "create", "--wait", "exit 7"]).code(1);
     drop(done.noted(&["the script ended with exit code 7"]));

@@ -23,6 +23,7 @@ mod kill_loop;
 mod kills;
 mod logs;
 mod manager;
+mod news;
 mod numbers;
 mod portable;
 mod protocol;
