@@ -133,7 +133,8 @@ pub(super) struct RunArgs {
     /// installed]
     #[arg(long, value_name = "AGENT")]
     pub(super) agent: Option<String>,
-    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else accept-edits]
+    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else ask at a terminal and accept-edits
+    /// elsewhere]
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     pub(super) permissions: Option<Policy>,
     /// What to call the task [default: the plan's first words]
