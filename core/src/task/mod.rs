@@ -293,37 +293,6 @@ impl Task {
         self.deliver_messages(s);
     }
 
-    /// A command cannot apply: the server is told how things stand, and why where that helps.
-    pub(crate) fn inapplicable(&mut self, why: Option<&str>, s: &mut Surroundings<'_>) {
-        s.counters.inapplicable += 1;
-        let status = self.status();
-        self.within_phase(s, |cx| {
-            if let Some(why) = why {
-                cx.progress(why);
-            }
-            cx.report(Report::Status { old: status, new: status }, 0);
-        });
-    }
-
-    /// A command cannot apply, and has a message of its own to say so.
-    pub(crate) fn answer(&mut self, report: Report, why: &str, s: &mut Surroundings<'_>) {
-        s.counters.inapplicable += 1;
-        self.within_phase(s, |cx| {
-            cx.progress(why);
-            cx.report(report, 0);
-        });
-    }
-
-    /// Answers a question that was not about the task itself.
-    pub(crate) fn tell(&mut self, report: Report, why: Option<String>, s: &mut Surroundings<'_>) {
-        self.within_phase(s, |cx| {
-            if let Some(why) = why {
-                cx.progress(why);
-            }
-            cx.report(report, 0);
-        });
-    }
-
     /// Whether its work is on that repository.
     pub(crate) fn works_on(&self, repository: Option<&RepositoryUrl>) -> bool {
         self.spec.repository.as_ref() == repository
@@ -366,33 +335,6 @@ impl Task {
     /// Whether something that its server asked for is being done.
     pub(crate) fn has_errands(&self) -> bool {
         !self.errands.is_empty()
-    }
-
-    /// The same spawn came again: the present status is told, and the end again if it has ended.
-    pub(crate) fn tell_again(&mut self, s: &mut Surroundings<'_>) {
-        let status = self.status();
-        let end = match &self.phase {
-            Phase::Ended(end) => {
-                Some(Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() })
-            }
-            Phase::Pending(_)
-            | Phase::Preparing(_)
-            | Phase::Keying(_)
-            | Phase::Held
-            | Phase::Starting(_)
-            | Phase::Attaching(_)
-            | Phase::Running(_)
-            | Phase::Finishing(_)
-            | Phase::Concluding(_) => None,
-        };
-        // Behind the end's own messages, if those still wait for the output.
-        let after = if end.is_some() { self.output.log_end() } else { 0 };
-        self.within_phase(s, |cx| {
-            cx.report(Report::Status { old: status, new: status }, after);
-            if let Some(end) = end {
-                cx.report(end, after);
-            }
-        });
     }
 
     /// When something is due that no other input tells of.

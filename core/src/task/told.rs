@@ -1,5 +1,6 @@
 //! What the server is told of a task, and what it is known to have.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::cx::Cx;
@@ -11,6 +12,64 @@ use crate::effect::Work;
 use crate::outbox::{Report, Sending};
 
 impl Task {
+    /// A command cannot apply: the server is told how things stand, and why where that helps.
+    pub(crate) fn inapplicable(&mut self, why: Option<&str>, s: &mut Surroundings<'_>) {
+        s.counters.inapplicable += 1;
+        let status = self.status();
+        self.within_phase(s, |cx| {
+            if let Some(why) = why {
+                cx.progress(why);
+            }
+            cx.report(Report::Status { old: status, new: status }, 0);
+        });
+    }
+
+    /// A command cannot apply, and has a message of its own to say so.
+    pub(crate) fn answer(&mut self, report: Report, why: &str, s: &mut Surroundings<'_>) {
+        s.counters.inapplicable += 1;
+        self.within_phase(s, |cx| {
+            cx.progress(why);
+            cx.report(report, 0);
+        });
+    }
+
+    /// Answers a question that was not about the task itself.
+    pub(crate) fn tell(&mut self, report: Report, why: Option<String>, s: &mut Surroundings<'_>) {
+        self.within_phase(s, |cx| {
+            if let Some(why) = why {
+                cx.progress(why);
+            }
+            cx.report(report, 0);
+        });
+    }
+
+    /// The same spawn came again: the present status is told, and the end again if it has ended.
+    pub(crate) fn tell_again(&mut self, s: &mut Surroundings<'_>) {
+        let status = self.status();
+        let end = match &self.phase {
+            Phase::Ended(end) => {
+                Some(Report::Complete { success: end.status == EndStatus::Done, error: end.error.clone() })
+            }
+            Phase::Pending(_)
+            | Phase::Preparing(_)
+            | Phase::Keying(_)
+            | Phase::Held
+            | Phase::Starting(_)
+            | Phase::Attaching(_)
+            | Phase::Running(_)
+            | Phase::Finishing(_)
+            | Phase::Concluding(_) => None,
+        };
+        // Behind the end's own messages, if those still wait for the output.
+        let after = if end.is_some() { self.output.log_end() } else { 0 };
+        self.within_phase(s, |cx| {
+            cx.report(Report::Status { old: status, new: status }, after);
+            if let Some(end) = end {
+                cx.report(end, after);
+            }
+        });
+    }
+
     /// The next message to the server, to go out as frame `n` and, where it gets one, under the number `seq`.
     pub(crate) fn send(&mut self, n: u64, seq: Option<u64>) -> Option<Sending> {
         self.outbox.send(if bug!(EndOvertakesOutput) { u64::MAX } else { self.output.gate() }, n, seq)

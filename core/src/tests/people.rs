@@ -122,3 +122,21 @@ fn a_usage_limit_is_waited_for() {
     talk.says(WELL);
     assert_eq!(talk.took(), "end_session");
 }
+
+/// Protects people from an agent of which nothing is heard; and an agent from being taken for stuck that is not.
+#[test]
+fn silence_is_told_once_where_the_model_is_waited_for() {
+    let mut talk = Talk::at_work();
+    let out = talk.bench.ring();
+    assert_eq!(out[0], "after 330000 ms");
+    assert!(out[1].ends_with("nothing was heard of the agent for 5 minutes; it is waited for"), "{out:?}");
+    assert!(out[2].ends_with("progress: needs a person: nothing is heard of the agent"), "{out:?}");
+    assert_eq!(talk.bench.timer(), None, "it is told once");
+    let out = talk.says(INIT);
+    assert!(out.iter().any(|line| line.ends_with("needs nobody any more")), "{out:?}");
+    assert_eq!(talk.bench.timer(), Some(330_000));
+    talk.says(r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Bash","input":{}}]}}"#);
+    assert_eq!(talk.bench.timer(), None, "a tool may take as long as it takes");
+    talk.says(r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t"}]}}"#);
+    assert_eq!(talk.bench.timer(), Some(330_000));
+}

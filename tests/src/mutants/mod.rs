@@ -21,6 +21,7 @@ pub const MODULES: &[Module] = &[
     ("recover", &["boot.rs", "task/recover.rs", "task/attach.rs"]),
     ("mailbox", &["task/mailbox.rs"]),
     ("dialog", &["task/dialog.rs", "task/ear.rs"]),
+    ("people", &["task/person.rs", "task/inherit.rs"]),
     ("pace", &["task/pace.rs"]),
     ("merge", &["task/errand.rs"]),
     ("link", &["link/mod.rs", "link/opening.rs", "link/route.rs", "link/session.rs", "link/shown.rs"]),
@@ -33,7 +34,8 @@ pub const MODULES: &[Module] = &[
 ];
 
 /// Those that are not through yet: nobody has tried them, or something in them is caught by nothing so far.
-pub const UNFINISHED: &[&str] = &["recover", "mailbox", "dialog", "prepare", "running", "finish", "task"];
+pub const UNFINISHED: &[&str] =
+    &["outbox", "recover", "mailbox", "dialog", "people", "prepare", "running", "finish", "task"];
 
 /// So many of a hundred mutants are caught, at least, in all modules that are through together: a reason is found easily.
 const PERCENT: usize = 95;
