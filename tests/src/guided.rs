@@ -15,6 +15,9 @@ const LITERAL: u8 = 1;
 /// The bit that says that agents tell how they get on.
 const TALKS: u8 = 8;
 
+/// The bit that says that they ask people.
+const ASKS: u8 = 16;
+
 /// The first byte's other bits, from the second on.
 const SPEECHES: [Speech; 4] = [Speech::Two, Speech::One, Speech::Stripped, Speech::Two];
 
@@ -63,6 +66,7 @@ pub fn decode(bytes: &[u8]) -> Run {
         seed: u64::from(u16::from_le_bytes([low, high])),
         searched: false,
         talks: what & TALKS != 0,
+        asks: what & ASKS != 0,
         acts: Vec::new(),
     };
     let mut number = 0;
@@ -82,7 +86,7 @@ pub fn decode(bytes: &[u8]) -> Run {
 pub fn encode(run: &Run) -> Vec<u8> {
     let speech = SPEECHES.iter().position(|speech| *speech == run.speech).unwrap_or_default() as u8;
     let [low, high] = (run.seed as u16).to_le_bytes();
-    let what = (u8::from(run.talks) * TALKS) | (speech << 1) | u8::from(run.literal);
+    let what = (u8::from(run.talks) * TALKS) | (u8::from(run.asks) * ASKS) | (speech << 1) | u8::from(run.literal);
     let mut bytes = vec![what, low, high];
     for act in &run.acts {
         let (byte, number) = bytes_of(*act);
@@ -98,7 +102,7 @@ fn act(byte: u8, number: u32) -> Act {
     let [low, middle, high, _] = number.to_le_bytes();
     let task = byte % 8;
     match byte {
-        0..8 => Act::Spawn { task, kind: kind(low) },
+        0..8 => Act::Spawn { task, kind: TaskKind { continues: middle & 1 != 0, ..kind(low) } },
         8..16 => Act::Write { task, stderr: low & 1 != 0, newline: low & 2 == 0 },
         16..24 => Act::Exit { task, code: low },
         24..32 => Act::Other { task, which: low },
@@ -121,7 +125,7 @@ fn act(byte: u8, number: u32) -> Act {
 fn bytes_of(act: Act) -> (u8, u32) {
     let number = |bytes: [u8; 3]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
     match act {
-        Act::Spawn { task, kind } => (task, number([number_of(kind), 0, 0])),
+        Act::Spawn { task, kind } => (task, number([number_of(kind), u8::from(kind.continues), 0])),
         Act::Write { task, stderr, newline } => (8 + task, u32::from(stderr) | (u32::from(!newline) << 1)),
         Act::Exit { task, code } => (16 + task, code.into()),
         Act::Other { task, which } => (24 + task, which.into()),
@@ -166,12 +170,13 @@ fn kind(bits: u8) -> TaskKind {
         subtask: has(3),
         orchestrator: has(4),
         checks: has(5),
+        continues: false,
         temper: [Temper::Mild, Temper::Firm, Temper::Stubborn, Temper::Mild][usize::from(bits >> 6)],
     }
 }
 
 fn number_of(kind: TaskKind) -> u8 {
-    let TaskKind { local, branch, changes, subtask, orchestrator, checks, temper } = kind;
+    let TaskKind { local, branch, changes, subtask, orchestrator, checks, continues: _, temper } = kind;
     let bits = [!local, !branch, !changes, subtask, orchestrator, checks];
     let bits = (0..).zip(bits).map(|(at, bit)| u8::from(bit) << at).sum::<u8>();
     bits | ((temper as u8) << 6)

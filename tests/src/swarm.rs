@@ -4,7 +4,7 @@
 use std::iter::repeat_n;
 use std::panic::{self, AssertUnwindSafe};
 
-use makima_core::agent::{Agent, Claude};
+use makima_core::agent::{Agent, Claude, Permissions, Policy};
 use makima_core::rng::Rng;
 
 use crate::cells::Watch;
@@ -27,6 +27,9 @@ pub struct Run {
     /// Whether its agents tell how they get on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub talks: bool,
+    /// Whether they ask people.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// What happens, in order. After it the system is healed and must come to rest.
     pub acts: Vec<Act>,
 }
@@ -55,7 +58,8 @@ impl Run {
         let speech = [Speech::One, Speech::Two, Speech::Two, Speech::Stripped][rng.up_to(3) as usize];
         let talks = seed % 4 == 3;
         let weights = if talks { weights.talking() } else { weights };
-        let mut run = Self { literal, speech, seed, searched: false, talks, acts: Vec::new() };
+        let asks = seed % 8 == 7;
+        let mut run = Self { literal, speech, seed, searched: false, talks, asks, acts: Vec::new() };
         let world = caught(|| {
             let mut world = run.world_with(watch);
             for _ in 0..length {
@@ -96,7 +100,10 @@ impl Run {
 
     fn world_with(&self, watch: Option<Box<Watch>>) -> World {
         let manner = if self.literal { Manner::Literal } else { Manner::Loose };
-        let agent = if self.talks { Agent::Claude(Claude::default()) } else { Agent::Shell };
+        let policy = if self.asks { Policy::Ask } else { Policy::default() };
+        let permissions = Permissions { policy, ..Permissions::default() };
+        let talker = || Agent::Claude(Claude { permissions, ..Claude::default() });
+        let agent = if self.talks { talker() } else { Agent::Shell };
         let world = World::with_agents(agent, manner, self.speech, self.seed, watch);
         if self.searched { world.searched() } else { world }
     }
@@ -160,6 +167,8 @@ pub(crate) struct Weights {
     /// Of a hundred effects, how many fail.
     failures: u64,
     tasks: u8,
+    /// Tasks continue others.
+    continues: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -242,7 +251,7 @@ impl Weights {
             of.extend(repeat_n(choice, weight));
         }
         let failures = if rng.up_to(1) == 0 { 0 } else { rng.up_to(30) };
-        Self { of, failures, tasks: 1 + rng.up_to(u64::from(TASKS) - 1) as u8 }
+        Self { of, failures, tasks: 1 + rng.up_to(u64::from(TASKS) - 1) as u8, continues: false }
     }
 
     /// Agents that tell how they get on have a lot to say before anything has come of them.
@@ -251,7 +260,8 @@ impl Weights {
         for (weight, choice) in [(400, Choice::Write), (30, Choice::Message), (12, Choice::Exit), (12, Choice::Spawn)] {
             self.of.extend(repeat_n(choice, weight));
         }
-        self.tasks = self.tasks.min(2);
+        self.tasks = self.tasks.clamp(2, 3);
+        self.continues = true;
         self
     }
 
@@ -261,7 +271,11 @@ impl Weights {
         let byte = rng.up_to(255) as u8;
         let coin = rng.up_to(1) == 0;
         match choice {
-            Choice::Spawn => Act::Spawn { task, kind: kind(rng) },
+            Choice::Spawn => {
+                let kind = kind(rng);
+                let continues = self.continues && task > 0 && rng.up_to(2) > 0;
+                Act::Spawn { task, kind: TaskKind { continues, ..kind } }
+            }
             Choice::Interrupt => Act::Interrupt { task, graceful: coin },
             Choice::Message => Act::Message { task },
             // The first of the others: what is paused is asked much else in some runs.
@@ -309,5 +323,5 @@ fn kind(rng: &mut Rng) -> TaskKind {
         (false, true) => Temper::Firm,
         (false, false) => Temper::Stubborn,
     };
-    TaskKind { local, branch, changes, subtask, orchestrator, checks, temper }
+    TaskKind { local, branch, changes, subtask, orchestrator, checks, continues: false, temper }
 }

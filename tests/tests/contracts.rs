@@ -34,6 +34,7 @@ const fn kind(agent: Agent) -> TaskKind {
         subtask: false,
         orchestrator: false,
         checks: false,
+        continues: false,
         temper: Temper::Mild,
     }
 }

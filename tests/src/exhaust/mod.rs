@@ -158,7 +158,7 @@ impl<'a> Search<'a> {
 
     const fn start(&self, acts: Vec<Act>) -> Run {
         // An odd seed: a disk without a bound.
-        Run { literal: false, speech: self.bounds.speech, seed: 1, searched: true, talks: false, acts }
+        Run { literal: false, speech: self.bounds.speech, seed: 1, searched: true, talks: false, asks: false, acts }
     }
 
     /// Has something done with each of the states that wait longest, on all cores. Gives what came of it in their order.

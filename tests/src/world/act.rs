@@ -170,6 +170,9 @@ pub struct TaskKind {
     /// Its work is checked before it is handed over.
     #[serde(default)]
     pub checks: bool,
+    /// It continues another task.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
     /// How its agent takes being asked to end.
     pub temper: Temper,
 }
@@ -194,6 +197,7 @@ impl TaskKind {
         subtask: false,
         orchestrator: false,
         checks: false,
+        continues: false,
         temper: Temper::Mild,
     };
 }

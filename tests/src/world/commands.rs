@@ -1,5 +1,6 @@
 //! What the server asks of the daemon.
 
+use makima_core::agent::{Answer, Verdict};
 use makima_core::id::TaskId;
 use makima_core::policy::BranchName;
 use makima_core::protocol::{
@@ -21,13 +22,21 @@ impl World {
             return false;
         }
         match act {
+            // Nobody goes on with what has not begun.
+            Act::Spawn { task, kind: TaskKind { continues: true, .. } } if !self.has_begun(continued(task)) => {
+                return false;
+            }
             Act::Spawn { task, kind } => self.spawn(task, kind),
             Act::Interrupt { task, graceful } => {
                 self.server.say(InterruptTask { task_id: task_id(task).0, graceful });
             }
             Act::Message { task } => {
-                self.messages += 1;
-                self.server.say(SendMessage { task_id: task_id(task).0, message: self.messages.to_string() });
+                let task_id = task_id(task).0;
+                let message = self.answer_of_a_person(task).unwrap_or_else(|| {
+                    self.messages += 1;
+                    self.messages.to_string()
+                });
+                self.server.say(SendMessage { task_id, message });
             }
             Act::Complain => self.server.say(ServerError { code: "x".to_string(), message: "y".to_string() }),
             Act::Rubbish => self.server.say_rubbish(),
@@ -58,10 +67,30 @@ impl World {
         true
     }
 
+    /// What a person answers where the task's agent asks something, as far as the server was told.
+    pub(super) fn answer_of_a_person(&self, task: u8) -> Option<String> {
+        let question = self.server.asked_people.get(&task_id(task)).copied()?;
+        let verdict = if question.is_multiple_of(2) { Verdict::Allow } else { Verdict::Deny(None) };
+        Some(Answer { question, verdict }.write())
+    }
+
+    fn has_begun(&self, task: TaskId) -> bool {
+        self.machine.folder(task).is_some_and(|folder| folder.starts > 0)
+    }
+
     fn spawn(&mut self, task: u8, kind: TaskKind) {
         let kind = *self.kinds[usize::from(task)].get_or_insert(kind);
         self.server.say(spawn(task_id(task), kind));
     }
+}
+
+/// The task that it continues, if it continues any.
+fn continued(task: u8) -> TaskId {
+    task_id(task.checked_sub(1).unwrap_or(TASKS - 1))
+}
+
+fn before(task: TaskId) -> TaskId {
+    (0..TASKS).find(|known| task_id(*known) == task).map_or(task, continued)
 }
 
 /// Asks for a task of that kind.
@@ -73,6 +102,7 @@ pub(crate) fn spawn(task: TaskId, kind: TaskKind) -> SpawnTask {
         depth: i32::from(kind.subtask),
         is_orchestrator: kind.orchestrator,
         completion_action: kind.branch.then(|| "branch".to_string()),
+        continue_from_task_id: kind.continues.then(|| before(task).0),
         ..plain(task)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use makima_core::agent::Agent;
 use makima_core::effect::{Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Outcome, Prepared, Stream};
@@ -193,7 +192,14 @@ impl Folder {
     }
 
     /// Its agent is started, as the effect `id` asks.
-    pub(super) fn start(&mut self, id: EffectId, task: TaskId, kind: TaskKind, sets_up: bool) -> Outcome {
+    pub(super) fn start(
+        &mut self,
+        id: EffectId,
+        task: TaskId,
+        kind: TaskKind,
+        sets_up: bool,
+        speaker: Option<Speaker>,
+    ) -> Outcome {
         assert!(!self.started, "{task} is started twice");
         let orchestrator = self.spec.as_ref().is_some_and(|spec| spec.orchestrator);
         assert!(self.key || !orchestrator, "{task} is started without its key");
@@ -203,9 +209,7 @@ impl Folder {
         self.log.closed = false;
         self.dirty = kind.changes;
         self.process = Some(Process { told: Some(id), temper: kind.temper, ending: false, frozen: None, sets_up });
-        let talks = self.spec.as_ref().is_some_and(|spec| spec.agent != Agent::Shell);
-        // Of as many kinds as there are numbers of what started them.
-        self.speaker = talks.then(|| Speaker::new(id.n as u32));
+        self.speaker = speaker;
         Outcome::Started { pid: 4321, handed: 0 }
     }
 

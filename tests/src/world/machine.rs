@@ -195,7 +195,7 @@ impl Machine {
             Work::Accept { .. } if folder.concluded > Some(id) => {}
             Work::Accept { spec } => folder.accept(*spec),
             Work::Prepare(prepare) => return self.prepare(task, &prepare, kind),
-            Work::Start(launch) => return folder.start(id, task, kind, !launch.setup.is_empty()),
+            Work::Start(launch) => return self.start(id, task, &launch, kind),
             Work::Attach => return self.attach(id, task),
             Work::Read { from } => {
                 assert!(!folder.discarded, "the output of {task} is read after it was put aside");

@@ -81,6 +81,8 @@ pub struct World<F = Server> {
     pub seen: Sightings,
     /// When somebody let a task go on last, while everything comes to its end.
     resumed: Option<Millis>,
+    /// When people answered what agents ask last, while everything comes to its end.
+    answered: Option<Millis>,
     /// Tasks that were paused when an earlier life of the daemon knew last.
     unsure: BTreeSet<TaskId>,
     /// Who looks at every step, if somebody does.
@@ -187,6 +189,7 @@ impl<F: Far> World<F> {
             transcript: None,
             seen: Sightings::default(),
             resumed: None,
+            answered: None,
             unsure: BTreeSet::new(),
             watch,
         };

@@ -36,12 +36,13 @@ impl World {
             transcript: _,
             seen: _,
             resumed,
+            answered,
             unsure,
             watch: _,
         } = self;
         net.lay_open(text);
         journal.lay_open(text);
-        let rest = (daemon, server, incarnation, kinds, exit, interrupted, messages, resumed, unsure);
+        let rest = (daemon, server, incarnation, kinds, exit, interrupted, messages, resumed, answered, unsure);
         write!(text, "{rest:?}").expect("a string takes everything");
         machine.lay_open(text);
     }

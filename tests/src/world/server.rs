@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use makima_core::id::{Epoch, TaskId};
+use makima_core::needs;
 use makima_core::protocol::{
     Authenticated, DaemonCommand, DaemonMessage, Said, ServerError, SpawnTask, TaskStatusChange, Wire,
 };
@@ -78,6 +79,8 @@ pub struct Server {
     pub(super) trust: Trust,
     /// What it was told, and how often.
     pub(super) seen: Sightings,
+    /// The question that each task needs a person for, as far as it was told.
+    pub(super) asked_people: BTreeMap<TaskId, u64>,
 }
 
 /// What the server was told about one task.
@@ -132,6 +135,7 @@ impl Server {
             gathers: false,
             trust: Trust::default(),
             seen: Sightings::default(),
+            asked_people: BTreeMap::new(),
         }
     }
 
@@ -235,6 +239,14 @@ impl Server {
             DaemonMessage::TaskProgress(progress) => {
                 if progress.summary == "accepted" {
                     self.entry(progress.task_id).accept();
+                }
+                if let Some(needs) = needs::read(&progress.summary) {
+                    self.seen.see("a person", if needs.is_some() { "is needed" } else { "is needed no more" });
+                    let task = TaskId(progress.task_id);
+                    match needs.and_then(needs::question) {
+                        Some(question) => drop(self.asked_people.insert(task, question)),
+                        None => drop(self.asked_people.remove(&task)),
+                    }
                 }
             }
             DaemonMessage::TaskOutput(output) => {

@@ -1,11 +1,11 @@
 //! The second half of every run: the system is healed, and what was begun must come to its end.
 
 use makima_core::id::TaskId;
-use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, TaskComplete};
+use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, SendMessage, TaskComplete};
 use makima_core::task::Status;
 
 use super::speaker::Speaker;
-use super::{Act, Far, GOES_ON, World};
+use super::{Act, Far, GOES_ON, TASKS, World, task_id};
 use crate::holds;
 
 impl World {
@@ -36,6 +36,7 @@ impl World {
                 || self.machine.speak()
                 || self.machine.ending().first().copied().is_some_and(|task| self.machine.exit(task, 0))
                 || self.resume_paused()
+                || self.answer_people()
                 || self.interrupt_stubborn()
                 || self.apply(Act::Advance);
             assert!(progress, "nothing is left to happen, and the system has not settled: {}", self.describe());
@@ -53,6 +54,22 @@ impl World {
         self.server.say(ResumeTask { task_id: task.0 });
         self.resumed = Some(self.now.mono);
         true
+    }
+
+    /// People answer what agents ask. Once in a while: what they answered may be on its way.
+    fn answer_people(&mut self) -> bool {
+        if self.answered == Some(self.now.mono) || !self.server.is_quiet() {
+            return false;
+        }
+        let answers: Vec<(TaskId, String)> = (0..TASKS)
+            .filter_map(|task| Some((task_id(task), self.answer_of_a_person(task)?)))
+            .filter(|(task, _)| self.server.end(*task).is_none())
+            .collect();
+        self.answered = Some(self.now.mono);
+        for (task, message) in &answers {
+            self.server.say(SendMessage { task_id: task.0, message: message.clone() });
+        }
+        !answers.is_empty()
     }
 
     /// Stubborn agents have to be killed: somebody asks for it.

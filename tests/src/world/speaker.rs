@@ -1,7 +1,9 @@
 //! An agent that tells how it gets on: it stands for Claude Code, and keeps to what was seen of that.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use makima_core::agent::Utterance;
+use makima_core::id::TaskId;
 use makima_core::limits;
 use makima_core::time::Millis;
 use serde_json::Value;
@@ -18,14 +20,18 @@ pub(super) struct Speaker {
     queued: VecDeque<Uuid>,
     /// Messages of the turn that runs.
     turn: Option<Vec<Uuid>>,
-    /// Messages that it has taken up, ever.
-    taken: BTreeSet<Uuid>,
-    /// What they said, where that is a number of the world's.
-    texts: BTreeSet<u64>,
+    /// Messages that it was told, ever, and what they said, where that is a number of the world's.
+    taken: BTreeMap<Uuid, Option<u64>>,
+    /// Those of them that stand in the conversation.
+    recorded: BTreeSet<Uuid>,
+    /// The name of the conversation.
+    conversation: Option<TaskId>,
+    /// By how many it was gone on with.
+    begun: u32,
     /// Something runs behind the conversation.
     background: bool,
-    /// A question of its is not answered.
-    asks: bool,
+    /// A question of its that is not answered.
+    asks: Option<u32>,
     /// How its last turn went.
     last: Option<bool>,
     /// It was asked to end.
@@ -41,15 +47,64 @@ pub(super) struct Speaker {
     newer: bool,
     /// It takes what it is told, and never says anything of it.
     mute: bool,
+    /// So many of its turns fail by what may pass, from now on.
+    unlucky: u32,
+    /// It asks whenever it can.
+    curious: bool,
 }
 
 /// Of so many of these agents one is mute.
 const MUTE: u32 = 16;
 
+/// Of so many one is out of luck with its model, and another asks a lot.
+const KINDS: u32 = 8;
+
 impl Speaker {
     /// One of as many kinds as there are numbers.
-    pub(super) fn new(number: u32) -> Self {
-        Self { newer: number.is_multiple_of(2), mute: number % MUTE == 7, ..Self::default() }
+    pub(super) fn new(conversation: TaskId, number: u32) -> Self {
+        Self {
+            conversation: Some(conversation),
+            newer: number.is_multiple_of(2),
+            mute: number % MUTE == 7,
+            unlucky: if number % KINDS == 6 { 2 } else { 0 },
+            curious: number % KINDS == 5,
+            ..Self::default()
+        }
+    }
+
+    /// Another goes on with what stands in its conversation: in that, or in a second one that branches off, which forgets the
+    /// names of what was said.
+    pub(super) fn goes_on(&self, branches_off: Option<TaskId>, number: u32) -> Self {
+        let (conversation, before) = match branches_off {
+            Some(name) => (name, BTreeMap::new()),
+            None => {
+                let stands_there = |(name, _): &(&Uuid, &Option<u64>)| self.recorded.contains(*name);
+                let before = self.taken.iter().filter(stands_there).map(|(name, text)| (*name, *text)).collect();
+                (self.conversation.expect("it has one"), before)
+            }
+        };
+        let recorded = self.recorded.clone();
+        Self { taken: before, recorded, begun: self.begun + 1, ..Self::new(conversation, number) }
+    }
+
+    /// Whether that is its conversation.
+    pub(super) fn is_of(&self, conversation: TaskId) -> bool {
+        self.conversation == Some(conversation)
+    }
+
+    /// By how many its conversation was gone on with before.
+    pub(super) const fn begun(&self) -> u32 {
+        self.begun
+    }
+
+    /// Whether anything of the conversation is written down.
+    pub(super) fn has_a_transcript(&self) -> bool {
+        !self.recorded.is_empty()
+    }
+
+    /// The names of those that stand in the conversation.
+    pub(super) fn recall(&self, said: &[Utterance]) -> Vec<Uuid> {
+        said.iter().map(|said| said.name).filter(|name| self.recorded.contains(name)).collect()
     }
 
     /// A line is written to its standard input.
@@ -102,7 +157,7 @@ impl Speaker {
                 self.read(&line);
                 continue;
             }
-            if self.leaving || self.asks {
+            if self.leaving || self.asks.is_some() {
                 return None;
             }
             match (self.turn.is_some(), self.queued.is_empty()) {
@@ -127,7 +182,10 @@ impl Speaker {
         let text = |pointer: &str| line.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_string();
         match (text("/type").as_str(), text("/request/subtype").as_str()) {
             ("user", _) => self.message(&text("/uuid"), &text("/message/content")),
-            ("control_response", _) => self.asks = false,
+            ("control_response", _) => {
+                let answered = text("/response/request_id");
+                self.asks.take_if(|question| answered == format!("q{question}"));
+            }
             ("control_request", asked) => {
                 let name = text("/request_id");
                 self.say(format!(
@@ -154,7 +212,7 @@ impl Speaker {
         if self.mute {
             return;
         }
-        if !self.taken.insert(name) {
+        if self.taken.contains_key(&name) {
             // What it has not done with yet it is not told twice, and says nothing of that.
             let under_way = self.queued.contains(&name) || self.turn.as_ref().is_some_and(|turn| turn.contains(&name));
             if !under_way {
@@ -162,9 +220,13 @@ impl Speaker {
             }
             return;
         }
-        if let Ok(number) = text.parse() {
-            assert!(self.texts.insert(number), "message {number} is told twice, under two names");
+        assert!(!self.recorded.contains(&name), "what stands in the conversation is said again");
+        let number: Option<u64> = text.parse().ok();
+        if let Some(number) = number {
+            let twice = self.taken.values().any(|known| *known == Some(number));
+            assert!(!twice, "message {number} is told twice, under two names");
         }
+        self.taken.insert(name, number);
         self.queued.push_back(name);
         self.of_message(name, "queued");
     }
@@ -177,6 +239,7 @@ impl Speaker {
 
     fn take_up(&mut self) -> Vec<Uuid> {
         let names: Vec<Uuid> = self.queued.drain(..).collect();
+        self.recorded.extend(&names);
         for name in &names {
             self.of_message(*name, "started");
             self.say(format!(
@@ -212,7 +275,12 @@ impl Speaker {
 
     fn work(&mut self, ends: bool) {
         let reply = |block: &str| format!(r#""type":"assistant","message":{{"content":[{block}]}}"#);
+        if self.unlucky > 0 {
+            self.unlucky -= 1;
+            return self.over(false, "api_error");
+        }
         match self.spoken % 16 {
+            1 | 4 if self.curious => self.ask(),
             2 if !ends => {
                 self.background = true;
                 let job = r#""type":"system","subtype":"task_started","task_id":"b","tool_use_id":"u""#;
@@ -232,12 +300,7 @@ impl Speaker {
                 r#""type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":500,"error_status":529"#
                     .to_string(),
             ),
-            5 if !ends => {
-                self.asks = true;
-                let request = r#"{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"date"}}"#;
-                let name = self.spoken;
-                self.say(format!(r#""type":"control_request","request_id":"q{name}","request":{request}"#));
-            }
+            5 if !ends => self.ask(),
             7 if !ends => {
                 self.say(reply(r#"{"type":"tool_use","id":"t","name":"Bash","input":{"command":"date"}}"#));
                 self.say(
@@ -252,6 +315,13 @@ impl Speaker {
             1 | 4 | 6 | 9 | 12 | 14 if !ends => self.say(reply(r#"{"type":"text","text":"words"}"#)),
             _ => self.over(true, "completed"),
         }
+    }
+
+    fn ask(&mut self) {
+        let request = r#"{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"date"}}"#;
+        let name = self.spoken;
+        self.asks = Some(name);
+        self.say(format!(r#""type":"control_request","request_id":"q{name}","request":{request}"#));
     }
 
     /// The turn is over.
@@ -269,7 +339,7 @@ impl Speaker {
     }
 
     fn interrupted(&mut self) {
-        self.asks = false;
+        self.asks = None;
         if self.turn.is_some() {
             self.over(false, "aborted_streaming");
         }

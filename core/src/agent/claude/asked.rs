@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::read::Question;
+use super::read::{Question, ToolEnd};
 use super::write::{self, Verdict, answer};
 use crate::agent;
 use crate::agent::talk::Heard;
@@ -44,6 +44,16 @@ impl Asked {
     /// It does not want to know that any more.
     pub(super) fn withdraw(&mut self, request: &str) {
         self.open.retain(|(_, question)| question.request != request);
+    }
+
+    /// These uses of tools are over: whatever was asked of them is settled, by whomever.
+    pub(super) fn tools_ended(&mut self, ends: &[ToolEnd]) {
+        self.open.retain(|(_, question)| !ends.iter().any(|end| end.id == question.of_use));
+    }
+
+    /// The turn is over, and nothing of it waits.
+    pub(super) fn turn_over(&mut self) {
+        self.open.clear();
     }
 
     /// What it waits for, for people: the first, and how many others there are.
@@ -136,7 +146,8 @@ mod tests {
 
     fn question(for_a_person: bool, input: &str) -> Question {
         let (request, tool) = ("q".to_string(), if for_a_person { "AskUserQuestion" } else { "Bash" }.to_string());
-        Question { request, tool, about: "ls".to_string(), input: input.to_string(), for_a_person }
+        let of_use = "u".to_string();
+        Question { request, tool, of_use, about: "ls".to_string(), input: input.to_string(), for_a_person }
     }
 
     fn said(heard: Result<Vec<Heard>, String>) -> (String, String) {
@@ -164,6 +175,15 @@ mod tests {
         asked.withdraw("another");
         assert!(asked.first().is_some());
         asked.withdraw("q");
+        assert_eq!(asked.first(), None);
+        // Somebody else has answered, of which nothing is known here.
+        asked.ask(question(false, "{}"));
+        asked.tools_ended(&[ToolEnd { id: "v".to_string(), failed: false }]);
+        assert!(asked.first().is_some());
+        asked.tools_ended(&[ToolEnd { id: "u".to_string(), failed: false }]);
+        assert_eq!(asked.first(), None);
+        asked.ask(question(false, "{}"));
+        asked.turn_over();
         assert_eq!(asked.first(), None);
     }
 

@@ -211,6 +211,8 @@ pub struct Question {
     pub request: String,
     /// Which tool.
     pub tool: String,
+    /// The name of the use of it.
+    pub of_use: String,
     /// What it is to be used for, in a few words.
     pub about: String,
     /// What it is to be used with, as JSON.
@@ -415,6 +417,7 @@ fn question(it: &Value, text: &str) -> Line {
         about: request.get("input").map(about).unwrap_or_default(),
         input: input.map_or("{}", RawValue::get).to_string(),
         for_a_person: tool == ASK || flag(request, "requires_user_interaction"),
+        of_use: text_at(request, "tool_use_id"),
         tool,
     })
 }

@@ -159,6 +159,7 @@ impl Talk {
             Line::Tools(ends) => {
                 self.tools = self.tools.saturating_sub(ends.len());
                 self.behind.tools_ended(&ends);
+                self.asked.tools_ended(&ends);
                 Vec::new()
             }
             Line::AsksNoMore { request } => {
@@ -219,6 +220,7 @@ impl Talk {
 
     fn turn_over(&mut self, ended: &Ended) -> Vec<Heard> {
         self.turn = false;
+        self.asked.turn_over();
         self.cost = ended.cost.or(self.cost);
         let mut heard = tell(self.sum(ended));
         let error = ended.error();

@@ -174,6 +174,7 @@ fn a_question_goes_back_as_it_came() {
     let asked = question(text);
     let whole = Question {
         request: "q".into(),
+        of_use: "t".into(),
         tool: "Write".into(),
         about: "/w/a".into(),
         input: input.into(),
