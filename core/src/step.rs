@@ -449,6 +449,7 @@ impl Step<'_> {
             stopping: core.stopping.is_some(),
             number: self.number,
             api_url: &self.daemon.config.api_url,
+            worktrees: &self.daemon.config.worktrees_directory,
             ids: &mut core.ids,
             counters: &mut core.counters,
             out: self.out,

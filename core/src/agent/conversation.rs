@@ -14,6 +14,9 @@ use crate::id::TaskId;
 pub struct Conversation {
     /// Its name for the agent: the id of the task with which it began.
     pub id: TaskId,
+    /// The agent's own name for it, where it makes that up.
+    #[serde(default)]
+    pub session: Option<String>,
     /// How it is gone on with.
     pub how: GoingOn,
     /// What was said in it that its agent had not done with, in order. It is said again under the same names, and who has taken

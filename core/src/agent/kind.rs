@@ -14,6 +14,18 @@ pub enum Agent {
     Shell,
     /// Claude Code.
     Claude(Claude),
+    /// One that speaks the Agent Client Protocol.
+    Acp(Acp),
+}
+
+/// How an agent is run that speaks the Agent Client Protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acp {
+    /// The command line that starts it; never empty.
+    pub program: Vec<String>,
+    /// What it may do. Rules are about kinds of tools (`execute`), or about what an agent calls the use of one.
+    pub permissions: Permissions,
 }
 
 /// How Claude Code is run.
@@ -82,6 +94,8 @@ pub enum Kind {
     Shell,
     /// Those of Claude Code and of its libraries.
     Claude,
+    /// Those by which agents find their models.
+    Acp,
 }
 
 impl Kind {
@@ -90,10 +104,14 @@ impl Kind {
     pub fn passes(self, variable: &str) -> bool {
         // What a session of it tells its own tools; with those a second one takes itself for a part of the first.
         const NOT: &[&str] = &["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID"];
-        const PREFIXES: &[&str] = &["ANTHROPIC_", "CLAUDE_", "DISABLE_"];
+        const CLAUDE: &[&str] = &["ANTHROPIC_", "CLAUDE_", "DISABLE_"];
+        const OTHERS: &[&str] = &["CODEX_", "GEMINI_", "GOOGLE_", "MISTRAL_", "OPENAI_", "OPENCODE_"];
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| variable.starts_with(prefix));
+        let claudes = begins(CLAUDE) && !NOT.contains(&variable);
         match self {
             Self::Shell => false,
-            Self::Claude => !NOT.contains(&variable) && PREFIXES.iter().any(|prefix| variable.starts_with(prefix)),
+            Self::Claude => claudes,
+            Self::Acp => claudes || begins(OTHERS),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Agents: how each kind is started, spoken to and asked to stop, and what its end means.
 
+pub mod acp;
 mod answer;
 pub mod claude;
 mod conversation;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::answer::{Answer, Verdict};
 pub(crate) use self::conversation::GO_ON;
 pub use self::conversation::{Conversation, GoingOn, Utterance};
-pub use self::kind::{Agent, Claude, Kind, Permissions, Policy};
+pub use self::kind::{Acp, Agent, Claude, Kind, Permissions, Policy};
 pub(crate) use self::talk::{Heard, Progress, Talk};
 use crate::effect::{Arg, Launch, Value};
 use crate::id::SecretId;
@@ -39,10 +40,11 @@ pub(crate) enum Result {
 impl Agent {
     /// Its name, as people say it.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Shell => "shell",
-            Self::Claude(_) => "claude",
+            Self::Shell => "shell".to_string(),
+            Self::Claude(_) => "claude".to_string(),
+            Self::Acp(Acp { program, .. }) => format!("acp:{}", program.join(" ")),
         }
     }
 
@@ -50,6 +52,7 @@ impl Agent {
         match self {
             Self::Shell => Kind::Shell,
             Self::Claude(_) => Kind::Claude,
+            Self::Acp(_) => Kind::Acp,
         }
     }
 
@@ -58,6 +61,7 @@ impl Agent {
         match self {
             Self::Shell => shell::argv(),
             Self::Claude(how) => claude::argv(how, spec, prepared),
+            Self::Acp(how) => acp::argv(how),
         }
     }
 
@@ -66,6 +70,7 @@ impl Agent {
         match self {
             Self::Shell => Vec::new(),
             Self::Claude(how) => claude::variables(how),
+            Self::Acp(_) => Vec::new(),
         }
     }
 
@@ -73,14 +78,26 @@ impl Agent {
     pub(crate) const fn talks(&self) -> bool {
         match self {
             Self::Shell => false,
+            Self::Claude(_) | Self::Acp(_) => true,
+        }
+    }
+
+    /// Whether it knows its messages by their names: one that is said to it again it takes up once.
+    pub(crate) const fn knows_names(&self) -> bool {
+        match self {
+            Self::Shell | Self::Acp(_) => false,
             Self::Claude(_) => true,
         }
     }
 
-    /// A talk with it; none with one that says nothing of how it gets on.
-    pub(crate) fn talk(&self) -> Option<Talk> {
+    /// A talk with it about that task, in that worktree; none with one that says nothing of how it gets on.
+    pub(crate) fn talk(&self, spec: &Spec, folder: String) -> Option<Talk> {
         match self {
             Self::Shell => None,
+            Self::Acp(how) => {
+                let earlier = spec.conversation.as_ref().and_then(|conversation| conversation.session.clone());
+                Some(Talk::Acp(acp::Talk::new(folder, how.permissions.clone(), earlier)))
+            }
             Self::Claude(how) => Some(Talk::Claude(claude::Talk::new(how.permissions.policy))),
         }
     }

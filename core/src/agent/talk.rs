@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::claude;
 use super::{Answer, Result};
+use super::{acp, claude};
 use crate::time::Millis;
 
 /// What was heard of an agent.
@@ -33,6 +33,8 @@ pub(crate) enum Heard {
     Limit { until: Millis },
     /// It asks something under this number, and waits for a person's answer.
     Asks(u64),
+    /// It has broken off what it did, and there are no words by which it could be asked to end.
+    Through,
     /// A line that could not be read.
     Unreadable(String),
 }
@@ -51,6 +53,7 @@ pub(crate) enum Progress {
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Talk {
     Claude(claude::Talk),
+    Acp(acp::Talk),
 }
 
 impl Talk {
@@ -58,6 +61,7 @@ impl Talk {
     pub(crate) fn opening(&self) -> String {
         match self {
             Self::Claude(_) => claude::Talk::opening(),
+            Self::Acp(_) => acp::Talk::opening(),
         }
     }
 
@@ -65,6 +69,7 @@ impl Talk {
     pub(crate) fn hear(&mut self, line: &str) -> Vec<Heard> {
         match self {
             Self::Claude(talk) => talk.hear(line),
+            Self::Acp(talk) => talk.hear(line),
         }
     }
 
@@ -72,13 +77,15 @@ impl Talk {
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Claude(talk) => talk.is_open(),
+            Self::Acp(talk) => talk.is_open(),
         }
     }
 
     /// A user's message, as it reads them.
-    pub(crate) fn message(&self, text: &str, name: Uuid) -> String {
+    pub(crate) fn message(&mut self, text: &str, name: Uuid) -> String {
         match self {
             Self::Claude(_) => claude::Talk::message(text, name),
+            Self::Acp(talk) => talk.message(text, name),
         }
     }
 
@@ -86,20 +93,66 @@ impl Talk {
     pub(crate) fn done(&self) -> Option<Result> {
         match self {
             Self::Claude(talk) => talk.done(),
+            Self::Acp(talk) => talk.done(),
         }
     }
 
-    /// It is to break off what it does, and then end. What is said to it for that.
-    pub(crate) fn break_off(&mut self) -> String {
+    /// It is to break off what it does, and then end. What is said to it for that, if there are words for it.
+    pub(crate) fn break_off(&mut self) -> Option<String> {
         match self {
-            Self::Claude(talk) => talk.break_off(),
+            Self::Claude(talk) => Some(talk.break_off()),
+            Self::Acp(talk) => talk.break_off(),
         }
     }
 
-    /// It has done its work and is to end. What is said to it for that.
-    pub(crate) fn close(&mut self) -> String {
+    /// It has done its work and is to end. What is said to it for that, if there are words for it.
+    pub(crate) fn close(&mut self) -> Option<String> {
         match self {
-            Self::Claude(talk) => talk.close(),
+            Self::Claude(talk) => Some(talk.close()),
+            Self::Acp(talk) => {
+                talk.close();
+                None
+            }
+        }
+    }
+
+    /// Whether it takes a message while it works on another.
+    pub(crate) const fn takes_several(&self) -> bool {
+        match self {
+            Self::Claude(_) => true,
+            Self::Acp(_) => false,
+        }
+    }
+
+    /// Of this talk nothing is known but that so many lines were said to the agent.
+    pub(crate) const fn was_begun(&mut self, lines: u64) {
+        match self {
+            Self::Claude(_) => {}
+            Self::Acp(talk) => talk.was_begun(lines),
+        }
+    }
+
+    /// How many lines come before the first message, once that is known.
+    pub(crate) fn setup(&self) -> Option<u64> {
+        match self {
+            Self::Claude(_) => Some(1),
+            Self::Acp(talk) => talk.setup(),
+        }
+    }
+
+    /// All that it said before is heard.
+    pub(crate) fn is_present(&mut self) -> Vec<Heard> {
+        match self {
+            Self::Claude(_) => Vec::new(),
+            Self::Acp(talk) => talk.is_present(),
+        }
+    }
+
+    /// Its own name for the conversation, where it makes that up.
+    pub(crate) fn session(&self) -> Option<&str> {
+        match self {
+            Self::Claude(_) => None,
+            Self::Acp(talk) => talk.session(),
         }
     }
 
@@ -107,6 +160,7 @@ impl Talk {
     pub(crate) fn ended(&self, how: &str, said: &str) -> Result {
         match self {
             Self::Claude(talk) => talk.ended(how, said),
+            Self::Acp(talk) => talk.ended(how, said),
         }
     }
 
@@ -114,6 +168,7 @@ impl Talk {
     pub(crate) fn question(&self) -> Option<String> {
         match self {
             Self::Claude(talk) => talk.question(),
+            Self::Acp(talk) => talk.question(),
         }
     }
 
@@ -124,6 +179,7 @@ impl Talk {
     pub(crate) fn answer(&mut self, answer: &Answer) -> core::result::Result<Vec<Heard>, String> {
         match self {
             Self::Claude(talk) => talk.answer(answer),
+            Self::Acp(talk) => talk.answer(answer.question, &answer.verdict),
         }
     }
 
@@ -131,6 +187,7 @@ impl Talk {
     pub(crate) fn nobody_answers(&mut self, question: u64) -> Vec<Heard> {
         match self {
             Self::Claude(talk) => talk.nobody_answers(question),
+            Self::Acp(talk) => talk.nobody_answers(question),
         }
     }
 
@@ -138,6 +195,7 @@ impl Talk {
     pub(crate) fn awaits_its_model(&self) -> bool {
         match self {
             Self::Claude(talk) => talk.awaits_its_model(),
+            Self::Acp(talk) => talk.awaits_its_model(),
         }
     }
 
@@ -145,6 +203,7 @@ impl Talk {
     pub(crate) fn is_at_rest(&self) -> bool {
         match self {
             Self::Claude(talk) => talk.is_at_rest(),
+            Self::Acp(talk) => talk.is_at_rest(),
         }
     }
 
@@ -152,6 +211,7 @@ impl Talk {
     pub(crate) fn has_background(&self) -> bool {
         match self {
             Self::Claude(talk) => talk.has_background(),
+            Self::Acp(_) => false,
         }
     }
 
@@ -159,6 +219,7 @@ impl Talk {
     pub(crate) fn returns(&self) -> bool {
         match self {
             Self::Claude(talk) => talk.returns(),
+            Self::Acp(_) => false,
         }
     }
 
@@ -166,6 +227,7 @@ impl Talk {
     pub(crate) fn forget_background(&mut self) {
         match self {
             Self::Claude(talk) => talk.forget_background(),
+            Self::Acp(_) => {}
         }
     }
 }

@@ -102,8 +102,12 @@ impl Attaching {
         let Found { prepared, shown, begun, ending, asked, pace, dialog } = self.found;
         if let Outcome::Started { pid, handed } = outcome {
             cx.progress(format!("the agent is in hand again (process {pid})"));
-            let running = Running::new(self.wait.id, prepared, pace, dialog, spec, cx).resume(ending, cx);
+            let is_known = dialog.is_some();
+            let mut running = Running::new(self.wait.id, prepared, pace, dialog, spec, cx).resume(ending, cx);
             cx.mailbox.handed(handed);
+            if let Some(dialog) = running.dialog_mut().filter(|_| !is_known) {
+                dialog.was_begun(handed, cx);
+            }
             return match asked {
                 Some(graceful) => running.on(Event::Interrupt { graceful }, cx),
                 None => Phase::Running(running),

@@ -70,6 +70,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) log_read: u64,
     /// Where the server answers, for agents.
     pub(crate) api_url: &'a str,
+    /// One folder per task.
+    pub(crate) worktrees: &'a str,
     /// Whether its parent is known here, and works on the same repository.
     pub(crate) parent_here: bool,
     /// Whether it is to stand still.
@@ -194,6 +196,7 @@ mod tests {
             number: None,
             log_read: 0,
             api_url: "",
+            worktrees: "",
             parent_here: false,
             hold: &mut hold,
             mailbox: &mut mailbox,

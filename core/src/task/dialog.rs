@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cx::Cx;
 use super::ear::{Ear, Lines};
-use super::mailbox::What;
+use super::mailbox::{Mailbox, What};
 use super::spec::Spec;
 use crate::agent::{self, Answer, Heard, Progress, Talk, Utterance};
 use crate::effect::Work;
@@ -31,12 +31,25 @@ pub(crate) struct Dialog {
     again: Option<Millis>,
     /// Not before this moment, since 1970: then its user may use its model again.
     parked: Option<Millis>,
+    /// It was begun in a life of the daemon of which nothing is known.
+    past: Option<Past>,
+    /// It has broken off what it did, and has only to be ended.
+    through: bool,
     /// When something was heard of it last.
     heard: Millis,
     /// What it is expected to say something of.
     silence: Option<Silence>,
     /// People were told that nothing is heard of it.
     told_silent: bool,
+}
+
+/// What an earlier life of the daemon said and heard, of which nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Past {
+    /// So many lines were handed over.
+    handed: u64,
+    /// Which of the letters those were is known.
+    told_apart: bool,
 }
 
 /// What an agent is silent of.
@@ -70,11 +83,11 @@ const GO_ON: &str = "Your last turn was broken off, as the model could not be re
 impl Dialog {
     /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
     pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
-        let talk = spec.agent.talk()?;
+        let talk = spec.agent.talk(spec, format!("{}/{}", cx.worktrees, spec.id))?;
         let (ear, heard) = (Ear::default(), cx.now);
         let (settled, again, parked, silence) = (None, None, None, None);
-        let told_silent = false;
-        Some(Box::new(Self { talk, ear, settled, troubles: 0, again, parked, heard, silence, told_silent }))
+        let (past, through, told_silent, troubles) = (None, false, false, 0);
+        Some(Box::new(Self { talk, ear, settled, troubles, again, parked, past, through, heard, silence, told_silent }))
     }
 
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
@@ -82,6 +95,23 @@ impl Dialog {
         let dialog = Self::of(spec, cx)?;
         cx.mailbox.open(dialog.talk.opening(), spec, prepared);
         Some(dialog)
+    }
+
+    /// It was begun in a life of the daemon of which nothing is known, and so many lines were handed over.
+    pub(super) fn was_begun(&mut self, handed: u64, cx: &mut Cx<'_>) {
+        self.talk.was_begun(handed);
+        self.past = Some(Past { handed, told_apart: false });
+        self.remembers(cx);
+    }
+
+    /// Tells the letters apart that were handed over before, as soon as it is known which came first.
+    fn remembers(&mut self, cx: &mut Cx<'_>) {
+        if let Some(past) = self.past.as_mut().filter(|past| !past.told_apart)
+            && let Some(setup) = self.talk.setup()
+        {
+            past.told_apart = true;
+            cx.mailbox.begun_before(setup, past.handed);
+        }
     }
 
     /// The agent is in hand, perhaps again.
@@ -114,6 +144,10 @@ impl Dialog {
             for heard in self.talk.hear(&line) {
                 self.act(heard, cx);
             }
+            self.remembers(cx);
+        }
+        if self.ear.has_caught_up() && self.past.take().is_some() {
+            self.talk.is_present().into_iter().for_each(|heard| self.act(heard, cx));
         }
         if let Some(why) = deaf {
             self.fails(format!("what the agent says cannot be read: {why}"));
@@ -149,6 +183,7 @@ impl Dialog {
                 told.into_iter().for_each(|heard| self.act(heard, cx));
             }
             Heard::Asks(_) => {}
+            Heard::Through => self.through = true,
             Heard::Unreadable(why) => cx.agent_misbehaves(&format!("a line could not be read: {why}")),
         }
     }
@@ -202,25 +237,37 @@ impl Dialog {
     }
 
     /// Has what waits for the agent sent, in order.
-    pub(super) fn deliver(&self, spec: &Spec, cx: &mut Cx<'_>) {
-        let open = self.talk.is_open() && self.again.is_none();
-        deliver(open, cx, |what| match what {
+    pub(super) fn deliver(&mut self, spec: &Spec, cx: &mut Cx<'_>) {
+        let (open, several) = (self.talk.is_open() && self.again.is_none(), self.talk.takes_several());
+        let talk = &mut self.talk;
+        let messages = |mailbox: &Mailbox| open && (several || !mailbox.has_under_way());
+        deliver(messages, cx, |what| match what {
             What::Own(line) => line.clone(),
-            What::Plan { name } => self.talk.message(&spec.plan, *name),
-            What::Word(Utterance { name, text }) | What::Message { name, text, .. } => self.talk.message(text, *name),
+            What::Plan { name } => talk.message(&spec.plan, *name),
+            What::Word(Utterance { name, text }) | What::Message { name, text, .. } => talk.message(text, *name),
         });
     }
 
-    /// It is to break off what it does, and then end.
-    pub(super) fn break_off(&mut self, cx: &mut Cx<'_>) {
+    /// It is to break off what it does, and then end. False where there are no words for that.
+    pub(super) fn break_off(&mut self, cx: &mut Cx<'_>) -> bool {
         let line = self.talk.break_off();
-        cx.mailbox.say(line);
+        line.map(|line| cx.mailbox.say(line)).is_some()
     }
 
-    /// It has done its work, and is to end.
-    pub(super) fn close(&mut self, cx: &mut Cx<'_>) {
+    /// It has done its work, and is to end. False where there are no words for that.
+    pub(super) fn close(&mut self, cx: &mut Cx<'_>) -> bool {
         let line = self.talk.close();
-        cx.mailbox.say(line);
+        line.map(|line| cx.mailbox.say(line)).is_some()
+    }
+
+    /// Whether it has broken off what it did, and has only to be ended.
+    pub(super) const fn is_through(&self) -> bool {
+        self.through
+    }
+
+    /// The agent's own name for the conversation, where it makes one up.
+    pub(super) fn session(&self) -> Option<&str> {
+        self.talk.session()
     }
 
     /// It has ended, and its log does at `end`: the rest is still to be heard.
@@ -327,11 +374,12 @@ impl Dialog {
     }
 }
 
-/// Has what waits for an agent sent, in order: `line` is how it reads it.
-pub(super) fn deliver(messages: bool, cx: &mut Cx<'_>, line: impl Fn(&What) -> String) {
+/// Has what waits for an agent sent, in order: `line` is how it reads it, and `messages` says whether the next may be one.
+pub(super) fn deliver(messages: impl Fn(&Mailbox) -> bool, cx: &mut Cx<'_>, mut line: impl FnMut(&What) -> String) {
     loop {
         let mut mailbox = core::mem::take(cx.mailbox);
-        let sent = mailbox.send(messages, |n, what| cx.work(Work::Stdin { n, text: line(what) }));
+        let may = messages(&mailbox);
+        let sent = mailbox.send(may, |n, what| cx.work(Work::Stdin { n, text: line(what) }));
         *cx.mailbox = mailbox;
         if !sent {
             return;

@@ -20,6 +20,9 @@ use crate::time::Millis;
 pub(super) struct Ear {
     /// In bytes of the log.
     cursor: u64,
+    /// Where the log ended when it was read last.
+    #[serde(default)]
+    known: u64,
     /// Where the log ends; unknown while somebody can write to it.
     end: Option<u64>,
     reading: Option<EffectId>,
@@ -52,6 +55,11 @@ impl Ear {
         if self.reading.is_none() && self.read_after.is_none() && !self.dry && !self.has_heard_all() {
             self.reading = Some(cx.work(Work::Read { from: self.cursor }));
         }
+    }
+
+    /// Whether all has been heard that stood in the log when it was read last.
+    pub(super) const fn has_caught_up(&self) -> bool {
+        self.cursor >= self.known
     }
 
     /// Nobody can write to the log any more.
@@ -113,6 +121,7 @@ impl Ear {
     }
 
     fn take(&mut self, chunk: Chunk, lines: &mut Lines) {
+        self.known = chunk.log;
         if chunk.to <= chunk.from {
             self.dry = true;
             // It is shorter than it was said to be: nothing more comes.

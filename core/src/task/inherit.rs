@@ -30,16 +30,24 @@ impl Task {
         if !agent.talks() {
             return Ok(None);
         }
+        if !agent.knows_names() {
+            // It has no way to branch off; and where it named no session there is nothing to go on with but what it was told.
+            let (id, session) = (self.spec.session(), self.session.clone());
+            let left = self.mailbox.left().to_vec();
+            return Ok((!in_use).then_some(Conversation { id, session, how: GoingOn::Resumes, left }));
+        }
         let (id, how) = match &self.spec.conversation {
             _ if self.mailbox.is_heeded() => (self.spec.session(), GoingOn::Resumes),
             Some(conversation) => (conversation.id, conversation.how),
             None => (self.spec.id, GoingOn::Begins),
         };
         if !in_use {
-            return Ok(Some(Conversation { id, how, left: self.mailbox.left().to_vec() }));
+            let left = self.mailbox.left().to_vec();
+            return Ok(Some(Conversation { id, session: None, how, left }));
         }
         // What it was told is its own agent's, which still works on it.
-        Ok((how != GoingOn::Begins).then_some(Conversation { id, how: GoingOn::Forks, left: Vec::new() }))
+        let (session, forks, left) = (None, GoingOn::Forks, Vec::new());
+        Ok((how != GoingOn::Begins).then_some(Conversation { id, session, how: forks, left }))
     }
 
     /// What an agent is told that continues it, where nobody says with what: a script is run again, who has talked goes on.

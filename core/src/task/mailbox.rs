@@ -163,20 +163,28 @@ impl Mailbox {
         self.tells = true;
     }
 
-    /// Whoever hands letters over has handed all up to this number, which may be news: then they were handed over in a life
-    /// of the daemon of which nothing is known. What follows the opening are the words that the talk begins with, and the plan.
+    /// Whoever hands letters over has handed all up to this number.
     pub(crate) fn handed(&mut self, last: u64) {
         // A script's messages bear the numbers in which they came: those that were handed over are not handed over again.
-        if !self.tells {
-            return;
+        if self.tells {
+            self.last = self.last.max(last);
         }
+    }
+
+    /// Of a talk that an earlier life began, of which nothing is known, so many lines came before the first message, and all
+    /// up to `last` were handed over.
+    pub(crate) fn begun_before(&mut self, setup: u64, last: u64) {
         let opens = |letter: &&mut Letter| !matches!(letter.what, What::Own(_)) && letter.n.is_none();
         let plan = self.letters.iter().position(|letter| matches!(letter.what, What::Plan { .. }));
         let first = self.letters.iter_mut().take(plan.map_or(0, |plan| plan.saturating_add(1))).filter(opens);
-        for (letter, n) in first.zip(FIRST.saturating_add(1)..=last) {
+        for (letter, n) in first.zip(setup.saturating_add(1)..=last) {
             (letter.n, letter.at) = (Some(n), At::Delivered);
         }
-        self.last = self.last.max(last);
+    }
+
+    /// Whether the agent has a message, or the plan, on its way or to work on.
+    pub(crate) fn has_under_way(&self) -> bool {
+        self.letters.iter().any(|letter| letter.what.name().is_some() && letter.at != At::Waiting)
     }
 
     /// Takes a user's message. False where it does not fit.
@@ -306,7 +314,8 @@ impl Mailbox {
     /// users' messages came too late.
     pub(crate) fn close(&mut self, spec: &Spec) -> usize {
         if spec.agent.talks() {
-            self.left = self.not_done_with(spec);
+            let again = |letter: &&Letter| letter.at != At::Seen || spec.agent.knows_names();
+            self.left = self.not_done_with(spec, again);
         }
         self.clear()
     }
@@ -319,9 +328,9 @@ impl Mailbox {
         before.saturating_sub(self.messages())
     }
 
-    fn not_done_with(&self, spec: &Spec) -> Vec<Utterance> {
+    fn not_done_with(&self, spec: &Spec, again: impl Fn(&&Letter) -> bool) -> Vec<Utterance> {
         let plan = || Utterance { name: plan_of(spec.id), text: spec.plan.clone() };
-        let said = self.letters.iter().filter_map(|letter| match &letter.what {
+        let said = self.letters.iter().filter(again).filter_map(|letter| match &letter.what {
             What::Own(_) => None,
             What::Plan { .. } => Some(plan()),
             What::Word(said) => Some(said.clone()),

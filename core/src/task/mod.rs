@@ -70,6 +70,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) number: Option<(u64, u64)>,
     /// Where the server answers, for agents.
     pub(crate) api_url: &'a str,
+    /// One folder per task.
+    pub(crate) worktrees: &'a str,
     pub(crate) ids: &'a mut Ids,
     pub(crate) counters: &'a mut Counters,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -103,14 +105,17 @@ pub(crate) struct Task {
     /// What people were told last that it needs one for.
     #[serde(default)]
     needs: Option<String>,
+    /// Its agent's own name for the conversation with it, where that makes one up.
+    #[serde(default)]
+    session: Option<String>,
 }
 
 impl Hash for Task {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, errands, .. } = self;
-        let Self { hold, keyed, parent_here, closed, remains, needs, .. } = self;
+        let Self { hold, keyed, parent_here, closed, remains, needs, session, .. } = self;
         (spec_digest, arrival, phase, outbox, output, mailbox, errands).hash(state);
-        (hold, keyed, parent_here, closed, remains, needs).hash(state);
+        (hold, keyed, parent_here, closed, remains, needs, session).hash(state);
     }
 }
 
@@ -132,6 +137,7 @@ impl Task {
             closed: false,
             remains: Remains::default(),
             needs: None,
+            session: None,
         }
     }
 
@@ -184,6 +190,7 @@ impl Task {
             number: s.number,
             log_read: self.output.log_end(),
             api_url: s.api_url,
+            worktrees: s.worktrees,
             parent_here: self.parent_here,
             hold: &mut self.hold,
             mailbox: &mut self.mailbox,

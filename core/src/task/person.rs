@@ -61,6 +61,9 @@ impl Task {
 
     /// People are told what it needs one for, where that is news.
     pub(super) fn tell_needs(&mut self, s: &mut Surroundings<'_>) {
+        if let Some(session) = self.phase.dialog().and_then(Dialog::session) {
+            self.session = Some(session.into());
+        }
         let needs = self.phase.dialog().and_then(Dialog::needs);
         if needs == self.needs {
             return;

@@ -144,16 +144,22 @@ impl Running {
     }
 
     /// What waits for the agent reaches it, in order; not while it stands still.
-    pub(super) fn deliver(&self, spec: &Spec, cx: &mut Cx<'_>) {
+    pub(super) fn deliver(&mut self, spec: &Spec, cx: &mut Cx<'_>) {
         if !self.is_going(cx) {
             return;
         }
-        match &self.dialog {
+        match &mut self.dialog {
             Some(dialog) => dialog.deliver(spec, cx),
-            None => dialog::deliver(true, cx, |what| match what {
-                What::Own(text) | What::Word(Utterance { text, .. }) | What::Message { text, .. } => agent::line(text),
-                What::Plan { .. } => agent::line(&spec.plan),
-            }),
+            None => dialog::deliver(
+                |_| true,
+                cx,
+                |what| match what {
+                    What::Own(text) | What::Word(Utterance { text, .. }) | What::Message { text, .. } => {
+                        agent::line(text)
+                    }
+                    What::Plan { .. } => agent::line(&spec.plan),
+                },
+            ),
         }
     }
 
@@ -228,8 +234,8 @@ impl Running {
                 return Phase::Running(self);
             }
             (None, Some(dialog)) => {
-                dialog.break_off(cx);
-                Rung::Interrupt
+                let has_words = dialog.break_off(cx);
+                if has_words { Rung::Interrupt } else { Rung::Terminate }
             }
             (None, None) => Rung::Terminate,
         };
@@ -256,8 +262,11 @@ impl Running {
         let goes = self.is_going(cx);
         if let Some(dialog) = &mut self.dialog {
             if let Some(result) = dialog.verdict(cx).filter(|_| goes && self.ending.is_none()) {
-                dialog.close(cx);
-                self.ending = Some(Rung::Interrupt.asked_before(result.into(), cx));
+                let rung = if dialog.close(cx) { Rung::Interrupt } else { Rung::Terminate };
+                self.ending = Some(rung.asked_before(result.into(), cx));
+            }
+            if let Some(ending) = self.ending.take_if(|ending| ending.next == Rung::Interrupt && dialog.is_through()) {
+                self.ending = Some(Rung::Terminate.asked_before(ending.why, cx));
             }
             dialog.watch(goes && self.ending.is_none(), cx);
         }

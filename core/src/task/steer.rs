@@ -106,8 +106,8 @@ impl Task {
     /// What waits for the agent reaches it once it runs, in order; not while it stands still.
     pub(super) fn deliver_messages(&mut self, s: &mut Surroundings<'_>) {
         if matches!(&self.phase, Phase::Running(_)) {
-            self.phase = self.within(s, |phase, spec, cx| {
-                if let Phase::Running(state) = &phase {
+            self.phase = self.within(s, |mut phase, spec, cx| {
+                if let Phase::Running(state) = &mut phase {
                     state.deliver(spec, cx);
                 }
                 phase

@@ -182,6 +182,7 @@ fn what_was_handed_over_before_keeps_its_numbers() {
     let mut mailbox = Mailbox::default();
     mailbox.open("opening".to_string(), &spec(), &Prepared::default());
     mailbox.handed(9);
+    mailbox.begun_before(FIRST, 9);
     assert!(push(&mut mailbox, "new"));
     // What is done with an opening that was handed over is known to whoever hands over.
     assert_eq!(sent(&mut mailbox, 1), [said(1, "opening"), said(10, "new")]);
@@ -192,6 +193,7 @@ fn what_was_handed_over_before_keeps_its_numbers() {
     let mut begun = Mailbox::default();
     begun.open("opening".to_string(), &spec(), &Prepared::default());
     begun.handed(1);
+    begun.begun_before(FIRST, 1);
     assert_eq!(sent(&mut begun, 1), [said(1, "opening"), said(2, "the plan")]);
 }
 
@@ -200,7 +202,8 @@ fn what_was_handed_over_before_keeps_its_numbers() {
 #[test]
 fn what_was_left_of_a_conversation_comes_first() {
     let left = Vec::from([Utterance { name: Uuid::from_u128(1), text: "before".to_string() }]);
-    let conversation = Conversation { id: TaskId(Uuid::from_u128(9)), how: GoingOn::Resumes, left };
+    let (id, session) = (TaskId(Uuid::from_u128(9)), None);
+    let conversation = Conversation { id, session, how: GoingOn::Resumes, left };
     let spec = Spec { conversation: Some(conversation), ..spec() };
     let mut mailbox = Mailbox::default();
     mailbox.open("opening".to_string(), &spec, &Prepared::default());
@@ -216,6 +219,7 @@ fn what_was_left_of_a_conversation_comes_first() {
     let mut found = Mailbox::default();
     found.open("opening".to_string(), &spec, &Prepared::default());
     found.handed(2);
+    found.begun_before(FIRST, 2);
     assert_eq!(sent(&mut found, 1), [said(1, "opening"), said(3, "the plan")]);
     // What stands in the conversation is not said again.
     let mut recalled = Mailbox::default();
