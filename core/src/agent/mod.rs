@@ -48,6 +48,15 @@ impl Agent {
         }
     }
 
+    /// What it may do; none of one that is asked by nobody.
+    #[must_use]
+    pub const fn permissions(&self) -> Option<&Permissions> {
+        match self {
+            Self::Shell => None,
+            Self::Claude(Claude { permissions, .. }) | Self::Acp(Acp { permissions, .. }) => Some(permissions),
+        }
+    }
+
     const fn kind(&self) -> Kind {
         match self {
             Self::Shell => Kind::Shell,

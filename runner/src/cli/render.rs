@@ -1,7 +1,10 @@
 //! What an agent writes, made for people: of one that tells how it gets on by lines of JSON its text, the tools that it uses
 //! and what it has cost; of any other just what it writes.
 
+mod acp;
+
 use console::style;
+use makima_core::agent::acp::{Line as AcpLine, line as acp_line};
 use makima_core::agent::claude::{Block, Ended, INITIALIZE, Line, dollars, line};
 use serde_json::Value;
 
@@ -16,8 +19,10 @@ const CHANGED: usize = 40;
 enum Kind {
     /// It has said nothing yet by which it could be told.
     Unknown,
-    /// It tells how it gets on.
+    /// It tells how it gets on, as Claude Code does.
     Tells,
+    /// The same by the Agent Client Protocol.
+    Acp,
     /// It writes for people.
     Plain,
 }
@@ -28,17 +33,13 @@ pub(super) struct Renderer {
     kind: Kind,
     /// A line that may be JSON and has not ended.
     held: String,
+    acp: acp::Shown,
 }
 
 impl Renderer {
     /// `raw`: what it writes is left as it is, whatever that is.
     pub(super) const fn new(raw: bool) -> Self {
-        Self { kind: if raw { Kind::Plain } else { Kind::Unknown }, held: String::new() }
-    }
-
-    /// Whether the agent tells how it gets on.
-    pub(super) fn tells(&self) -> bool {
-        self.kind == Kind::Tells
+        Self { kind: if raw { Kind::Plain } else { Kind::Unknown }, held: String::new(), acp: acp::Shown::new() }
     }
 
     /// The next piece, as far as it can be shown.
@@ -55,7 +56,7 @@ impl Renderer {
                 continue;
             }
             let line = std::mem::take(&mut self.held);
-            shown.push_str(&if may_be_json { self.line(line) } else { line });
+            shown.push_str(&if may_be_json { self.line(line) } else { self.acp.after_text(line) });
         }
         shown
     }
@@ -66,13 +67,24 @@ impl Renderer {
     }
 
     fn line(&mut self, text: String) -> String {
-        let said = line(&text);
-        match (&said, self.kind) {
-            (Line::Answered { request, .. }, Kind::Unknown) if request == INITIALIZE => self.kind = Kind::Tells,
-            (_, Kind::Unknown) => self.kind = Kind::Plain,
-            (_, Kind::Tells | Kind::Plain) => {}
+        if self.kind == Kind::Unknown {
+            self.kind = kind_of(&text);
         }
-        if self.tells() { rendered(&said, &text).unwrap_or(text) } else { text }
+        match self.kind {
+            Kind::Tells => rendered(&line(&text), &text).unwrap_or(text),
+            Kind::Acp => self.acp.line(&text).unwrap_or(text),
+            Kind::Plain | Kind::Unknown => text,
+        }
+    }
+}
+
+/// The first line tells: it answers the first that an agent is told.
+fn kind_of(text: &str) -> Kind {
+    let is_first = |name: &str| name == INITIALIZE;
+    match (line(text), acp_line(text)) {
+        (Line::Answered { request, .. }, _) if is_first(&request) => Kind::Tells,
+        (_, AcpLine::Answered { request, .. }) if is_first(&request) => Kind::Acp,
+        _ => Kind::Plain,
     }
 }
 
@@ -112,9 +124,14 @@ fn change(text: &str, id: &str, deeper: &str) -> String {
     let Some(input) = blocks.into_iter().flatten().find(of_use).and_then(|block| block.get("input")) else {
         return String::new();
     };
-    let lines = |field: &str| input.get(field).and_then(Value::as_str).unwrap_or_default().lines();
-    let gone = lines("old_string").map(|line| style(format!("{deeper}  - {line}")).red().to_string());
-    let come = lines("new_string").chain(lines("content"));
+    let text = |field: &str| input.get(field).and_then(Value::as_str).unwrap_or_default();
+    changed(text("old_string"), &[text("new_string"), text("content")], deeper)
+}
+
+/// What goes, and what comes.
+fn changed(old: &str, new: &[&str], deeper: &str) -> String {
+    let gone = old.lines().map(|line| style(format!("{deeper}  - {line}")).red().to_string());
+    let come = new.iter().flat_map(|text| text.lines());
     let come = come.map(|line| style(format!("{deeper}  + {line}")).green().to_string());
     let all: Vec<String> = gone.chain(come).collect();
     let more = all.len().saturating_sub(CHANGED);

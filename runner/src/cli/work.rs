@@ -231,10 +231,11 @@ impl<'a> Work<'a> {
         let task = self.order.id();
         // Whoever else does the work has its own settings.
         let how = config::agent(self.file).ok().filter(|_| is_ours);
-        let how = match how {
-            Some(Agent::Claude(claude)) => format!(", claude, permissions {}", claude.permissions.policy.name()),
-            Some(Agent::Shell) | None => String::new(),
+        let told = |agent: Agent| {
+            let policy = agent.permissions()?.policy.name();
+            Some(format!(", {}, permissions {policy}", print::tame(&agent.name())))
         };
+        let how = how.and_then(told).unwrap_or_default();
         if let Order::GoOn { with, .. } = &self.order {
             self.view.note(&format!("{name}, going on where {with} is"));
             return self.view.note(&format!("task {task}{how}"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use makima_core::agent::{Agent, Claude, Permissions, Policy};
+use makima_core::agent::{Acp, Agent, Claude, Permissions, Policy};
 use rustix::fs::{Access, access};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -14,7 +14,7 @@ use super::ConfigFile;
 use crate::report::Failure;
 
 /// The agents that this version can run.
-pub const AGENTS: &[&str] = &["shell", "claude"];
+pub const AGENTS: &[&str] = &["claude", "acp:COMMAND", "shell"];
 
 /// `agent = "shell"`, or a table `[agent]`.
 #[derive(Clone, Debug)]
@@ -198,6 +198,17 @@ pub fn agent(file: &ConfigFile) -> Result<Agent, Failure> {
                 permissions: permissions(file),
             }))
         }
+        name if name == "acp" || name.starts_with(ACP) => {
+            let command = table.map(|table| table.command.clone()).filter(|command| !command.is_empty());
+            let words = || name.strip_prefix(ACP).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+            let program: Vec<String> = command.unwrap_or_else(words);
+            let Some(first) = program.first() else {
+                return Err(Failure::unusable(format!("the agent `{name}` has no command"))
+                    .hint("write how it is started: --agent 'acp:opencode acp', or `command` under [agent]"));
+            };
+            is_on_path(first)?;
+            Ok(Agent::Acp(Acp { program, permissions: permissions(file) }))
+        }
         name => {
             let known = AGENTS.join(", ");
             Err(Failure::unusable(format!("the agent `{name}` is not one that this version can run"))
@@ -206,16 +217,23 @@ pub fn agent(file: &ConfigFile) -> Result<Agent, Failure> {
     }
 }
 
+/// How the name of an agent begins that speaks the Agent Client Protocol; its command line follows.
+const ACP: &str = "acp:";
+
 /// How one comes by Claude Code.
 const GET: &str = "get Claude Code (npm install -g @anthropic-ai/claude-code)";
 
 /// An agent that cannot be started is no agent: that is said before a task is taken on.
 fn is_there(program: &str) -> Result<(), Failure> {
+    let how = format!("{GET}, or say how it is started: `command` under [agent] in config.toml");
+    is_on_path(program).map_err(|failure| failure.hint(how))
+}
+
+fn is_on_path(program: &str) -> Result<(), Failure> {
     if program.contains('/') || find(program).is_some() {
         return Ok(());
     }
-    Err(Failure::unusable(format!("there is no `{program}` on PATH"))
-        .hint(format!("{GET}, or say how it is started: `command` under [agent] in config.toml")))
+    Err(Failure::unusable(format!("there is no `{program}` on PATH")))
 }
 
 fn permissions(file: &ConfigFile) -> Permissions {
@@ -242,8 +260,22 @@ mod tests {
     fn claude(file: &ConfigFile) -> Claude {
         match agent(file).expect("an agent") {
             Agent::Claude(claude) => claude,
-            Agent::Shell => panic!("a shell"),
+            other => panic!("{other:?}"),
         }
+    }
+
+    /// Protects people from a name that does not say how the agent is started.
+    #[test]
+    fn any_agent_of_the_protocol_is_named_by_its_command() {
+        let program = |text: &str| match agent(&file(text)) {
+            Ok(Agent::Acp(Acp { program, .. })) => program,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(program("agent = 'acp:/bin/agent  --acp'"), ["/bin/agent", "--acp"]);
+        assert_eq!(program("[agent]\nname = 'acp'\ncommand = ['/a b/agent', 'acp']"), ["/a b/agent", "acp"]);
+        let why = |text: &str| agent(&file(text)).expect_err("it cannot be started").to_string();
+        assert!(why("agent = 'acp'").contains("has no command"));
+        assert!(why("agent = 'acp:no-such-agent'").contains("no `no-such-agent` on PATH"));
     }
 
     #[test]

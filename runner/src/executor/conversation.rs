@@ -99,7 +99,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let env = variables(&[("CLAUDE_CONFIG_DIR", place.path())]);
         let said = |n: u128| Utterance { name: Uuid::from_u128(n), text: format!("text {n}") };
-        let conversation = Conversation { id: TASK, how: GoingOn::Resumes, left: vec![said(1), said(2)] };
+        let conversation =
+            Conversation { id: TASK, session: None, how: GoingOn::Resumes, left: vec![said(1), said(2)] };
         assert_eq!(recall(&conversation, &env), None, "there is none");
         let project = place.path().join("projects/-w");
         fs::create_dir_all(&project).unwrap();

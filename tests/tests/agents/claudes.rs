@@ -42,7 +42,7 @@ pub(crate) fn with_each_for_long(play: impl Fn(&Path) + Sync) {
 }
 
 /// Says that this test is left out. Not by the macro: what that prints of a test that passes nobody sees.
-fn is_skipped(why: &str) {
+pub(crate) fn is_skipped(why: &str) {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "{test} is skipped: {why}");
 }

@@ -2,8 +2,10 @@
 //!
 //! `MAKIMA_TEST_CLAUDE` names the programs, with colons between them: each test is done with each of them. Without it the
 //! tests are left out, which each says; with `MAKIMA_TEST_AGENTS=required` that is a failure. `MAKIMA_LONG=1` adds what
-//! takes minutes.
+//! takes minutes. `MAKIMA_TEST_ACP` names a folder with agents that speak the Agent Client Protocol, as npm installs them:
+//! `claude-agent-acp` and `opencode`, and a `node` that is new enough for them.
 
+mod acp;
 mod asking;
 mod claudes;
 mod going_on;
