@@ -14,6 +14,7 @@ mod rest;
 mod second;
 mod steering;
 mod talking;
+mod turns;
 mod ways;
 
 pub(crate) use self::bench::cases;

@@ -7,7 +7,9 @@ use super::bench::{Bench, TASK, config, prepared};
 use super::talking::{INIT, READY, Talk, WELL};
 use crate::agent::{Agent, Answer, Claude, Permissions, Policy, Verdict};
 use crate::config::Config;
+use crate::effect::Effect;
 use crate::input::{ExitStatus, Outcome, Stage};
+use crate::notice::Notice;
 use crate::protocol::Wire;
 use crate::view::TaskState;
 
@@ -139,4 +141,37 @@ fn silence_is_told_once_where_the_model_is_waited_for() {
     assert_eq!(talk.bench.timer(), None, "a tool may take as long as it takes");
     talk.says(r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t"}]}}"#);
     assert_eq!(talk.bench.timer(), Some(330_000));
+}
+
+/// Protects people from being told what was needed long ago, where the server was away meanwhile.
+#[test]
+fn of_what_is_needed_only_the_newest_is_told() {
+    let mut talk = asking(Wire::Two);
+    talk.bench.acked();
+    talk.bench.cut();
+    talk.says(ASKS);
+    talk.says(NO_MORE);
+    talk.says(&ASKS.replace("q1", "q2").replace("ls", "pwd"));
+    talk.bench.next();
+    let out = talk.bench.open_session(Wire::Two);
+    let needs: Vec<&String> = out.iter().filter(|line| line.contains("needs ")).collect();
+    assert!(matches!(needs.as_slice(), [one] if one.ends_with("needs a person: question 2: Bash: pwd")), "{out:?}");
+}
+
+/// Protects whoever waits for a task elsewhere: its end is told once, as it was.
+#[test]
+fn an_end_is_news_once() {
+    let ends = |talk: &Talk| {
+        let of_end = |effect: &&Effect| matches!(effect, Effect::Tell(Notice::Ended { .. }));
+        talk.bench.last.iter().find(of_end).cloned()
+    };
+    let mut talk = asking(Wire::Two);
+    talk.says(WELL);
+    talk.took();
+    talk.ends();
+    talk.bench.done("Conclude", Outcome::Done);
+    let (name, status, error) = ("a task".to_string(), "done", None);
+    assert_eq!(ends(&talk), Some(Effect::Tell(Notice::Ended { task: TASK, name, status, error })));
+    talk.bench.again(&[]);
+    assert_eq!(ends(&talk), None);
 }
