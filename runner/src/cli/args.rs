@@ -129,8 +129,8 @@ pub(super) struct RunArgs {
     /// The repository, by path or URL [default: the one you stand in]
     #[arg(long, value_name = "PATH|URL")]
     pub(super) repo: Option<String>,
-    /// Which agent: claude, or shell, which runs the plan as a script [default: `agent` in config.toml, else claude where it is
-    /// installed]
+    /// Which agent: claude, acp:COMMAND, or shell, which runs the plan as a script [default: `agent` in config.toml, else claude
+    /// where it is installed]
     #[arg(long, value_name = "AGENT")]
     pub(super) agent: Option<String>,
     /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else ask at a terminal and accept-edits
