@@ -28,6 +28,8 @@ pub const TARGETS: &[Target] = &[
     ("long_poll", makima_transports::fuzz::long_poll),
     ("events", outside::events),
     ("claude", outside::claude),
+    ("acp", outside::acp),
+    ("said", outside::said),
     ("config", people::config),
     #[cfg(feature = "server")]
     ("tasks", people::tasks),

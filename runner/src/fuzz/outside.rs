@@ -1,9 +1,11 @@
 //! What comes over the network.
 
 use makima_core::agent::claude::{self, Line, Verdict};
+use makima_core::agent::{Answer, Utterance, acp};
 use makima_core::forge::{Kind, Next, Opening, Project, Tool, Wanted};
 use makima_core::id::TaskId;
 use makima_core::limits;
+use makima_core::needs;
 use makima_core::policy::{BranchName, InnerPath, RepositoryUrl, revision, split_credentials, task_name};
 use makima_core::protocol::{DaemonCommand, DaemonMessage, Frame, Unreadable, envelope};
 use reqwest::StatusCode;
@@ -98,6 +100,41 @@ pub(super) fn policy(data: &[u8]) {
     if let Some(project) = Project::read(text) {
         assert!(!project.path.split('/').any(|part| part == ".."), "{project:?}");
     }
+}
+
+/// Lines of agents that speak the Agent Client Protocol: something is read of any, and what is said back is one line.
+pub(super) fn acp(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for line in text.lines() {
+        let said = match acp::line(line) {
+            acp::Line::Asks(question) => {
+                vec![acp::answer(&question.request, question.choices.first().map(|choice| choice.id.as_str()))]
+            }
+            acp::Line::Wants { request, method } => vec![acp::refuse(&request, &method)],
+            acp::Line::Answered { request, .. } => vec![acp::request(&request, acp::Request::Initialize)],
+            _ => Vec::new(),
+        };
+        for said in said {
+            assert!(said.ends_with('\n') && said.matches('\n').count() == 1, "{said:?}");
+            assert!(serde_json::from_str::<serde_json::Value>(&said).is_ok(), "{said:?}");
+        }
+    }
+}
+
+/// What people answer and what is told of what they are needed for; and what stands in a conversation.
+pub(super) fn said(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(answer) = Answer::read(text) {
+        assert_eq!(Answer::read(&answer.write()), Some(answer));
+    }
+    if let Some(what) = needs::read(text) {
+        assert_eq!(needs::told(what), text);
+        let _ = what.map(|what| (needs::question(what), needs::is_choice(what)));
+    }
+    let left = [1, 2].map(|n| Utterance { name: uuid::Uuid::from_u128(n), text: "text".to_owned() });
+    let mut known = std::collections::BTreeSet::new();
+    text.lines().for_each(|line| claude::recall(line, &left, &mut known));
+    assert!(known.len() <= left.len());
 }
 
 /// What an agent says, a line at a time: something is read of each, and what is said back is one line, in which a tool's input
