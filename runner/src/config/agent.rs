@@ -260,7 +260,7 @@ mod tests {
     fn claude(file: &ConfigFile) -> Claude {
         match agent(file).expect("an agent") {
             Agent::Claude(claude) => claude,
-            other => panic!("{other:?}"),
+            other @ (Agent::Shell | Agent::Acp(_)) => panic!("{other:?}"),
         }
     }
 

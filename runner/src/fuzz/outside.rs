@@ -112,7 +112,11 @@ pub(super) fn acp(data: &[u8]) {
             }
             acp::Line::Wants { request, method } => vec![acp::refuse(&request, &method)],
             acp::Line::Answered { request, .. } => vec![acp::request(&request, acp::Request::Initialize)],
-            _ => Vec::new(),
+            acp::Line::Text(_)
+            | acp::Line::Tool(_)
+            | acp::Line::Cost(_)
+            | acp::Line::Other(_)
+            | acp::Line::Unreadable(_) => Vec::new(),
         };
         for said in said {
             assert!(said.ends_with('\n') && said.matches('\n').count() == 1, "{said:?}");

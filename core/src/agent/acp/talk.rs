@@ -186,11 +186,9 @@ impl Talk {
 
     pub(crate) fn hear(&mut self, text: &str) -> Vec<Heard> {
         let line = line(text);
-        let mut heard = match line {
-            // Another word for what it said before.
-            Line::Text(_) => Vec::new(),
-            _ => self.told(),
-        };
+        // Another part of what it says comes to no end of that.
+        let goes_on = matches!(line, Line::Text(_));
+        let mut heard = if goes_on { Vec::new() } else { self.told() };
         heard.extend(match line {
             Line::Answered { request, answer } => self.answered(&request, answer),
             Line::Asks(question) => self.asks(question),

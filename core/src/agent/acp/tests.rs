@@ -44,15 +44,18 @@ fn asks(id: &str, kind: &str, path: &str) -> String {
 
 /// What comes of a line, in words.
 fn heard(talk: &mut Talk, line: &str) -> Vec<String> {
-    let words = |heard| match heard {
-        Heard::Tell(what) => what,
-        Heard::Say(line) => {
+    let words = |heard: Heard| {
+        if let Heard::Tell(what) = heard {
+            what
+        } else if let Heard::Say(line) = heard {
             let it: Value = serde_json::from_str(&line).expect("JSON");
             let at = |place: &str| it.pointer(place).map(ToString::to_string).unwrap_or_default();
             format!("say {}{}{}", at("/method"), at("/result/outcome/optionId"), at("/error/code"))
+        } else if let Heard::Message { name, state } = heard {
+            format!("message {} {state:?}", name.as_u128())
+        } else {
+            format!("{heard:?}")
         }
-        Heard::Message { name, state } => format!("message {} {state:?}", name.as_u128()),
-        other => format!("{other:?}"),
     };
     talk.hear(line).into_iter().map(words).collect()
 }

@@ -48,7 +48,13 @@ impl Shown {
                 self.cost = Some(cost);
                 String::new()
             }
-            _ => String::new(),
+            Line::Answered { .. }
+            | Line::Asks(_)
+            | Line::Wants { .. }
+            | Line::Text(_)
+            | Line::Tool(_)
+            | Line::Other(_)
+            | Line::Unreadable(_) => String::new(),
         };
         Some(self.after_text(shown))
     }
