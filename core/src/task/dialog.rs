@@ -83,7 +83,7 @@ const GO_ON: &str = "Your last turn was broken off, as the model could not be re
 impl Dialog {
     /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
     pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
-        let talk = spec.agent.talk(spec, format!("{}/{}", cx.worktrees, spec.id))?;
+        let talk = spec.agent.talk(spec, folder(cx))?;
         let (ear, heard) = (Ear::default(), cx.now);
         let (settled, again, parked, silence) = (None, None, None, None);
         let (past, through, told_silent, troubles) = (None, false, false, 0);
@@ -157,7 +157,7 @@ impl Dialog {
 
     fn act(&mut self, heard: Heard, cx: &mut Cx<'_>) {
         match heard {
-            Heard::Tell(what) => cx.progress(what),
+            Heard::Tell(what) => cx.progress(inner(&what, &folder(cx))),
             Heard::Say(line) => cx.mailbox.say(line),
             Heard::Message { name, state } => {
                 if let Some(number) = cx.mailbox.is_at(name, state) {
@@ -372,6 +372,16 @@ impl Dialog {
         }
         self.silence = silence;
     }
+}
+
+/// The worktree that a task's agent works in.
+fn folder(cx: &Cx<'_>) -> String {
+    format!("{}/{}", cx.worktrees, cx.task)
+}
+
+/// A text in which files of that folder are told as they are called there.
+pub(super) fn inner(text: &str, folder: &str) -> String {
+    text.replace(&(String::from(folder) + "/"), "")
 }
 
 /// Has what waits for an agent sent, in order: `line` is how it reads it, and `messages` says whether the next may be one.

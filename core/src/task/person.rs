@@ -1,8 +1,9 @@
 //! A task and the person that it needs: what for, and what that one answers.
 
+use alloc::format;
 use alloc::string::String;
 
-use super::dialog::Dialog;
+use super::dialog::{Dialog, inner};
 use super::phase::Phase;
 use super::spec::{End, Status};
 use super::{Surroundings, Task};
@@ -64,7 +65,8 @@ impl Task {
         if let Some(session) = self.phase.dialog().and_then(Dialog::session) {
             self.session = Some(session.into());
         }
-        let needs = self.phase.dialog().and_then(Dialog::needs);
+        let folder = format!("{}/{}", s.worktrees, self.spec.id);
+        let needs = self.phase.dialog().and_then(Dialog::needs).map(|needs| inner(&needs, &folder));
         if needs == self.needs {
             return;
         }

@@ -34,12 +34,19 @@ pub(super) struct Renderer {
     /// A line that may be JSON and has not ended.
     held: String,
     acp: acp::Shown,
+    /// The folder that it works in: its files are shown as they are called there.
+    folder: String,
 }
 
 impl Renderer {
     /// `raw`: what it writes is left as it is, whatever that is.
     pub(super) const fn new(raw: bool) -> Self {
-        Self { kind: if raw { Kind::Plain } else { Kind::Unknown }, held: String::new(), acp: acp::Shown::new() }
+        Self {
+            kind: if raw { Kind::Plain } else { Kind::Unknown },
+            held: String::new(),
+            acp: acp::Shown::new(),
+            folder: String::new(),
+        }
     }
 
     /// The next piece, as far as it can be shown.
@@ -61,6 +68,10 @@ impl Renderer {
         shown
     }
 
+    fn inner(&self, shown: &str) -> String {
+        if self.folder.len() > 1 { shown.replace(&self.folder, "") } else { shown.to_string() }
+    }
+
     /// What is left of a line that never ended.
     pub(super) fn rest(&mut self) -> String {
         std::mem::take(&mut self.held)
@@ -71,7 +82,13 @@ impl Renderer {
             self.kind = kind_of(&text);
         }
         match self.kind {
-            Kind::Tells => rendered(&line(&text), &text).unwrap_or(text),
+            Kind::Tells => {
+                let said = line(&text);
+                if let Line::Turn(turn) = &said {
+                    self.folder = turn.folder.clone() + "/";
+                }
+                rendered(&said, &text).map(|shown| self.inner(&shown)).unwrap_or(text)
+            }
             Kind::Acp => self.acp.line(&text).unwrap_or(text),
             Kind::Plain | Kind::Unknown => text,
         }
@@ -178,11 +195,12 @@ mod tests {
 
     #[test]
     fn an_agents_text_tools_changes_and_cost_are_shown() {
+        let begun = r#"{"type":"system","subtype":"init","cwd":"/w"}"#;
         let text = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"I will.\n"}]}}"#;
-        let tool = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Edit","input":{"file_path":"a.rs","old_string":"one\ntwo","new_string":"three"}}]}}"#;
+        let tool = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Edit","input":{"file_path":"/w/a.rs","old_string":"one\ntwo","new_string":"three"}}]}}"#;
         let end = r#"{"type":"result","subtype":"success","is_error":false,"result":"I will.","total_cost_usd":0.25,"usage":{"input_tokens":3,"output_tokens":4}}"#;
         let (first, second) = READY.split_at(20);
-        let pieces = [first, second, "warning: on stderr\n", text, "\n", tool, "\n", end, "\n"];
+        let pieces = [first, second, "warning: on stderr\n", begun, "\n", text, "\n", tool, "\n", end, "\n"];
         assert_eq!(
             shown(&pieces),
             "warning: on stderr\nI will.\n● Edit a.rs\n  - one\n  - two\n  + three\n— $0.2500, 3 tokens read, 4 written\n"

@@ -35,6 +35,15 @@ pub(crate) fn with_each(play: impl Fn(&Path) + Sync) {
     });
 }
 
+/// Plays this with the first of them, which is to be the newest.
+#[track_caller]
+pub(crate) fn with_the_newest(play: impl Fn(&Path)) {
+    match programs().first() {
+        Some(program) => play(program),
+        None => with_each(|_| {}),
+    }
+}
+
 /// The same, of what takes minutes.
 #[track_caller]
 pub(crate) fn with_each_for_long(play: impl Fn(&Path) + Sync) {

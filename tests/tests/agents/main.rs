@@ -13,6 +13,7 @@ mod interrupts;
 mod kills;
 mod outcomes;
 mod permissions;
+mod picture;
 mod scene;
 #[path = "../e2e/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "it is there for more than these tests")]

@@ -107,6 +107,8 @@ pub struct Turn {
     pub model: String,
     /// What it may do unasked, in its own words.
     pub permissions: String,
+    /// The folder that it works in.
+    pub folder: String,
     /// Its version, where it says so.
     pub version: Option<String>,
     /// Tool servers that it was given and that do not work.
@@ -291,6 +293,7 @@ fn turn(it: &Value) -> Turn {
         session: text_at(it, "session_id"),
         model: text_at(it, "model"),
         permissions: text_at(it, "permissionMode"),
+        folder: text_at(it, "cwd"),
         version: may(it, "claude_code_version"),
         broken_servers: list(it, "mcp_servers").iter().filter(broken).map(|server| text_at(server, "name")).collect(),
     }

@@ -35,12 +35,16 @@ fn a_turn_says_who_it_is() {
         session: "s".into(),
         model: "m".into(),
         permissions: "default".into(),
+        folder: "/w".into(),
         version: Some("2.1.330".into()),
         broken_servers: Vec::from(["b".to_owned()]),
     };
     assert_eq!(line(new), Line::Turn(turn.clone()));
     let old = r#"{"type":"system","subtype":"init","session_id":"s","model":"m","permissionMode":"default","mcp_servers":[]}"#;
-    assert_eq!(line(old), Line::Turn(Turn { version: None, broken_servers: Vec::new(), ..turn }));
+    assert_eq!(
+        line(old),
+        Line::Turn(Turn { version: None, folder: String::new(), broken_servers: Vec::new(), ..turn })
+    );
 }
 
 /// Protects people from seeing anything but what was said to them and done.

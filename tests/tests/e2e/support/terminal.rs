@@ -21,7 +21,7 @@ const COLUMNS: u16 = 120;
 pub(crate) struct Terminal {
     child: Child,
     keyboard: Pty,
-    screen: Arc<Mutex<Parser>>,
+    pub(crate) screen: Arc<Mutex<Parser>>,
 }
 
 impl Call {
