@@ -138,6 +138,12 @@ pub const LAST_WORDS: usize = 2 * 1024;
 /// Times in a row that an agent is told to go on after the model could not be reached: about three hours.
 pub const TROUBLES: u8 = 14;
 
+/// Questions of one agent that wait for a person's answer, at most.
+pub const QUESTIONS: usize = 64;
+
+/// While a question waits, it is looked at that so often whether anybody can answer it at all.
+pub const UNANSWERED: Millis = Millis::seconds(60);
+
 /// While nothing is to be had of an agent's model before a moment of the wall clock, it is looked at that so often at least.
 pub const PARKED: Millis = Millis::seconds(900);
 

@@ -191,6 +191,14 @@ impl Talk {
         }
     }
 
+    /// Nobody is there who could answer anything that it has asked.
+    pub(crate) fn nobody_answers_any(&mut self) -> Vec<Heard> {
+        match self {
+            Self::Claude(talk) => talk.nobody_answers_any(),
+            Self::Acp(talk) => talk.nobody_answers_any(),
+        }
+    }
+
     /// Whether it is at work, and has nothing to do but to wait for its model.
     pub(crate) fn awaits_its_model(&self) -> bool {
         match self {

@@ -58,11 +58,7 @@ impl Attaching {
         self.found.shown
     }
 
-    pub(super) fn dialog(&self) -> Option<&Dialog> {
-        self.found.dialog.as_deref()
-    }
-
-    pub(super) fn dialog_mut(&mut self) -> Option<&mut Dialog> {
+    pub(super) fn dialog(&mut self) -> Option<&mut Dialog> {
         self.found.dialog.as_deref_mut()
     }
 
@@ -105,7 +101,7 @@ impl Attaching {
             let is_known = dialog.is_some();
             let mut running = Running::new(self.wait.id, prepared, pace, dialog, spec, cx).resume(ending, cx);
             cx.mailbox.handed(handed);
-            if let Some(dialog) = running.dialog_mut().filter(|_| !is_known) {
+            if let Some(dialog) = running.dialog().filter(|_| !is_known) {
                 dialog.was_begun(handed, cx);
             }
             return match asked {

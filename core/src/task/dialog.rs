@@ -63,6 +63,8 @@ enum Silence {
     Background,
     /// It rests, and something that ran there has ended.
     Returns,
+    /// It waits for a person's answer.
+    Answer,
 }
 
 impl Silence {
@@ -73,6 +75,7 @@ impl Silence {
             Self::Messages => limits::TAKEN_UP,
             Self::Background => limits::BACKGROUND,
             Self::Returns => limits::RETURNS,
+            Self::Answer => limits::UNANSWERED,
         }
     }
 }
@@ -204,7 +207,10 @@ impl Dialog {
     }
 
     /// Nothing is to be had of its model before that moment.
-    fn park(&mut self, until: Millis, cx: &Cx<'_>) {
+    fn park(&mut self, until: Millis, cx: &mut Cx<'_>) {
+        if until <= cx.unix {
+            return self.trouble("a usage limit is reached, and does not say until when", cx);
+        }
         self.parked = Some(until);
         // The wall clock may be set, and the machine may sleep: it is looked at now and then.
         let long = Millis(until.0.saturating_sub(cx.unix.0)).min(limits::PARKED);
@@ -328,7 +334,7 @@ impl Dialog {
     }
 
     fn too_silent(&mut self, silence: &Silence, cx: &mut Cx<'_>) {
-        self.told_silent = true;
+        self.told_silent |= *silence != Silence::Answer;
         let minutes = counted(silence.limit().0 / 60_000, "minute");
         match silence {
             Silence::Model => cx.progress(format!("nothing was heard of the agent for {minutes}; it is waited for")),
@@ -348,6 +354,12 @@ impl Dialog {
                 self.talk.forget_background();
             }
             Silence::Returns => self.talk.forget_background(),
+            Silence::Answer if cx.people => {}
+            // It has asked while no server was there, and the one that is has no people who answer.
+            Silence::Answer => {
+                let told = self.talk.nobody_answers_any();
+                told.into_iter().for_each(|heard| self.act(heard, cx));
+            }
         }
     }
 
@@ -355,6 +367,8 @@ impl Dialog {
     pub(super) fn watch(&mut self, goes: bool, cx: &Cx<'_>) {
         let silence = if !goes || self.again.is_some() {
             None
+        } else if self.talk.question().is_some() {
+            Some(Silence::Answer)
         } else if self.talk.awaits_its_model() {
             Some(Silence::Model).filter(|_| !self.told_silent)
         } else if self.talk.is_at_rest() && cx.mailbox.is_unseen() {

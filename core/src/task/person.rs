@@ -14,25 +14,10 @@ use crate::outbox::Report;
 
 impl Phase {
     /// The dialog with its agent, where that is at work as far as is known.
-    fn dialog(&self) -> Option<&Dialog> {
+    fn dialog(&mut self) -> Option<&mut Dialog> {
         match self {
             Self::Running(state) => state.dialog(),
             Self::Attaching(state) => state.dialog(),
-            Self::Pending(_)
-            | Self::Preparing(_)
-            | Self::Keying(_)
-            | Self::Held
-            | Self::Starting(_)
-            | Self::Finishing(_)
-            | Self::Concluding(_)
-            | Self::Ended(_) => None,
-        }
-    }
-
-    fn dialog_mut(&mut self) -> Option<&mut Dialog> {
-        match self {
-            Self::Running(state) => state.dialog_mut(),
-            Self::Attaching(state) => state.dialog_mut(),
             Self::Pending(_)
             | Self::Preparing(_)
             | Self::Keying(_)
@@ -50,7 +35,7 @@ impl Task {
     pub(super) fn answered_by_a_person(&mut self, answer: &Answer, s: &mut Surroundings<'_>) {
         let (old, was_ended) = (self.phase.status(), self.has_ended());
         let (phase, heard) = self.within(s, |mut phase, _, cx| {
-            let heard = phase.dialog_mut().map(|dialog| dialog.answer(answer, cx)).is_some();
+            let heard = phase.dialog().map(|dialog| dialog.answer(answer, cx)).is_some();
             (phase, heard)
         });
         self.phase = phase;
@@ -62,11 +47,11 @@ impl Task {
 
     /// People are told what it needs one for, where that is news.
     pub(super) fn tell_needs(&mut self, s: &mut Surroundings<'_>) {
-        if let Some(session) = self.phase.dialog().and_then(Dialog::session) {
+        if let Some(session) = self.phase.dialog().and_then(|dialog| dialog.session()) {
             self.session = Some(session.into());
         }
         let folder = format!("{}/{}", s.worktrees, self.spec.id);
-        let needs = self.phase.dialog().and_then(Dialog::needs).map(|needs| inner(&needs, &folder));
+        let needs = self.phase.dialog().and_then(|dialog| dialog.needs()).map(|needs| inner(&needs, &folder));
         if needs == self.needs {
             return;
         }

@@ -115,11 +115,7 @@ impl Running {
         [sterner.map(|ending| ending.due), self.pace.deadline(), dialog].into_iter().flatten().min()
     }
 
-    pub(super) fn dialog(&self) -> Option<&Dialog> {
-        self.dialog.as_deref()
-    }
-
-    pub(super) fn dialog_mut(&mut self) -> Option<&mut Dialog> {
+    pub(super) fn dialog(&mut self) -> Option<&mut Dialog> {
         self.dialog.as_deref_mut()
     }
 

@@ -9,8 +9,10 @@ use crate::agent::{Agent, Answer, Claude, Permissions, Policy, Verdict};
 use crate::config::Config;
 use crate::effect::Effect;
 use crate::input::{ExitStatus, Outcome, Stage};
+use crate::limits;
 use crate::notice::Notice;
 use crate::protocol::Wire;
+use crate::time::Millis;
 use crate::view::TaskState;
 
 const ASKS: &str = r#"{"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
@@ -174,4 +176,39 @@ fn an_end_is_news_once() {
     assert_eq!(ends(&talk), Some(Effect::Tell(Notice::Ended { task: TASK, name, status, error })));
     talk.bench.again(&[]);
     assert_eq!(ends(&talk), None);
+}
+
+/// Protects an agent that asked while no server was there from waiting for ever for one that has people who answer.
+#[test]
+fn a_question_that_nobody_can_answer_is_denied_in_the_end() {
+    let mut talk = asking(Wire::Two);
+    talk.bench.cut();
+    talk.says(ASKS);
+    assert!(talk.bench.daemon.report().tasks[0].needs.is_some());
+    talk.bench.next();
+    talk.bench.open_session(Wire::Two);
+    talk.bench.wait(limits::UNANSWERED);
+    assert!(talk.bench.daemon.report().tasks[0].needs.is_some(), "somebody may");
+    talk.bench.cut();
+    talk.bench.next();
+    talk.bench.open_session(Wire::One);
+    talk.says(INIT);
+    // A server that is there has something to say.
+    for _ in 0..4 {
+        talk.bench.wait(Millis(limits::UNANSWERED.0 / 3));
+        talk.bench.tell(TASK, "mergeStatus", "");
+    }
+    assert_eq!(talk.bench.daemon.report().tasks[0].needs, None);
+    assert_eq!(talk.took(), "deny");
+}
+
+/// Protects a model's API from an agent that is told to go on again and again, as its limit is said to be past.
+#[test]
+fn a_limit_that_is_past_is_trouble_as_any_other() {
+    let mut talk = asking(Wire::Two);
+    talk.says(r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1}}"#);
+    let failed = r#"{"type":"result","subtype":"success","is_error":true,"result":"Limit","api_error_status":429}"#;
+    let out = talk.says(failed);
+    assert!(out.iter().any(|line| line.contains("the agent goes on in 1 minute: a usage limit is reached")), "{out:?}");
+    assert_eq!(talk.bench.ring()[0], "after 60000 ms");
 }

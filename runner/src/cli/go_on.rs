@@ -3,27 +3,21 @@
 use uuid::Uuid;
 
 use super::args::{ContinueArgs, OnComplete, ServerArgs, TaskName};
-use super::asker::is_somebody_there;
 use super::follow::Manner;
 use super::host::Host;
 use super::repo::Repo;
-use super::run::{conclude, read_plan};
+use super::run::{conclude, read_plan, settings};
 use super::signals::Signals;
 use super::task::{connect, resolve};
 use super::work::{Order, Work, leave};
-use crate::config::{self, ConfigFile};
+use crate::config;
 use crate::report::Failure;
 use crate::rest::{Rest, Task};
 
 pub(super) async fn go_on(args: ContinueArgs, server: &ServerArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
-    let mut file = ConfigFile::read(&home)?;
     let manner = Manner::of(args.json, args.raw);
-    file.portable |= args.portable;
-    file.overrule(args.agent.as_deref(), args.permissions)?;
-    if manner == Manner::Plain && is_somebody_there() {
-        file.asks_people();
-    }
+    let file = settings(&home, (args.agent.as_deref(), args.permissions, args.portable), manner)?;
     let message = if args.message.is_empty() { None } else { Some(read_plan(&args.message, None)?) };
     let host = if server.server.is_some() {
         Host::Elsewhere(connect(server).await?)

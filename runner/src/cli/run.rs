@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use console::style;
+use makima_core::agent::Policy;
 use makima_core::policy::task_name;
 use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
@@ -26,13 +27,8 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         return batch::run(&args, path).await;
     }
     let home = config::home_path()?;
-    let mut file = ConfigFile::read(&home)?;
     let manner = Manner::of(args.json, args.raw);
-    file.portable |= args.portable;
-    file.overrule(args.agent.as_deref(), args.permissions)?;
-    if manner == Manner::Plain && is_somebody_there() {
-        file.asks_people();
-    }
+    let file = settings(&home, (args.agent.as_deref(), args.permissions, args.portable), manner)?;
     config::agent(&file)?;
     let plan = read_plan(&args.plan, args.plan_file.as_deref())?;
     let repo = Repo::find(args.repo.as_deref(), args.base.as_deref())?;
@@ -57,6 +53,22 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         work.leave(*owner).await;
     }
     result
+}
+
+/// The settings in the home, behind what was written on the command line; whoever sits at a terminal and sees all of it is
+/// asked.
+pub(super) fn settings(
+    home: &Path,
+    (agent, permissions, portable): (Option<&str>, Option<Policy>, bool),
+    manner: Manner,
+) -> Result<ConfigFile, Failure> {
+    let mut file = ConfigFile::read(home)?;
+    file.portable |= portable;
+    file.overrule(agent, permissions)?;
+    if manner == Manner::Plain && is_somebody_there() {
+        file.asks_people();
+    }
+    Ok(file)
 }
 
 /// Whether the work can go where it is to go.

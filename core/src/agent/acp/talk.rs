@@ -184,6 +184,11 @@ impl Talk {
         denied(&question)
     }
 
+    /// Nor anything else that it has asked.
+    pub(crate) fn nobody_answers_any(&mut self) -> Vec<Heard> {
+        mem::take(&mut self.asked).iter().flat_map(|(_, question)| denied(question)).collect()
+    }
+
     pub(crate) fn hear(&mut self, text: &str) -> Vec<Heard> {
         let line = line(text);
         // Another part of what it says comes to no end of that.
@@ -258,6 +263,7 @@ impl Talk {
         match permit {
             Permit::Allow => Vec::from([decided(&question, true)]),
             Permit::Deny => denied(&question),
+            Permit::Ask if self.asked.len() >= limits::QUESTIONS => denied(&question),
             Permit::Ask => {
                 self.count = self.count.saturating_add(1);
                 self.asked.push((self.count, question));

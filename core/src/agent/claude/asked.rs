@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::mem;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use super::read::{Question, ToolEnd};
 use super::write::{self, Verdict, answer};
 use crate::agent;
 use crate::agent::talk::Heard;
-use crate::needs;
+use crate::{limits, needs};
 
 /// Questions in the order in which they were asked, with their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +29,11 @@ const NOBODY: &str = "Nobody can be asked. Do without it, or say in your last wo
 const NO: &str = "The user does not want that.";
 
 impl Asked {
+    /// Whether people would read another one.
+    pub(super) const fn has_room(&self) -> bool {
+        self.open.len() < limits::QUESTIONS
+    }
+
     /// It asks something, and people have to answer. Under which number.
     pub(super) fn ask(&mut self, question: Question) -> u64 {
         self.count = self.count.saturating_add(1);
@@ -39,6 +45,11 @@ impl Asked {
     pub(super) fn take(&mut self, number: u64) -> Option<Question> {
         let at = self.open.iter().position(|(open, _)| *open == number)?;
         Some(self.open.remove(at).1)
+    }
+
+    /// Takes back all that it asked.
+    pub(super) fn take_all(&mut self) -> Vec<Question> {
+        mem::take(&mut self.open).into_iter().map(|(_, question)| question).collect()
     }
 
     /// It does not want to know that any more.
@@ -185,6 +196,11 @@ mod tests {
         asked.ask(question(false, "{}"));
         asked.turn_over();
         assert_eq!(asked.first(), None);
+        for _ in 0..limits::QUESTIONS {
+            assert!(asked.has_room());
+            asked.ask(question(false, "{}"));
+        }
+        assert!(!asked.has_room(), "nobody would read more");
     }
 
     /// Protects what a person chooses.

@@ -175,7 +175,8 @@ impl Talk {
     }
 
     fn asks(&mut self, question: Question) -> Vec<Heard> {
-        if self.asks { Vec::from([Heard::Asks(self.asked.ask(question))]) } else { asked::denied(&question) }
+        let waits = self.asks && self.asked.has_room();
+        if waits { Vec::from([Heard::Asks(self.asked.ask(question))]) } else { asked::denied(&question) }
     }
 
     /// What it has asked and waits for, for people.
@@ -194,6 +195,11 @@ impl Talk {
     /// Nobody is there who could answer that.
     pub(crate) fn nobody_answers(&mut self, question: u64) -> Vec<Heard> {
         self.asked.take(question).as_ref().map(asked::denied).unwrap_or_default()
+    }
+
+    /// Nor anything else that it has asked.
+    pub(crate) fn nobody_answers_any(&mut self) -> Vec<Heard> {
+        self.asked.take_all().iter().flat_map(asked::denied).collect()
     }
 
     fn begun(&mut self, turn: Turn) -> Vec<Heard> {
@@ -225,7 +231,7 @@ impl Talk {
         let mut heard = tell(self.sum(ended));
         let error = ended.error();
         let fault = self.fault.take();
-        match (&error, self.limit) {
+        match (&error, self.limit.take_if(|_| error.is_some())) {
             (Some(_), Some(until)) => heard.push(Heard::Limit { until: Millis(until.saturating_mul(1_000)) }),
             (Some(why), None) if is_trouble(ended, fault.as_deref()) => heard.push(Heard::Trouble(why.clone())),
             (Some(_) | None, _) => {}
