@@ -11,6 +11,7 @@ use makima_transports::endpoint;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::print;
 use super::signals::Signals;
 use crate::config::{self, ConfigFile};
 use crate::home::{Home, HomeError};
@@ -105,7 +106,7 @@ fn agrees(home: &Path, file: &ConfigFile) -> Result<(), Failure> {
         ))
         .hint(format!(
             "write --agent {}; or wait until it has ended; or set MAKIMA_HOME to another folder",
-            daemon.agent
+            print::word(&print::tame(&daemon.agent))
         ))),
         Some(_) | None => Ok(()),
     }

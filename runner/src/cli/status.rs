@@ -115,7 +115,11 @@ fn line(task: &Task) -> String {
         0 => String::new(),
         waiting => format!("  ({waiting} messages wait for it)"),
     };
-    format!("{:36}  {status:11}  {pid:>8}  {:>9}  {name}{waiting}\n", task.told.id, size(task.lag))
+    let needs = task.told.needs.as_ref().map_or_else(String::new, |what| {
+        let line = format!("{:36}  needs a person: {}", "", print::tame(what));
+        style(line).yellow().to_string() + "\n"
+    });
+    format!("{:36}  {status:11}  {pid:>8}  {:>9}  {name}{waiting}\n{needs}", task.told.id, size(task.lag))
 }
 
 fn bad(text: &str) -> String {
