@@ -39,6 +39,21 @@ fn a_home_that_is_not_there_yet_is_in_order_and_stays_away() {
     assert!(!place.home().exists(), "nothing is made by looking");
 }
 
+/// Protects people from a plan that fails at once, as the agent that they configured cannot be started.
+#[test]
+fn the_agent_of_the_configuration_is_looked_for() {
+    let place = Place::new();
+    place.configure("agent = 'acp:no-such-agent --acp'\n");
+    let checks = place.makima(["doctor", "--json"]).done().code(1).json();
+    let (state, detail, _) = of(&checks, "agent");
+    assert_eq!((state, detail), ("fail", "there is no `no-such-agent` on PATH"));
+    place.program("some-agent", "exit 0");
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    place.configure("agent = 'acp:some-agent --acp'\npermissions = 'ask'\n");
+    let checks = place.makima(["doctor", "--json"]).env("PATH", path).done().code(0).json();
+    assert_eq!(of(&checks, "agent").1, "acp:some-agent --acp, permissions ask");
+}
+
 #[test]
 fn a_server_is_reached_by_both_ways_and_takes_the_key_and_knows_no_machine_more() {
     let place = Place::new();

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Check;
-use crate::config::find;
+use crate::config::{self, ConfigFile, find};
 
 /// For a program to say which version it is.
 const VERSION: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const TESTED: [&str; 2] = ["2.1.197", "2.1.330"];
 /// Bytes of that which are read.
 const SAID: u64 = 4 << 10;
 
-pub(super) async fn agents() -> Vec<Check> {
+pub(super) async fn agents(file: &ConfigFile) -> Vec<Check> {
     let shell = match find("sh") {
         Some(path) => Check::ok("agent shell", path.display().to_string()),
         None => Check::fail("agent shell", "there is no `sh` on PATH", "set PATH so that a shell is found"),
@@ -32,7 +32,20 @@ pub(super) async fn agents() -> Vec<Check> {
             Err(why) => Check::warn("agent claude", format!("{}: {why}", path.display()), "try `claude --version`"),
         },
     };
-    vec![shell, claude]
+    let mut checks = vec![shell, claude];
+    checks.extend(file.agent_name().map(|_| configured(file)));
+    checks
+}
+
+/// The agent that the configuration names: whether it can be started, and what it may do.
+fn configured(file: &ConfigFile) -> Check {
+    match config::agent(file) {
+        Ok(agent) => {
+            let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name()));
+            Check::ok("agent", format!("{}{}", agent.name(), may.unwrap_or_default()))
+        }
+        Err(failure) => Check::of("agent", failure),
+    }
 }
 
 /// What is known of a version of Claude Code: others are driven all the same, as what they say beside is passed over.

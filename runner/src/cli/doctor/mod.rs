@@ -76,7 +76,7 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<(), Failure> {
         within("home", blocking("home", move || place::place(&place))),
         within("journal", blocking("journal", move || vec![place::journal(&for_journal)])),
         within("server", server::server(&home, &args.server, &file)),
-        within("agents", agents::agents()),
+        within("agents", agents::agents(&file)),
     );
     let checks: Vec<Check> = [git, place, vec![read], journal, system, agents, server].concat();
     tell(&checks, args.json)
