@@ -103,9 +103,11 @@ fn meaningless(text: &str, table: &Spanned<DeTable<'_>>, file: &ConfigFile) -> V
     let said = |failure: crate::report::Failure| (failure.message, failure.hint);
     let server = file.server.as_deref().map(makima_transports::endpoint);
     let agent = file.agent_name().map(|_| super::agent(file));
+    let webhook = file.notify.webhook.as_deref().map(makima_transports::endpoint);
     let wrong = [
         (&["server"][..], server.and_then(Result::err).map(|error| (error.to_string(), None))),
         (&["agent"], agent.and_then(Result::err).map(said)),
+        (&["notify", "webhook"], webhook.and_then(Result::err).map(|error| (error.to_string(), None))),
         (&["metrics", "listen"], file.metrics.address().err().map(said)),
     ];
     let wrong = wrong.into_iter().filter_map(|(path, wrong)| Some((path, wrong?)));
@@ -159,9 +161,11 @@ mod tests {
 
     #[test]
     fn what_can_be_read_and_not_be_meant_is_named_too() {
-        let told = told("server = 'ftp://h'\nagent = 'nobody'\n[metrics]\nlisten = '0.0.0.0:1'\n");
+        let told = told(
+            "server = 'ftp://h'\nagent = 'nobody'\n[notify]\nwebhook = 'ftp://h'\n[metrics]\nlisten = '0.0.0.0:1'\n",
+        );
         let places: Vec<_> = told.iter().map(|(line, column, ..)| (*line, *column)).collect();
-        assert_eq!(places, [(1, 10), (2, 9), (4, 10)], "{told:#?}");
+        assert_eq!(places, [(1, 10), (2, 9), (4, 11), (6, 10)], "{told:#?}");
     }
 
     #[test]
