@@ -201,6 +201,8 @@ bugs! {
             "the worktree, to two agents at once";
         FolderIsNotBelieved: "that a task's folder tells of a start which the journal lost is not heeded",
             "the worktree, to two agents at once";
+        AcceptedOtherwise: "a command that is taken again outweighs what was accepted, which the task's folder holds",
+            "the agent that was at work, and the conversation that it goes on with";
         EffectIdsUsedAgain: "names of effects begin anew, and are those of the life before",
             "the truth, as late answers are taken for others";
         StopOutlivesTheDaemon: "a daemon that was told to stop stops again each time it is started",

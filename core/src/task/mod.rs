@@ -141,6 +141,12 @@ impl Task {
         }
     }
 
+    /// This is what was asked for.
+    fn is_of(&mut self, spec: Spec) {
+        self.spec_digest = digest::of(&spec);
+        self.spec = spec;
+    }
+
     /// A task that the server asks for.
     pub(crate) fn new(spec: Spec, arrival: u64, parent_here: bool, s: &mut Surroundings<'_>) -> Self {
         let mut task = Self::with(spec, arrival, Pending::accepted());

@@ -29,7 +29,12 @@ impl Task {
             self.mailbox.unsend();
         }
         let (stage, delivered, closed) = match left {
-            Some(Leftover { stage, delivered, closed, skipped, .. }) => {
+            Some(Leftover { spec, stage, delivered, closed, skipped }) => {
+                // What was accepted stands; a command that is taken again reads otherwise under another configuration, or where
+                // less is known of the task that it continues.
+                if !bug!(AcceptedOtherwise) {
+                    self.is_of(spec);
+                }
                 if !bug!(SkipForgotten) {
                     self.errands.skip_all(skipped);
                 }

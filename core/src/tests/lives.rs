@@ -6,10 +6,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::NOTHING;
-use super::bench::{Bench, OTHER, TASK, prepared, same};
+use super::bench::{Bench, OTHER, TASK, config, prepared, same};
+use crate::agent::{Agent, Claude};
+use crate::config::Config;
 use crate::id::SecretId;
 use crate::input::{Boot, Change, ExitStatus, Input, Leftover, Outcome, Stage};
-use crate::protocol::Wire;
+use crate::protocol::{DaemonCommand, Wire};
 use crate::task::{End, EndStatus};
 use crate::view::TaskState;
 
@@ -415,4 +417,23 @@ fn three_statuses_are_ends() {
     let all = [Status::Pending, Status::Preparing, Status::Running, Status::Paused, Status::Finishing];
     assert!(!all.iter().any(|status| status.is_end()));
     assert!([Status::Done, Status::Failed, Status::Interrupted].iter().all(|status| status.is_end()));
+}
+
+/// Protects a task from being taken for another's work, where the journal's commands are taken again under another
+/// configuration.
+#[test]
+fn what_was_accepted_outweighs_what_is_configured_now() {
+    let mut was = Bench::with(Config { agent: Agent::Claude(Claude::default()), ..config() });
+    was.open_session(Wire::Two);
+    was.spawn(TASK, "");
+    let mut bench = Bench::new();
+    bench.specs = was.specs;
+    let text = r#""taskName":"","plan":"p","depth":0,"isOrchestrator":false"#;
+    let text = format!(r#"{{"type":"spawnTask","taskId":"{TASK}",{text}}}"#);
+    let command = Box::new(DaemonCommand::read(&text).expect("a command"));
+    let taken = Input::Command { epoch: bench.epoch, seq: Some(1), command, credentials: None };
+    bench.daemon.salvage(bench.now, taken);
+    assert_eq!(bench.daemon.tasks[&TASK].conversation(), None, "it would be a script's");
+    bench.again(&[(TASK, Stage::Started(prepared()))]);
+    assert_eq!(bench.daemon.tasks[&TASK].conversation(), Some(TASK));
 }
