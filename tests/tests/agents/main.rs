@@ -11,6 +11,7 @@ mod claudes;
 mod going_on;
 mod interrupts;
 mod kills;
+mod many;
 mod outcomes;
 mod permissions;
 mod picture;
