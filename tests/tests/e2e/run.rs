@@ -235,7 +235,7 @@ fn an_agent_has_to_be_named_and_to_be_one_that_can_run() {
     let repo = place.repo();
     place.makima(["run", "true"]).at(repo.path()).done().code(2).noted(&["no agent was named", "--agent shell"]);
     let other = place.makima(["run", "--agent", "nobody", "true"]).at(repo.path()).done().code(2);
-    drop(other.noted(&["`nobody`", "shell, claude"]));
+    drop(other.noted(&["`nobody`", "claude, acp:COMMAND, shell"]));
     let claude = place.makima(["run", "--agent", "claude", "true"]).at(repo.path()).done().code(2);
     drop(claude.noted(&["there is no `claude` on PATH", "npm install"]));
     assert!(!place.home().exists(), "nothing was started");
