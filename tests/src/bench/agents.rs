@@ -1,10 +1,12 @@
 //! The agents: this program, under another word.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::process::{Gate, now};
@@ -56,7 +58,7 @@ impl Shape {
 }
 
 /// `lines COUNT SHAPE GATE`, `beat COUNT MICROSECONDS`, `pulse MICROSECONDS STOP`, `wait GATE`, `pour MEGABYTES SECONDS`,
-/// `stamp` or `sleep`.
+/// `stamp`, `talk` or `sleep`.
 pub(crate) fn run(words: Vec<String>) -> Result<(), Failure> {
     // Not std's, which would look for the lines in what it is given.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -73,6 +75,8 @@ pub(crate) fn run(words: Vec<String>) -> Result<(), Failure> {
         ["wait", gate] => Gate::pass(Path::new(gate)),
         ["pour", megabytes, seconds] => pour(&mut out, megabytes.parse()?, seconds.parse()?),
         ["stamp"] => Ok(writeln!(out, "{:0TIME$}", now())?),
+        // It is started with more words, which are nothing to it.
+        ["talk", ..] => talk(&mut out),
         ["sleep"] => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -126,4 +130,27 @@ fn pour(out: &mut File, megabytes: usize, seconds: u64) -> Result<(), Failure> {
         longest = longest.max(now() - before);
     }
     Ok(writeln!(out, "{longest} {}", now() - began)?)
+}
+
+/// One that is driven as Claude Code is: the time at which it has read its plan is its result.
+fn talk(out: &mut File) -> Result<(), Failure> {
+    let mut lines = io::stdin().lock().lines();
+    let mut read = || -> Result<Value, Failure> { Ok(serde_json::from_str(&lines.next().ok_or("nothing to read")??)?) };
+    let opening = read()?;
+    let response = json!({ "subtype": "success", "request_id": opening["request_id"] });
+    writeln!(out, "{}", json!({ "type": "control_response", "response": response }))?;
+    let mut plan = read()?;
+    let came = now();
+    plan["isReplay"] = true.into();
+    let result = json!({ "type": "result", "subtype": "success", "is_error": false, "result": came.to_string() });
+    writeln!(out, "{plan}\n{result}")?;
+    // It ends when it is told to.
+    lines.next().transpose()?;
+    Ok(())
+}
+
+/// The time that such a line is the result of.
+pub(crate) fn came(line: &str) -> Option<u64> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["result"].as_str()?.parse().ok()
 }

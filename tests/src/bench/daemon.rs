@@ -24,11 +24,16 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one on the home folder of that name in the bench's folder.
     pub(crate) fn start(bench: &Bench, home: &Path) -> Result<Self, Failure> {
+        Self::of(bench, home, "shell")
+    }
+
+    /// The same, whose tasks this agent does.
+    pub(crate) fn of(bench: &Bench, home: &Path, agent: &str) -> Result<Self, Failure> {
         std::fs::create_dir_all(home)?;
         let log = File::options().create(true).append(true).open(home.with_extension("log"))?;
         let began = now();
         let mut process = Command::new(&bench.makima)
-            .args(["daemon", "--agent", "shell", "--max-tasks", "200", "--server", &bench.sink.url()])
+            .args(["daemon", "--agent", agent, "--max-tasks", "200", "--server", &bench.sink.url()])
             .env("MAKIMA_HOME", home)
             .env("MAKIMA_API_KEY", "a-key-for-the-bench")
             .env_remove("RUST_LOG")

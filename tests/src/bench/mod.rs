@@ -36,6 +36,7 @@ pub(crate) enum Figure {
     Output,
     Latency,
     Spawn,
+    Plan,
     Idle,
     Supervisors,
     Start,
@@ -50,12 +51,13 @@ pub(crate) enum Figure {
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Idle,
         Self::Supervisors,
         Self::Start,
         Self::Latency,
         Self::Spawn,
+        Self::Plan,
         Self::Output,
         Self::Reconnect,
         Self::Restart,
@@ -122,6 +124,7 @@ impl Bench {
             Figure::Output => output::measure(self),
             Figure::Latency => latency::measure(self),
             Figure::Spawn => spawn::measure(self),
+            Figure::Plan => spawn::talking(self),
             Figure::Idle => idle::measure(self),
             Figure::Supervisors => supervisors::measure(self),
             Figure::Start => start::measure(self),

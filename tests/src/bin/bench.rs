@@ -20,6 +20,7 @@ Figures:
   output       lines a second from an agent to a server, and what a line costs
   latency      from an agent's write to the server's receipt of a lone line
   spawn        from `spawnTask` to the running agent
+  plan         from `spawnTask` until an agent that talks has read its plan
   idle         memory, connected and without a task
   supervisors  memory and time of ten that stand beside silent agents
   start        from exec to a session
@@ -95,6 +96,7 @@ fn read(words: Vec<String>) -> Result<(Vec<Figure>, Options), Failure> {
             "output" => figures.push(Figure::Output),
             "latency" => figures.push(Figure::Latency),
             "spawn" => figures.push(Figure::Spawn),
+            "plan" => figures.push(Figure::Plan),
             "idle" => figures.push(Figure::Idle),
             "supervisors" => figures.push(Figure::Supervisors),
             "start" => figures.push(Figure::Start),
