@@ -28,7 +28,7 @@ pub struct Conversation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GoingOn {
-    /// It begins: nothing of what was said in it was taken up.
+    /// It begins, unless it is found: nothing of what was said in it was done with.
     Begins,
     /// Where it ended.
     Resumes,

@@ -37,7 +37,9 @@ impl Task {
             return Ok((!in_use).then_some(Conversation { id, session, how: GoingOn::Resumes, left }));
         }
         let (id, how) = match &self.spec.conversation {
-            _ if self.mailbox.is_heeded() => (self.spec.session(), GoingOn::Resumes),
+            _ if self.mailbox.is_heeded() || in_use && self.mailbox.is_at_work() => {
+                (self.spec.session(), GoingOn::Resumes)
+            }
             Some(conversation) => (conversation.id, conversation.how),
             None => (self.spec.id, GoingOn::Begins),
         };

@@ -280,7 +280,6 @@ impl Mailbox {
             What::Message { number, .. } => Some(*number),
             What::Own(_) | What::Plan { .. } | What::Word(_) => None,
         };
-        self.heeded = true;
         // What is on its way as far as is known here has arrived: the answer may come behind what the agent says.
         letter.at = At::Seen;
         if progress == Progress::Over {
@@ -292,6 +291,7 @@ impl Mailbox {
 
     /// A turn is over, and with it all that the agent worked on.
     pub(crate) fn turn_over(&mut self) {
+        self.heeded = true;
         self.letters.retain(|letter| letter.at != At::Seen);
         self.weigh();
     }
@@ -345,14 +345,15 @@ impl Mailbox {
         &self.left
     }
 
-    /// Whether the agent has taken up anything that it was told.
+    /// Whether the agent has done with anything that it was told. What it has only taken up need not stand in its conversation:
+    /// that is written down a little later, and an agent that is killed in between has none.
     pub(crate) const fn is_heeded(&self) -> bool {
         self.heeded
     }
 
-    /// Nothing is known of what the agent was told, but that it was.
-    pub(crate) const fn is_unknown(&mut self) {
-        self.heeded = true;
+    /// Whether it works on something that it was told.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.letters.iter().any(|letter| letter.at == At::Seen)
     }
 
     fn weigh(&mut self) {

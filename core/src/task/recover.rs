@@ -16,9 +16,6 @@ impl Task {
     pub(crate) fn found(left: Leftover, arrival: u64, s: &mut Surroundings<'_>) -> Self {
         let mut task = Self::with(left.spec.clone(), arrival, Pending::accepted());
         task.recover(Some(left), s);
-        if task.has_ended() {
-            task.mailbox.is_unknown();
-        }
         task
     }
 

@@ -54,6 +54,11 @@ fn continued_from(bench: &mut Bench, task: TaskId, plan: &str, found: Prepared) 
     words.iter().skip(from).take_while(|word| *word != "-p").cloned().collect()
 }
 
+/// Its conversation is found, and nothing of what was left stands in it.
+fn found() -> Prepared {
+    Prepared { recalled: Some(Vec::new()), ..prepared() }
+}
+
 /// It was started, and tells that it is ready: what it is told.
 fn told(mut bench: Bench, count: usize) -> (Talk, Vec<String>) {
     bench.done("Start", Outcome::Started { pid: 10, handed: 0 });
@@ -75,8 +80,12 @@ fn who_goes_on_is_told_what_was_left() {
     talk.took();
     let names = talk.names.clone();
     killed(&mut talk);
+    // It has taken it up, but an agent writes down later what stands in its conversation: that was not found.
+    let mut lost = talk.bench.clone();
+    assert_eq!(continued(&mut lost, NEXT, ""), ["--session-id", &TASK.to_string()]);
+    assert_eq!(told(lost, 3).1, ["do it", "m", "Go on where you were."]);
     let mut bench = talk.bench;
-    assert_eq!(continued(&mut bench, NEXT, ""), ["--resume", &file()]);
+    assert_eq!(continued_from(&mut bench, NEXT, "", found()), ["--resume", &file()]);
     let (mut talk, told) = told(bench, 3);
     assert_eq!(told, ["do it", "m", "Go on where you were."]);
     let again = |content: &str| talk.names.iter().find(|(said, _)| said == content).cloned();
@@ -144,7 +153,7 @@ fn of_a_task_that_only_its_folder_tells_of_the_conversation_is_there() {
     let end =
         crate::task::End { status: crate::task::EndStatus::Failed, error: None, completion: None, log_end: talk.log };
     bench.again(&[(TASK, Stage::Ended(end))]);
-    assert_eq!(continued(&mut bench, NEXT, ""), ["--resume", &file()]);
+    assert_eq!(continued_from(&mut bench, NEXT, "", found()), ["--resume", &file()]);
 }
 
 /// Protects servers that mean the worktree alone, and plans from agents that they are nothing for.
@@ -161,6 +170,7 @@ fn a_plain_server_means_the_worktree_unless_it_is_configured_otherwise() {
         talk.says(READY);
         talk.took();
         talk.says(&talk.started("do it"));
+        talk.says(WELL);
         killed(&mut talk);
         assert_eq!(continued(&mut talk.bench, NEXT, "more"), expected);
     }

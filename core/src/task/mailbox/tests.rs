@@ -211,7 +211,7 @@ fn what_was_left_of_a_conversation_comes_first() {
     let all = [said(1, "opening"), said(2, "before"), said(3, "the plan"), said(4, "new")];
     assert_eq!(sent(&mut mailbox, 1), all);
     assert_eq!(mailbox.is_at(Uuid::from_u128(1), Progress::Over), None, "it is no message of this task's");
-    assert!(mailbox.is_heeded());
+    assert!(!mailbox.is_heeded(), "no turn is over");
     assert_eq!(mailbox.close(&spec), 0, "the message is on its way");
     let left: Vec<&str> = mailbox.left().iter().map(|said| said.text.as_str()).collect();
     assert_eq!(left, ["the plan", "new"]);
