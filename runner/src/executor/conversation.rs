@@ -8,8 +8,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use makima_core::agent::Conversation;
-use makima_core::agent::claude::recall as recalls;
+use makima_core::agent::claude::{is_said, recall as recalls};
+use makima_core::agent::{Conversation, GoingOn};
 use makima_core::id::TaskId;
 use uuid::Uuid;
 
@@ -24,13 +24,20 @@ pub(super) fn find(conversation: TaskId, env: &[(OsString, OsString)]) -> OsStri
 }
 
 /// The names of what was left of a conversation and stands in it all the same; none where it is not found, or cannot be read.
-/// Blocks.
+/// One in which nothing was said yet as its agent was killed is put aside, where it is to begin: it would be in the way. Blocks.
 pub(super) fn recall(conversation: &Conversation, env: &[(OsString, OsString)]) -> Option<Vec<Uuid>> {
-    let mut lines = BufReader::new(File::open(file(&conversation.id.to_string(), env)?).ok()?);
-    let (mut known, mut line) = (BTreeSet::new(), Vec::new());
+    let path = file(&conversation.id.to_string(), env)?;
+    let mut lines = BufReader::new(File::open(&path).ok()?);
+    let (mut known, mut line, mut any) = (BTreeSet::new(), Vec::new(), false);
     while lines.by_ref().take(LINE).read_until(b'\n', &mut line).ok()? > 0 {
-        recalls(&String::from_utf8_lossy(&line), &conversation.left, &mut known);
+        let text = String::from_utf8_lossy(&line);
+        any = any || is_said(&text);
+        recalls(&text, &conversation.left, &mut known);
         line.clear();
+    }
+    if !any && conversation.how == GoingOn::Begins {
+        fs::rename(&path, path.with_extension("jsonl.unused")).ok()?;
+        return None;
     }
     Some(known.into_iter().collect())
 }
@@ -55,7 +62,7 @@ fn newest(projects: &Path, name: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use makima_core::agent::{GoingOn, Utterance};
+    use makima_core::agent::Utterance;
 
     use super::*;
 
@@ -115,5 +122,26 @@ mod tests {
         bytes.extend(b"{ cut");
         fs::write(project.join(format!("{TASK}.jsonl")), bytes).unwrap();
         assert_eq!(recall(&conversation, &env), Some(vec![Uuid::from_u128(2)]));
+    }
+
+    /// Protects a task from a conversation in which nothing was said before its agent was killed: it can neither be gone on with
+    /// nor begun while its file is there.
+    #[test]
+    fn one_in_which_nothing_was_said_is_put_aside_where_it_is_to_begin() {
+        let place = tempfile::tempdir().unwrap();
+        let env = variables(&[("CLAUDE_CONFIG_DIR", place.path())]);
+        let project = place.path().join("projects/-w");
+        fs::create_dir_all(&project).unwrap();
+        let path = project.join(format!("{TASK}.jsonl"));
+        let of = |how| Conversation { id: TASK, session: None, how, left: Vec::new() };
+        for nothing in ["", "{\"type\":\"queue-operation\",\"content\":\"hi\"}\n{\"type\":\"user\",\"cut"] {
+            fs::write(&path, nothing).unwrap();
+            assert_eq!(recall(&of(GoingOn::Forks), &env), Some(vec![]), "somebody is at it");
+            assert_eq!(recall(&of(GoingOn::Begins), &env), None);
+            assert!(!path.exists());
+        }
+        fs::write(&path, "{\"type\":\"user\",\"message\":{}}\n").unwrap();
+        assert_eq!(recall(&of(GoingOn::Begins), &env), Some(vec![]));
+        assert!(path.exists());
     }
 }

@@ -17,5 +17,5 @@ pub(crate) use self::launch::{argv, variables};
 pub use self::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, ToolEnd, Turn, line};
 pub(crate) use self::talk::Talk;
 pub use self::talk::{INITIALIZE, dollars};
-pub use self::transcript::recall;
+pub use self::transcript::{is_said, recall};
 pub use self::write::{Request, Verdict, answer, answers, message, request};

@@ -58,6 +58,16 @@ pub fn recall(line: &str, said: &[Utterance], known: &mut BTreeSet<Uuid>) {
     }
 }
 
+/// Whether this line, with its end, is a part of what was said; so is one that cannot be read. A conversation without any is none
+/// for Claude Code: it does not go on with it, and does not begin one of that name either.
+#[must_use]
+pub fn is_said(line: &str) -> bool {
+    match serde_json::from_str::<Entry>(line) {
+        Ok(entry) => matches!(entry.kind.as_str(), "user" | "assistant"),
+        Err(_) => line.ends_with('\n'),
+    }
+}
+
 /// Where those begin that were taken up at once as this text, of which the last is at `last`.
 fn first_of(text: &str, said: &[Utterance], last: usize) -> usize {
     let plain = |text: &str| text.split_whitespace().collect::<String>();
