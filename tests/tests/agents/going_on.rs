@@ -65,6 +65,35 @@ fn who_goes_on_after_an_agent_was_killed_is_told_the_rest() {
     });
 }
 
+/// Protects what was said from an agent that was killed before it had written anything of it down: its conversation is not there,
+/// or its file is, and nothing in it.
+#[test]
+fn who_goes_on_where_nothing_was_written_down_begins_anew() {
+    with_each(|claude| {
+        for left in [None, Some("{\"type\":\"queue-operation\",\"operation\":\"enqueue\"}\n")] {
+            let scene = Scene::new(claude, May::Edit, Script::new());
+            scene.api.push(slowly(600));
+            let run = scene.run("Say it").start();
+            let id = task_of(&run);
+            scene.streams(0, 1);
+            kill(&run);
+            drop(run.wait(PATIENCE).code(1));
+            let projects = std::fs::read_dir(scene.place.path("claude").join("projects")).expect("a folder");
+            let files = projects.map(|folder| folder.expect("a folder").path().join(format!("{id}.jsonl")));
+            for file in files.filter(|file| file.exists()) {
+                match left {
+                    Some(text) => std::fs::write(file, text).expect("a file"),
+                    None => std::fs::remove_file(file).expect("a file"),
+                }
+            }
+            scene.api.push(Turn::text("It is said."));
+            drop(go_on(&scene, &id, &["and again"]).wait(PATIENCE).code(0));
+            scene.said_once(&["Say it", "and again"]);
+            scene.place.assert_nothing_runs();
+        }
+    });
+}
+
 /// Protects an agent that works from another that goes on with its conversation meanwhile.
 #[test]
 fn one_that_is_under_way_is_branched_off_from() {
