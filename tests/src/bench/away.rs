@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use makima_core::protocol::{DaemonMessage, write_task_output};
 use uuid::Uuid;
 
+use makima_tests::real::usage::memory;
+
 use super::agents::{self, Shape};
 use super::daemon::Daemon;
-use super::process::memory;
 use super::sink::Arrived;
 use super::table::{Goal, Row};
 use super::{Bench, Failure, size};

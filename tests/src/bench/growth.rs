@@ -1,7 +1,9 @@
 //! What more tasks cost each of them: those that have ended are known until the server lets them go.
 
+use makima_tests::real::usage::memory;
+
 use super::daemon::Daemon;
-use super::process::{memory, ms};
+use super::process::ms;
 use super::table::{Goal, Row, median};
 use super::{Bench, Failure, agents};
 

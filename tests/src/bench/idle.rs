@@ -3,8 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use makima_tests::real::usage::{cpu, memory};
+
 use super::daemon::Daemon;
-use super::process::{cpu, memory};
 use super::table::{Goal, Row};
 use super::{Bench, Failure, agents};
 

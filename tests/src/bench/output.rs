@@ -6,9 +6,11 @@ use std::time::Duration;
 use makima_core::protocol::write_task_output;
 use uuid::Uuid;
 
+use makima_tests::real::usage::cpu;
+
 use super::agents::{self, Shape};
 use super::daemon::Daemon;
-use super::process::{Arrived, Gate, cpu};
+use super::process::{Arrived, Gate};
 use super::sink::{Flood, Session};
 use super::table::{Goal, Row, median};
 use super::{Bench, Failure, reference};

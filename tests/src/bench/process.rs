@@ -25,24 +25,6 @@ pub(crate) fn ms(from: u64, to: u64) -> f64 {
     to.saturating_sub(from) as f64 / 1e6
 }
 
-/// What a process has used of the processors, in seconds; what it has waited for its children is not in it.
-pub(crate) fn cpu(pid: u32) -> Result<f64, Failure> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name before it may hold anything.
-    let (_, fields) = stat.rsplit_once(')').ok_or("a process without a name")?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok()).ok_or("no processor time");
-    Ok((ticks()? + ticks()?) as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-/// A line of a file in `/proc/<pid>`, in MiB.
-pub(crate) fn memory(pid: u32, file: &str, key: &str) -> Result<f64, Failure> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).ok_or_else(|| format!("no {key} in {file}"))?;
-    Ok(kib.trim().parse::<f64>()? / 1024.0)
-}
-
 /// Holds an agent back until everybody is ready.
 pub(crate) struct Gate {
     pub(crate) path: PathBuf,

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use makima_tests::real::usage::{cpu, memory};
+
 use super::daemon::Daemon;
-use super::process::{Arrived, Gate, cpu, memory};
+use super::process::{Arrived, Gate};
 use super::table::{Goal, Row};
 use super::{Bench, Failure, agents};
 

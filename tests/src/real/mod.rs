@@ -10,6 +10,7 @@ mod marks;
 mod processes;
 mod proxy;
 mod sniff;
+pub mod usage;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

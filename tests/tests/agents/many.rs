@@ -1,10 +1,10 @@
 //! Many agents at once that wait: what the daemon costs beside them.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use makima_tests::api::{Script, Turn};
+use makima_tests::real::usage::{cpu, memory};
 
 use crate::claudes::with_the_newest;
 use crate::scene::{May, PATIENCE, Scene, bash};
@@ -39,11 +39,12 @@ fn a_daemon_beside_agents_that_wait_costs_next_to_nothing() {
             // One after the other: so many start only as fast as the machine lets them.
             until(&format!("a question of {id}"), PATIENCE, || fleet.task(id)["needsPerson"].as_str().map(|_| ()));
         }
-        let pid = fleet.daemon.pid();
-        let (before, since) = (cpu(pid), Instant::now());
+        let pid = u32::try_from(fleet.daemon.pid()).expect("a process");
+        let used = || cpu(pid).expect("its time");
+        let (before, since) = (used(), Instant::now());
         thread::sleep(LOOKS);
-        let share = (cpu(pid) - before) / since.elapsed().as_secs_f64();
-        let memory = memory(pid);
+        let share = (used() - before) / since.elapsed().as_secs_f64();
+        let memory = memory(pid, "status", "VmRSS").expect("its memory");
         println!("beside {agents} agents: {:.2} % of a core, {memory:.1} MiB", share * 100.0);
         assert!(share < CPU, "{:.2} % of a core", share * 100.0);
         assert!(memory < MEMORY, "{memory:.1} MiB");
@@ -55,20 +56,4 @@ fn a_daemon_beside_agents_that_wait_costs_next_to_nothing() {
         }
         fleet.end();
     });
-}
-
-/// What a process has used of the processors, in seconds.
-fn cpu(pid: i32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-    let (_, fields) = stat.rsplit_once(')').expect("a name");
-    let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks"));
-    ticks.sum::<f64>() / rustix::param::clock_ticks_per_second() as f64
-}
-
-/// What it holds of the memory, in MiB.
-fn memory(pid: i32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    let kib = line.trim().strip_suffix("kB").expect("in kB").trim();
-    kib.parse::<f64>().expect("a number") / 1024.0
 }
