@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use self::git::{Check, Child, Deed, Delivery, Merge, Side, Source};
-use crate::agent::{Conversation, Kind};
+use crate::agent::{Conversation, Kind, Own};
 use crate::id::{EffectId, Epoch, SecretId, TaskId};
 use crate::notice::Notice;
 use crate::policy::{BranchName, CommitText, InnerPath, RepositoryUrl};
@@ -409,6 +409,18 @@ pub struct Launch {
     pub env: Vec<(String, Value)>,
     /// What kind of agent it is.
     pub agent: Kind,
+    /// Where it keeps what is its own: inside of a fence it may write there.
+    pub own: Vec<Own>,
+    /// Without a fence around it, it is not to be started.
+    pub only_fenced: bool,
+}
+
+impl Launch {
+    /// A script's command line, with nothing before it and no variables of its own.
+    #[must_use]
+    pub fn script(argv: Vec<Arg>) -> Self {
+        Self { setup: Vec::new(), argv, env: Vec::new(), agent: Kind::Shell, own: Vec::new(), only_fenced: false }
+    }
 }
 
 /// What a variable of an agent's environment says.

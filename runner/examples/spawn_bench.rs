@@ -143,7 +143,7 @@ impl Bench {
         }
         let prepared = began.elapsed();
         let argv = argv.iter().map(|word| Arg::Text((*word).to_owned())).collect();
-        match self.ask(Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new(), agent: Kind::Shell })).await? {
+        match self.ask(Work::Start(Launch::script(argv))).await? {
             Outcome::Started { .. } => Ok(prepared),
             other => Err(format!("{other:?}").into()),
         }

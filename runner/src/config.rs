@@ -2,8 +2,10 @@
 
 mod agent;
 pub mod check;
+mod either;
 mod forge;
 mod repository;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,9 +19,10 @@ use makima_core::{Compat, Keep};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-pub use agent::{AGENTS, AgentSetting, AgentTable, PermissionsFile, agent, find, policy};
+pub use agent::{AGENTS, AgentSetting, AgentTable, Flags, PermissionsFile, agent, find, policy};
 pub use forge::ForgeFile;
 pub use repository::RepositoryFile;
+pub use sandbox::{SandboxFile, mode};
 
 use crate::executor::Forge;
 use crate::news::NotifyFile;
@@ -39,6 +42,9 @@ pub struct ConfigFile {
     /// What it may do.
     #[serde(default)]
     pub permissions: PermissionsFile,
+    /// What it may touch.
+    #[serde(default)]
+    pub sandbox: SandboxFile,
     /// How many tasks run at once.
     #[serde(default, deserialize_with = "max_tasks")]
     pub max_tasks: Option<u32>,

@@ -29,6 +29,7 @@ pub mod news;
 pub mod report;
 pub mod rest;
 pub mod roots;
+pub mod sandbox;
 pub mod server_file;
 pub mod service;
 pub mod supervise;

@@ -23,6 +23,7 @@ use crate::inspect::status::Identity;
 use crate::journal::{self, Bounds, Journal};
 use crate::news::News;
 use crate::report::Failure;
+use crate::sandbox::Settled;
 use crate::{inspect, logging};
 
 /// What a daemon is started with.
@@ -183,6 +184,11 @@ fn settings(file: &ConfigFile) -> Result<Settings, Failure> {
     let mut settings = Settings::here().map_err(|error| Failure::unusable(error.to_string()))?;
     settings.agent_env = file.agent_env();
     settings.way = Way::chosen(file.portable);
+    settings.wrap = file.wrap();
+    settings.sandbox = match file.sandbox()? {
+        Settled::On(sandbox) => Some(sandbox),
+        Settled::Off(_) => None,
+    };
     if let Some(number) = file.output_mib {
         settings.output_max = u64::from(number) << 20;
     }

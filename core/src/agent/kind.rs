@@ -56,6 +56,9 @@ pub struct Permissions {
     pub allow: Vec<String>,
     /// What it may never do, in the same words. Goes before `allow`.
     pub deny: Vec<String>,
+    /// It may do that because it is fenced in: where it is not, it is not started.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub only_fenced: bool,
 }
 
 /// What is done about what an agent wants to do and nothing allows or denies by name.

@@ -5,6 +5,7 @@ mod answer;
 pub mod claude;
 mod conversation;
 mod kind;
+mod own;
 mod shell;
 mod talk;
 
@@ -18,6 +19,7 @@ pub use self::answer::{Answer, Verdict};
 pub(crate) use self::conversation::GO_ON;
 pub use self::conversation::{Conversation, GoingOn, Utterance};
 pub use self::kind::{Acp, Agent, Claude, Kind, Permissions, Policy};
+pub use self::own::Own;
 pub(crate) use self::talk::{Heard, Progress, Talk};
 use crate::effect::{Arg, Launch, Value};
 use crate::id::SecretId;
@@ -83,6 +85,15 @@ impl Agent {
         }
     }
 
+    /// Where it keeps what is its own.
+    fn own(&self) -> Vec<Own> {
+        match self {
+            Self::Shell => Vec::new(),
+            Self::Claude(_) => own::claude(),
+            Self::Acp(Acp { program, .. }) => own::by_command(program),
+        }
+    }
+
     /// Whether it has conversations, which another task can go on with.
     pub(crate) const fn talks(&self) -> bool {
         match self {
@@ -128,7 +139,14 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, api_url: &str) -> Launch 
         set("MAKIMA_API_URL", Value::Text(api_url.to_string()));
         set("MAKIMA_TOOL_KEY", Value::Secret(SecretId::ToolKey(spec.id)));
     }
-    Launch { setup: prepared.setup.clone(), argv: spec.agent.argv(spec, prepared), env, agent: spec.agent.kind() }
+    Launch {
+        setup: prepared.setup.clone(),
+        argv: spec.agent.argv(spec, prepared),
+        env,
+        agent: spec.agent.kind(),
+        own: spec.agent.own(),
+        only_fenced: spec.agent.permissions().is_some_and(|permissions| permissions.only_fenced),
+    }
 }
 
 /// How a sibling of the agent's task gets on.

@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+mod agent;
 mod task;
 mod tools;
 mod wire;
@@ -8,13 +9,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use makima_core::agent::Policy;
 use uuid::Uuid;
 
+pub(super) use self::agent::*;
 pub(super) use self::task::*;
 pub(super) use self::tools::*;
 pub(super) use self::wire::*;
-use crate::config::policy;
 
 /// Runs coding agents, each in its own git worktree, and never loses their work.
 #[derive(Debug, Parser)]
@@ -129,14 +129,8 @@ pub(super) struct RunArgs {
     /// The repository, by path or URL [default: the one you stand in]
     #[arg(long, value_name = "PATH|URL")]
     pub(super) repo: Option<String>,
-    /// Which agent: claude, acp:COMMAND, or shell, which runs the plan as a script [default: `agent` in config.toml, else claude
-    /// where it is installed]
-    #[arg(long, value_name = "AGENT")]
-    pub(super) agent: Option<String>,
-    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else ask at a terminal and accept-edits
-    /// elsewhere]
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    pub(super) permissions: Option<Policy>,
+    #[command(flatten)]
+    pub(super) agent: AgentArgs,
     /// What to call the task [default: the plan's first words]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
@@ -220,12 +214,8 @@ pub(super) struct DaemonArgs {
     /// A file that holds the server's key; MAKIMA_API_KEY holds the key itself
     #[arg(long, value_name = "FILE")]
     pub(super) api_key_file: Option<PathBuf>,
-    /// Which agent runs the tasks
-    #[arg(long, value_name = "AGENT")]
-    pub(super) agent: Option<String>,
-    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else accept-edits]
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    pub(super) permissions: Option<Policy>,
+    #[command(flatten)]
+    pub(super) agent: AgentArgs,
     /// How many tasks run at once [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) max_tasks: Option<u32>,
@@ -322,12 +312,8 @@ pub(super) struct InstallArgs {
     /// A file that holds the server's key
     #[arg(long, value_name = "FILE")]
     pub(super) api_key_file: Option<PathBuf>,
-    /// Which agent runs the tasks [default: `agent` in config.toml]
-    #[arg(long, value_name = "AGENT")]
-    pub(super) agent: Option<String>,
-    /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else accept-edits]
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    pub(super) permissions: Option<Policy>,
+    #[command(flatten)]
+    pub(super) agent: AgentArgs,
     /// Let the key go over the network unencrypted
     #[arg(long)]
     pub(super) insecure: bool,

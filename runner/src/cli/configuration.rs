@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use console::style;
-use makima_core::agent::Policy;
 use makima_core::policy::counted;
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
@@ -13,9 +12,10 @@ use serde_json::{Value, json};
 use super::args::{ConfigCommand, ConfigShowArgs};
 use super::print;
 use crate::config::check::problems;
-use crate::config::{self, AgentSetting, ConfigFile};
+use crate::config::{self, AgentSetting, ConfigFile, Flags, SandboxFile};
 use crate::news::Kind;
 use crate::report::{FAILED, Failure};
+use crate::sandbox::{CACHES, Mode};
 use crate::service::MAX_TASKS;
 use crate::{edge, executor, logging};
 
@@ -119,7 +119,7 @@ impl Settings<'_> {
         let home = config::home_path()?;
         self.settle("home", None, "MAKIMA_HOME", None, json!(home));
         self.of_the_server();
-        self.of_the_agent();
+        self.of_the_agent()?;
         let (args, file) = (self.args, self.file);
         let max_tasks = args.max_tasks.map(|n| ("--max-tasks", json!(n)));
         self.settle("max_tasks", max_tasks, "", file.max_tasks.map(Value::from), json!(MAX_TASKS));
@@ -196,18 +196,28 @@ impl Settings<'_> {
         }
     }
 
-    fn of_the_agent(&mut self) {
+    fn of_the_agent(&mut self) -> Result<(), Failure> {
         let (args, file) = (self.args, self.file);
-        let agent = args.agent.as_ref().map(|name| ("--agent", json!(name)));
+        let Flags { agent, permissions, sandbox } = args.agent.flags();
+        let agent = agent.map(|name| ("--agent", json!(name)));
         self.settle("agent", agent, "", file.agent_name().map(Value::from), Value::Null);
-        let permissions = args.permissions.map(|policy| ("--permissions", json!(policy.name())));
+        // What follows from the sandbox follows from the one of these flags.
+        let mut settled = file.clone();
+        settled.sandbox.mode = sandbox.unwrap_or(settled.sandbox.mode);
+        settled.settle_permissions(false)?;
+        let permissions = permissions.map(|policy| ("--permissions", json!(policy.name())));
         let known = file.permissions.policy.map(|policy| json!(policy.name()));
-        self.settle("permissions.policy", permissions, "", known, json!(Policy::default().name()));
+        let usual = settled.permissions.policy.map(|policy| json!(policy.name()));
+        self.settle("permissions.policy", permissions, "", known, usual.into());
         let lists = [("permissions.allow", &file.permissions.allow), ("permissions.deny", &file.permissions.deny)];
         for (key, rules) in lists {
             self.settle(key, None, "", (!rules.is_empty()).then(|| json!(rules)), json!([]));
         }
+        self.of_the_sandbox(settled.sandbox.mode);
         if let Some(AgentSetting::Table(table)) = &file.agent {
+            if !table.wrap.is_empty() {
+                self.push("agent.wrap", Source::File, Some("agent.wrap"), json!(table.wrap));
+            }
             if !table.command.is_empty() {
                 self.push("agent.command", Source::File, Some("agent.command"), json!(table.command));
             }
@@ -219,6 +229,21 @@ impl Settings<'_> {
                 self.push(&key, Source::File, Some(&key), json!(HIDDEN));
             }
         }
+        Ok(())
+    }
+
+    fn of_the_sandbox(&mut self, mode: Mode) {
+        let SandboxFile { mode: in_file, network, sockets, write, hide, by } = self.file.sandbox.clone();
+        let usual = SandboxFile::default();
+        let flag = self.args.agent.flags().sandbox.map(|mode| ("--sandbox", json!(mode)));
+        let known = (in_file != usual.mode).then(|| json!(in_file));
+        self.settle("sandbox.mode", flag, "MAKIMA_SANDBOX", known, json!(mode));
+        let known = (network != usual.network).then(|| json!(network));
+        self.settle("sandbox.network", None, "", known, json!(usual.network));
+        self.settle("sandbox.sockets", None, "", (!sockets).then(|| json!(sockets)), json!(usual.sockets));
+        self.settle("sandbox.write", None, "", write.map(|paths| json!(paths)), json!(CACHES));
+        self.settle("sandbox.hide", None, "", (!hide.is_empty()).then(|| json!(hide)), json!([]));
+        self.settle("sandbox.by", None, "", by.map(|by| json!(by)), Value::Null);
     }
 
     fn of_the_log(&mut self) {

@@ -19,7 +19,8 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;
-    file.overrule(args.agent.as_deref(), args.permissions)?;
+    file.overrule(args.agent.flags())?;
+    file.settle_permissions(false)?;
     config::agent(&file)?;
     let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;
     let server = service::server_endpoint(&chosen.url, args.insecure)?;

@@ -17,7 +17,7 @@ use crate::rest::{Rest, Task};
 pub(super) async fn go_on(args: ContinueArgs, server: &ServerArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
     let manner = Manner::of(args.json, args.raw);
-    let file = settings(&home, (args.agent.as_deref(), args.permissions, args.portable), manner)?;
+    let file = settings(&home, args.agent.flags(), args.portable, manner)?;
     let message = if args.message.is_empty() { None } else { Some(read_plan(&args.message, None)?) };
     let host = if server.server.is_some() {
         Host::Elsewhere(connect(server).await?)

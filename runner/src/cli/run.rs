@@ -4,7 +4,6 @@ use std::io::Read as _;
 use std::path::Path;
 
 use console::style;
-use makima_core::agent::Policy;
 use makima_core::policy::task_name;
 use makima_core::protocol::SpawnTask;
 use uuid::Uuid;
@@ -17,7 +16,7 @@ use super::host::Host;
 use super::print;
 use super::repo::Repo;
 use super::work::{Order, Work};
-use crate::config::{self, ConfigFile};
+use crate::config::{self, ConfigFile, Flags};
 use crate::events::Completion;
 use crate::report::{FAILED, Failure, INTERRUPTED};
 use crate::rest::Task;
@@ -28,7 +27,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let home = config::home_path()?;
     let manner = Manner::of(args.json, args.raw);
-    let file = settings(&home, (args.agent.as_deref(), args.permissions, args.portable), manner)?;
+    let file = settings(&home, args.agent.flags(), args.portable, manner)?;
     config::agent(&file)?;
     let plan = read_plan(&args.plan, args.plan_file.as_deref())?;
     let repo = Repo::find(args.repo.as_deref(), args.base.as_deref())?;
@@ -55,19 +54,13 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     result
 }
 
-/// The settings in the home, behind what was written on the command line; whoever sits at a terminal and sees all of it is
-/// asked.
-pub(super) fn settings(
-    home: &Path,
-    (agent, permissions, portable): (Option<&str>, Option<Policy>, bool),
-    manner: Manner,
-) -> Result<ConfigFile, Failure> {
+/// The settings in the home, behind what was written on the command line; whoever sits at a terminal and sees all of it can
+/// be asked.
+pub(super) fn settings(home: &Path, flags: Flags<'_>, portable: bool, manner: Manner) -> Result<ConfigFile, Failure> {
     let mut file = ConfigFile::read(home)?;
     file.portable |= portable;
-    file.overrule(agent, permissions)?;
-    if manner == Manner::Plain && is_somebody_there() {
-        file.asks_people();
-    }
+    file.overrule(flags)?;
+    file.settle_permissions(manner == Manner::Plain && is_somebody_there())?;
     Ok(file)
 }
 

@@ -25,6 +25,7 @@ use crate::home::is_held;
 use crate::report::{FAILED, Failure, INTERRUPTED};
 use crate::rest::{Rest, RestError, Task};
 use crate::roots;
+use crate::sandbox::Settled;
 
 /// Times in a row that a server which went away is looked for again.
 pub(super) const RECOVERIES: u32 = 20;
@@ -231,11 +232,12 @@ impl<'a> Work<'a> {
         let task = self.order.id();
         // Whoever else does the work has its own settings.
         let how = config::agent(self.file).ok().filter(|_| is_ours);
+        let fence = if matches!(self.file.sandbox(), Ok(Settled::On(_))) { "sandboxed" } else { "no sandbox" };
         let told = |agent: Agent| {
-            let policy = agent.permissions()?.policy.name();
-            Some(format!(", {}, permissions {policy}", print::tame(&agent.name())))
+            let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name()));
+            format!(", {}{}, {fence}", print::tame(&agent.name()), may.unwrap_or_default())
         };
-        let how = how.and_then(told).unwrap_or_default();
+        let how = how.map(told).unwrap_or_default();
         if let Order::GoOn { with, .. } = &self.order {
             self.view.note(&format!("{name}, going on where {with} is"));
             return self.view.note(&format!("task {task}{how}"));

@@ -1,17 +1,17 @@
 //! Which agent runs the tasks, and what it may do.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use makima_core::agent::{Acp, Agent, Claude, Permissions, Policy};
 use rustix::fs::{Access, access};
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::Deserializer;
 
 use super::ConfigFile;
+use super::either::Either;
 use crate::report::Failure;
+use crate::sandbox::{Mode, Sandbox, Settled};
 
 /// The agents that this version can run.
 pub const AGENTS: &[&str] = &["claude", "acp:COMMAND", "shell"];
@@ -36,6 +36,10 @@ pub struct AgentTable {
     pub command: Vec<String>,
     /// The model that it is to use.
     pub model: Option<String>,
+    /// What is put before that command line: a container around the agent. `{worktree}`, `{repository}`, `{tmp}` and `{plan}`
+    /// stand for its folders and the file with its plan.
+    #[serde(default)]
+    pub wrap: Vec<String>,
     /// Variables for its environment. Their values are masked wherever they show up, from 8 characters on: shorter
     /// ones would garble ordinary text.
     #[serde(default)]
@@ -51,6 +55,8 @@ pub struct PermissionsFile {
     pub allow: Vec<String>,
     /// What it may never do.
     pub deny: Vec<String>,
+    /// The rule holds in a sandbox only.
+    pub only_fenced: bool,
 }
 
 #[derive(Deserialize)]
@@ -63,34 +69,10 @@ struct PermissionsTable {
     deny: Vec<String>,
 }
 
-/// Reads what stands there as one word or as a table. By hand: serde's own way to read one of several forms forgets what was
-/// wrong and where.
-struct Either<W, T> {
-    expects: &'static str,
-    word: fn(&str) -> Result<W, String>,
-    table: fn(T) -> W,
-}
-
-impl<'de, W, T: Deserialize<'de>> Visitor<'de> for Either<W, T> {
-    type Value = W;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expects)
-    }
-
-    fn visit_str<E: de::Error>(self, word: &str) -> Result<W, E> {
-        (self.word)(word).map_err(E::custom)
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<W, M::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(self.table)
-    }
-}
-
 impl<'de> Deserialize<'de> for AgentSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Either {
-            expects: "an agent's name, or a table with `name`, `command`, `model` and `env`",
+            expects: "an agent's name, or a table with `name`, `command`, `wrap`, `model` and `env`",
             word: |name| Ok(Self::Name(name.to_owned())),
             table: Self::Table,
         })
@@ -102,7 +84,7 @@ impl<'de> Deserialize<'de> for PermissionsFile {
         deserializer.deserialize_any(Either {
             expects: "ask, accept-edits or full, or a table with `policy`, `allow` and `deny`",
             word: |name| policy(name).map(|policy| Self { policy: Some(policy), ..Self::default() }),
-            table: |PermissionsTable { policy, allow, deny }| Self { policy, allow, deny },
+            table: |PermissionsTable { policy, allow, deny }| Self { policy, allow, deny, only_fenced: false },
         })
     }
 }
@@ -141,33 +123,87 @@ impl ConfigFile {
         }
     }
 
+    /// What is put before an agent's command line.
+    #[must_use]
+    pub fn wrap(&self) -> Vec<String> {
+        self.agent_table().map(|table| table.wrap.clone()).unwrap_or_default()
+    }
+
+    /// The sandbox that agents run in here.
+    ///
+    /// # Errors
+    /// One is required, and none can be.
+    pub fn sandbox(&self) -> Result<Settled, Failure> {
+        if self.wrap().is_empty() {
+            return Sandbox::settle(&self.sandbox);
+        }
+        match self.sandbox.mode {
+            // Who makes containers needs what nobody has in there.
+            Mode::Off | Mode::Auto => Ok(Settled::Off("`wrap` under [agent] is around it instead".to_owned())),
+            Mode::Required => Err(Failure::unusable("a sandbox is required, and `wrap` under [agent] does without")
+                .hint("take one of the two out of config.toml, or write --sandbox auto")),
+        }
+    }
+
     /// Flags go before what stands here. Of an agent's settings only those of the same agent stay.
     ///
     /// # Errors
-    /// An agent is to do everything by a flag alone.
-    pub fn overrule(&mut self, agent: Option<&str>, permissions: Option<Policy>) -> Result<(), Failure> {
+    /// An agent is to do everything by a flag alone, without a sandbox; or a sandbox is required and cannot be.
+    pub fn overrule(&mut self, flags: Flags<'_>) -> Result<(), Failure> {
+        let Flags { agent, permissions, sandbox } = flags;
         if let Some(name) = agent {
             let table = self.agent_table().cloned().unwrap_or_default();
             let table = match self.agent_name() {
-                Some(known) if known != name => AgentTable { env: table.env, ..AgentTable::default() },
+                Some(known) if known != name => {
+                    AgentTable { env: table.env, wrap: table.wrap, ..AgentTable::default() }
+                }
                 Some(_) | None => table,
             };
             self.agent = Some(AgentSetting::Table(AgentTable { name: Some(name.to_owned()), ..table }));
         }
+        self.sandbox.mode = sandbox.unwrap_or(self.sandbox.mode);
         if permissions == Some(Policy::Full) && self.permissions.policy != Some(Policy::Full) {
-            return Err(Failure::unusable("an agent that may do everything has to be allowed in config.toml first")
-                .hint(
-                    "put permissions = \"full\" into it: everything that you may do on this machine it may do then",
-                ));
+            if let Settled::Off(why) = self.sandbox()? {
+                return Err(Failure::unusable(format!(
+                    "an agent that may do everything has to be fenced in, and here it is not: {why}"
+                ))
+                .hint("or put permissions = \"full\" into config.toml: everything that you may do on this machine it may do then"));
+            }
+            self.permissions.only_fenced = true;
         }
         self.permissions.policy = permissions.or(self.permissions.policy);
         Ok(())
     }
 
-    /// Somebody is there who can be asked: that is the rule where no other stands anywhere.
-    pub fn asks_people(&mut self) {
-        self.permissions.policy.get_or_insert(Policy::Ask);
+    /// The rule where no other stands anywhere: in a sandbox an agent may do everything; without one somebody is asked, if
+    /// anybody is there.
+    ///
+    /// # Errors
+    /// A sandbox is required and cannot be.
+    pub fn settle_permissions(&mut self, is_somebody_there: bool) -> Result<(), Failure> {
+        if self.permissions.policy.is_some() {
+            return Ok(());
+        }
+        let fenced = matches!(self.sandbox()?, Settled::On(_));
+        self.permissions.only_fenced = fenced;
+        self.permissions.policy = Some(match (fenced, is_somebody_there) {
+            (true, _) => Policy::Full,
+            (false, true) => Policy::Ask,
+            (false, false) => Policy::AcceptEdits,
+        });
+        Ok(())
     }
+}
+
+/// What was written on the command line about agents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags<'a> {
+    /// Which one.
+    pub agent: Option<&'a str>,
+    /// What it may do.
+    pub permissions: Option<Policy>,
+    /// Whether it is fenced in.
+    pub sandbox: Option<Mode>,
 }
 
 /// Settles which agent runs the tasks: the one that is named, else Claude Code where it is to be found.
@@ -237,8 +273,8 @@ fn is_on_path(program: &str) -> Result<(), Failure> {
 }
 
 fn permissions(file: &ConfigFile) -> Permissions {
-    let PermissionsFile { policy, allow, deny } = file.permissions.clone();
-    Permissions { policy: policy.unwrap_or(Policy::AcceptEdits), allow, deny }
+    let PermissionsFile { policy, allow, deny, only_fenced } = file.permissions.clone();
+    Permissions { policy: policy.unwrap_or_default(), allow, deny, only_fenced }
 }
 
 /// A program as a shell would find it.
@@ -283,32 +319,62 @@ mod tests {
         let text = "[agent]\nname = 'claude'\ncommand = ['/bin/true', 'x']\nmodel = 'm'\nenv = { A = 'b' }\n";
         for text in [text, &text.replace("name = 'claude'\n", "")] {
             let mut file = file(text);
-            file.overrule(Some("claude"), None).expect("allowed");
+            file.overrule(Flags { agent: Some("claude"), ..Flags::default() }).expect("allowed");
             let Claude { program, model, .. } = claude(&file);
             assert_eq!((program, model.as_deref()), (vec!["/bin/true".to_owned(), "x".to_owned()], Some("m")));
         }
         let mut other = file(text);
-        other.overrule(Some("shell"), None).expect("allowed");
+        other.overrule(Flags { agent: Some("shell"), ..Flags::default() }).expect("allowed");
         assert_eq!(agent(&other).expect("an agent"), Agent::Shell);
         assert_eq!(other.agent_env(), [("A".to_owned(), "b".to_owned())], "what every agent gets stays");
     }
 
     /// Protects a user from an agent that may do everything because of a slip on a command line.
     #[test]
-    fn everything_is_allowed_by_the_file_alone() {
-        let mut bare = file("agent = 'shell'");
-        assert!(bare.overrule(None, Some(Policy::Full)).is_err());
-        let mut full = file("permissions = 'full'\n[agent]\ncommand = ['/bin/true']\n");
-        full.overrule(None, Some(Policy::Full)).expect("the file allows it");
-        assert_eq!(claude(&full).permissions.policy, Policy::Full);
-        full.overrule(None, Some(Policy::Ask)).expect("less is always allowed");
+    fn without_a_fence_everything_is_allowed_by_the_file_alone() {
+        let flag = |permissions| Flags { permissions: Some(permissions), ..Flags::default() };
+        let mut bare = file("agent = 'shell'\nsandbox = 'off'");
+        assert!(bare.overrule(flag(Policy::Full)).is_err());
+        let mut full = file("permissions = 'full'\nsandbox = 'off'\n[agent]\ncommand = ['/bin/true']\n");
+        full.overrule(flag(Policy::Full)).expect("the file allows it");
+        let Permissions { policy, only_fenced, .. } = claude(&full).permissions;
+        assert_eq!((policy, only_fenced), (Policy::Full, false));
+        full.overrule(flag(Policy::Ask)).expect("less is always allowed");
         assert_eq!(claude(&full).permissions.policy, Policy::Ask);
+    }
+
+    /// Protects it the other way round: what is allowed because of a fence is not without it.
+    #[test]
+    fn what_an_agent_may_do_follows_from_its_fence() {
+        let settled = |text: &str, somebody| {
+            let mut file = file(&format!("{text}\n[agent]\ncommand = ['/bin/true']\n"));
+            file.settle_permissions(somebody).expect("nothing is required");
+            let Permissions { policy, only_fenced, .. } = claude(&file).permissions;
+            (policy, only_fenced)
+        };
+        assert_eq!(settled("sandbox = 'off'", true), (Policy::Ask, false));
+        assert_eq!(settled("sandbox = 'off'", false), (Policy::AcceptEdits, false));
+        assert_eq!(settled("permissions = 'accept-edits'", true), (Policy::AcceptEdits, false));
+        if let Ok(Settled::On(_)) = file("").sandbox() {
+            assert_eq!(settled("", true), (Policy::Full, true));
+            let mut flagged = file("[agent]\ncommand = ['/bin/true']");
+            flagged.overrule(Flags { permissions: Some(Policy::Full), ..Flags::default() }).expect("it is fenced in");
+            assert!(claude(&flagged).permissions.only_fenced);
+        }
+    }
+
+    /// Protects a user who has both from believing that one of them holds.
+    #[test]
+    fn a_container_takes_the_place_of_the_sandbox() {
+        let wrapped = "[agent]\nwrap = ['podman', 'run']\n";
+        assert!(matches!(file(wrapped).sandbox(), Ok(Settled::Off(_))));
+        assert!(file(&format!("sandbox = 'required'\n{wrapped}")).sandbox().is_err());
     }
 
     #[test]
     fn permissions_are_a_word_or_a_table() {
         let table = "[agent]\ncommand = ['/bin/true']\n[permissions]\nallow = ['Bash(ls)']\ndeny = ['WebFetch']\n";
-        let Permissions { policy, allow, deny } = claude(&file(table)).permissions;
+        let Permissions { policy, allow, deny, .. } = claude(&file(table)).permissions;
         assert_eq!(
             (policy, allow, deny),
             (Policy::AcceptEdits, vec!["Bash(ls)".to_owned()], vec!["WebFetch".to_owned()])

@@ -2,7 +2,7 @@
 //! supervisor gets its orders.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,8 @@ use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
 use super::user::User;
-use super::{Hands, blocking, conversation, foreign, group, log, supervisor, user};
+use super::{Hands, blocking, conversation, foreign, group, log, supervisor, user, wrap};
+use crate::sandbox::{Plan, Room};
 use crate::supervise::orders::{Orders, SetUp};
 use crate::supervise::{NO_GROUP, WORD};
 
@@ -219,11 +220,36 @@ fn orders(
         Arg::PlanFile => folder.plan().into_os_string(),
         Arg::Conversation(id) => conversation::find(*id, &env),
     });
-    let argv = argv.collect();
-    let commands = launch.setup.iter().map(OsString::from).collect();
+    let places = wrap::Places { worktree: &worktree, folder };
+    let (argv, commands) = wrap::wrapped(hands, task, &places, argv.collect(), &launch.setup)?;
     let setup = SetUp { commands, seconds: limit.as_secs() };
+    let fence = fence(hands, task, launch, (&worktree, folder), &env)?;
     let (nonce, way) = (intent.nonce.clone(), hands.settings.way);
-    Ok(Orders { nonce, way, folder: worktree, setup, argv, env })
+    Ok(Orders { nonce, way, folder: worktree, setup, argv, env, fence })
+}
+
+/// The fence around a task's processes, where this daemon has one.
+fn fence(
+    hands: &Hands,
+    task: TaskId,
+    launch: &Launch,
+    (worktree, folder): (&Path, &Folder),
+    env: &[(OsString, OsString)],
+) -> Result<Option<Plan>, String> {
+    let Some(sandbox) = &hands.settings.sandbox else {
+        return match launch.only_fenced {
+            true => Err("it may do everything in a sandbox only, and this daemon has none".to_owned()),
+            false => Ok(None),
+        };
+    };
+    let temporary = folder.temporary().map_err(|failure| failure.to_string())?;
+    let standing = Folder::of(&hands.home, task).standing().map_err(|failure| failure.to_string())?;
+    let reads: Vec<PathBuf> = [folder.plan(), hands.settings.launcher.clone()]
+        .into_iter()
+        .chain(standing.map(|standing| standing.bare).filter(|bare| !bare.as_os_str().is_empty()))
+        .collect();
+    let room = Room { home: hands.home.root(), works_in: [worktree, &temporary], reads: &reads, own: &launch.own, env };
+    Ok(Some(sandbox.plan(&room)))
 }
 
 /// A name that no other tree has.

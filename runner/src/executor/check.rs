@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fs_err as fs;
-use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Check, Launch, Value};
 use makima_core::id::TaskId;
 use makima_core::input::ExitStatus;
@@ -43,7 +42,7 @@ pub(super) async fn check(
     blocking(move || clear(&place)).await.flatten()?;
     let seat = Seat::take_in(hands, task, &folder).await?;
     let env = wanted.env.into_iter().map(|(name, value)| (name, Value::Text(value))).collect();
-    let launch = Launch { setup: wanted.commands, argv: vec![Arg::Text(PASSED.to_owned())], env, agent: Kind::Shell };
+    let launch = Launch { setup: wanted.commands, env, ..Launch::script(vec![Arg::Text(PASSED.to_owned())]) };
     let started = seat.start_in(hands, task, (&folder, LIMIT), launch, cancel).await?;
     let Started { mut child, found, tree } = started;
     let status = match found {

@@ -73,6 +73,7 @@ mod trouble;
 mod user;
 mod wants;
 mod workshop;
+mod wrap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use makima_core::forge::Kind;
 
 use super::mask::Secrets;
 use super::tree::Way;
+use crate::sandbox::Sandbox;
 
 /// How much of a task's output is kept on the disk where nothing else is said, in bytes.
 pub(crate) const OUTPUT_MAX: u64 = 1 << 30;
@@ -40,6 +41,10 @@ pub struct Settings {
     pub way: Way,
     /// Whether control groups may be used where there are some.
     pub groups: bool,
+    /// What is put before the command line of an agent, and of what comes before and after it.
+    pub wrap: Vec<String>,
+    /// The sandbox that agents and what comes before and after them run in.
+    pub sandbox: Option<Sandbox>,
     /// How much of a task's output is kept on the disk, in bytes.
     pub output_max: u64,
     /// How long the commands may take that set a worktree up.
@@ -89,6 +94,8 @@ impl Settings {
             launcher: own_program()?,
             way: Way::chosen(false),
             groups: true,
+            wrap: Vec::new(),
+            sandbox: None,
             output_max: OUTPUT_MAX,
             set_up_max: SET_UP_MAX,
             silence_max: SILENCE_MAX,

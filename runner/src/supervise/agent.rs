@@ -43,9 +43,13 @@ pub(super) struct Agent {
 impl Agent {
     /// Starts it; of its output so many bytes are kept. That it is about to be is on the disk before, and who it became behind that.
     pub(super) fn start(orders: Orders, output: u64) -> Result<Self, String> {
-        let Orders { nonce, way, folder, setup, argv, env } = orders;
+        let Orders { nonce, way, folder, setup, argv, env, fence } = orders;
         let sets_up = !setup.commands.is_empty();
         let argv = if sets_up { first::argv(setup, argv)? } else { argv };
+        let argv = match &fence {
+            Some(fence) => fence.argv(argv),
+            None => argv,
+        };
         let Some((program, args)) = argv.split_first() else { return Err("its command line is empty".to_owned()) };
         let records = Folder::at(Path::new("."));
         let own = known(way, rustix::process::getpid()).ok_or("the supervisor cannot find itself")?;
@@ -59,7 +63,10 @@ impl Agent {
         let mut command = Command::new(program);
         command.args(args).current_dir(folder).env_clear().envs(env).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn();
+        let child = match &fence {
+            Some(fence) => fence.spawn(&mut command),
+            None => command.spawn(),
+        };
         // It is the agent's from here on.
         drop(lent);
         let child = match child {

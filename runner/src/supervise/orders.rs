@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::executor::Way;
+use crate::sandbox::Plan;
 
 /// More than any system takes as arguments and environment.
 const ORDERS_MAX: u32 = 16 << 20;
@@ -18,9 +19,12 @@ const PORTABLE: &str = "MAKIMA_PORTABLE";
 /// seconds they may run.
 const SET_UP: &str = "MAKIMA_SET_UP";
 
+/// Stands there for each thing that is said of the fence around what is run; there is none where it does not.
+const FENCE: &str = "MAKIMA_FENCE";
+
 /// Variables that the orders themselves have.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) const OURS: [&str; 2] = [PORTABLE, SET_UP];
+pub(super) const OURS: [&str; 3] = [PORTABLE, SET_UP, FENCE];
 
 /// What is to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(crate) struct Orders {
     /// Never empty.
     pub(crate) argv: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// The fence around all of it, if there is to be one.
+    pub(crate) fence: Option<Plan>,
 }
 
 /// Commands that are run before an agent, one after the other.
@@ -72,6 +78,8 @@ impl Orders {
         if commands > 0 {
             fields.extend([OsStr::new(SET_UP), OsStr::new(&set_up)]);
         }
+        let fence = self.fence.as_ref().map(Plan::words).unwrap_or_default();
+        fields.extend(fence.iter().flat_map(|word| [OsStr::new(FENCE), word]));
         if fields.iter().any(|field| field.as_bytes().contains(&0)) {
             return Err("a zero byte stands in its command line or its environment".to_owned());
         }
@@ -115,13 +123,28 @@ impl Orders {
         let before = env.len();
         env.retain(|(name, _)| name != PORTABLE);
         let way = Way::chosen(env.len() < before);
-        Some(Self { nonce, way, folder, setup, argv, env })
+        let (fence, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(name, _)| name == FENCE);
+        // One that cannot be read is not left out.
+        let fence =
+            if fence.is_empty() { None } else { Some(Plan::read(fence.iter().map(|(_, word)| word.as_os_str()))?) };
+        Some(Self { nonce, way, folder, setup, argv, env, fence })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::{By, Network};
+
+    /// Protects an agent's fence from being left out because a part of it is not understood.
+    #[test]
+    fn orders_with_half_a_fence_are_none() {
+        let orders = Orders { argv: vec!["sh".into()], ..Orders::default() };
+        for said in ["by=nobody", "write=/w", "by=landlock\0MAKIMA_FENCE\0what=x"] {
+            let text = [&orders.bytes().expect("bytes")[4..], b"MAKIMA_FENCE\0", said.as_bytes(), b"\0"].concat();
+            assert_eq!(Orders::parse(&text), None, "{said}");
+        }
+    }
 
     #[test]
     fn orders_are_read_as_they_were_written() {
@@ -133,13 +156,21 @@ mod tests {
             setup: SetUp { commands: vec!["make deps".into()], seconds: 600 },
             argv: vec!["sh".into(), "".into()],
             env,
+            fence: Some(Plan {
+                by: By::Landlock,
+                network: Network::None,
+                sockets: false,
+                write: vec!["/w".into(), "/a =\n".into()],
+                hidden: vec!["/h".into()],
+                shown: vec!["/h/s".into()],
+            }),
         };
         let mut bytes = orders.bytes().expect("bytes");
         bytes.extend_from_slice(b"for the agent");
         let mut from = bytes.as_slice();
         assert_eq!(Orders::read(&mut from).expect("orders"), Some(orders.clone()));
         assert_eq!(from, b"for the agent");
-        let plain = Orders { setup: SetUp::default(), ..orders.clone() };
+        let plain = Orders { setup: SetUp::default(), fence: None, ..orders.clone() };
         let bytes = plain.bytes().expect("bytes");
         assert_eq!(Orders::read(&mut bytes.as_slice()).expect("orders"), Some(plain));
         let none = Orders { argv: Vec::new(), ..orders.clone() }.bytes().expect("bytes");

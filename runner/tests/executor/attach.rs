@@ -76,12 +76,8 @@ async fn where_none_was_started_that_is_said() {
     let mut world = world.again();
     assert_eq!(attach(&mut world, id).await.1, Outcome::NotStarted);
     // One that could not be run was not started, and another may be.
-    let launch = makima_core::effect::Launch {
-        setup: Vec::new(),
-        argv: vec![makima_core::effect::Arg::Text("no-such-agent".to_owned())],
-        env: Vec::new(),
-        agent: makima_core::agent::Kind::Shell,
-    };
+    let argv = vec![makima_core::effect::Arg::Text("no-such-agent".to_owned())];
+    let launch = makima_core::effect::Launch::script(argv);
     world.refused(id, Work::Start(launch)).await;
     assert_eq!(attach(&mut world, id).await.1, Outcome::NotStarted);
     assert_eq!(world.act(id, "exit 4").await, ExitStatus::Code(4));

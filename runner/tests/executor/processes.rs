@@ -85,14 +85,7 @@ async fn an_agent_leads_a_group_in_a_session_of_its_own_and_has_no_descriptor_of
 #[tokio::test]
 async fn what_cannot_be_run_is_told_and_is_no_exit() {
     let (mut world, id) = ready(Options::default()).await;
-    let launch = |program: &str| {
-        Work::Start(Launch {
-            setup: Vec::new(),
-            argv: vec![Arg::Text(program.to_owned())],
-            env: Vec::new(),
-            agent: Kind::Shell,
-        })
-    };
+    let launch = |program: &str| Work::Start(Launch::script(vec![Arg::Text(program.to_owned())]));
     let why = world.refused(id, launch("no-such-agent")).await;
     assert_eq!(why, "`no-such-agent` was not found; is it installed, and on the PATH?");
     let why = world.refused(id, launch("/etc/passwd")).await;

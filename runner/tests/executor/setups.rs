@@ -29,7 +29,7 @@ fn allow(world: &World, repository: &Path, text: &str) {
 fn launch(prepared: &Prepared, script: &str) -> Work {
     let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned())).to_vec();
     let env = prepared.env.iter().map(|(name, value)| (name.clone(), Value::Text(value.clone()))).collect();
-    Work::Start(Launch { setup: prepared.setup.clone(), argv, env, agent: Kind::Shell })
+    Work::Start(Launch { setup: prepared.setup.clone(), env, ..Launch::script(argv) })
 }
 
 async fn start(world: &mut World, id: TaskId, work: Work) -> makima_core::id::EffectId {

@@ -392,7 +392,7 @@ pub(crate) fn committing(task: TaskId, base: Option<&str>) -> Work {
 
 pub(crate) fn shell(script: &str) -> Launch {
     let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned()));
-    Launch { setup: Vec::new(), argv: argv.to_vec(), env: Vec::new(), agent: Kind::Shell }
+    Launch::script(argv.to_vec())
 }
 
 pub(crate) fn spec(task: TaskId) -> Spec {

@@ -201,7 +201,7 @@ impl Scene<'_> {
     fn start(&mut self, task: TaskId, agent: Agent) -> EffectId {
         self.subject.casts(task, agent);
         let argv = ["sh", "-c", &agent.script()].map(|word| Arg::Text(word.to_owned())).to_vec();
-        let id = self.ask(task, Work::Start(Launch { setup: Vec::new(), argv, env: Vec::new(), agent: Kind::Shell }));
+        let id = self.ask(task, Work::Start(Launch::script(argv)));
         assert_eq!(said(&self.subject.answer(id)), "started");
         // It has come so far that it can be asked to end.
         self.output_of(task);

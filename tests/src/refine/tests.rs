@@ -24,7 +24,7 @@ const fn id(n: u64) -> EffectId {
 }
 
 fn start() -> Work {
-    Work::Start(Launch { setup: Vec::new(), argv: Vec::new(), env: Vec::new(), agent: Kind::Shell })
+    Work::Start(Launch::script(Vec::new()))
 }
 
 fn part(stream: Stream, text: &str, to: u64, line_end: Option<u64>) -> Part {

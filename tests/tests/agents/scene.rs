@@ -15,9 +15,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// What the agent may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum May {
-    /// Change files: that is what it may where nothing else is said.
+    /// Change files.
     Edit,
-    /// Everything, commands too.
+    /// Everything, commands too: that is what it may where nothing else is said, in a sandbox.
     All,
     /// What a person lets it do.
     Ask,
@@ -42,14 +42,16 @@ impl Scene {
     /// How the agent is started, and what it may do.
     pub(crate) fn command(&self, words: &[&str], may: May) {
         let permissions = match may {
-            May::Edit => "",
-            May::All => "permissions = \"full\"\n",
+            May::Edit => "permissions = \"accept-edits\"\n",
+            May::All => "",
             May::Ask => "permissions = \"ask\"\n",
         };
         // Quotes in which a path is what it is.
         let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let agent = format!("[agent]\nname = \"claude\"\ncommand = [{}]\n", words.join(", "));
-        self.place.configure(&(permissions.to_owned() + &agent));
+        // What commands say to the test they write into files of the place.
+        let sandbox = format!("[sandbox]\nwrite = [\"{}\"]\n", self.place.root().display());
+        self.place.configure(&(permissions.to_owned() + &agent + &sandbox));
     }
 
     /// `makima run` of a plan in the repository.
@@ -81,7 +83,8 @@ impl Scene {
 
     /// What the agent is handed.
     pub(crate) fn with_agent(&self, call: Call) -> Call {
-        call.env("ANTHROPIC_BASE_URL", self.api.url())
+        call.env("MAKIMA_SANDBOX", "required")
+            .env("ANTHROPIC_BASE_URL", self.api.url())
             .env("ANTHROPIC_API_KEY", "sk-ant-api03-nobodys-key")
             .env("CLAUDE_CONFIG_DIR", self.place.path("claude"))
             .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")

@@ -143,6 +143,7 @@ fn what_it_may_do_is_as_its_task_has_it() {
     }
     assert_eq!(of(Policy::Ask, "edit", "/w/a"), "Asks(1)");
     let rules = Permissions {
+        only_fenced: false,
         policy: Policy::AcceptEdits,
         allow: Vec::from(["execute".to_string(), "Do it".to_string()]),
         deny: Vec::from(["Do*".to_string()]),

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use makima_core::agent::Policy;
 
-use super::{OnComplete, policy};
+use super::{AgentArgs, OnComplete};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -260,12 +259,8 @@ pub(in crate::cli) struct ContinueArgs {
     /// What to tell its agent; `-` reads it from stdin [default: to go on]
     #[arg(value_name = "MESSAGE")]
     pub(in crate::cli) message: Vec<String>,
-    /// Which agent: the one that did the task [default: as for `makima run`]
-    #[arg(long, value_name = "AGENT")]
-    pub(in crate::cli) agent: Option<String>,
-    /// What it may do: ask, accept-edits or full [default: as for `makima run`]
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    pub(in crate::cli) permissions: Option<Policy>,
+    #[command(flatten)]
+    pub(in crate::cli) agent: AgentArgs,
     /// Print what happens as lines of JSON on stdout
     #[arg(long)]
     pub(in crate::cli) json: bool,

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
-use makima_core::agent::Policy;
 
-use super::ServerArgs;
-use crate::config::policy;
+use super::{AgentArgs, ServerArgs};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -78,12 +76,8 @@ pub(in crate::cli) struct ConfigShowArgs {
     /// As if the daemon had been given this
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) api_key_file: Option<PathBuf>,
-    /// As if the daemon had been given this
-    #[arg(long, value_name = "AGENT")]
-    pub(in crate::cli) agent: Option<String>,
-    /// As if the daemon had been given this
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    pub(in crate::cli) permissions: Option<Policy>,
+    #[command(flatten)]
+    pub(in crate::cli) agent: AgentArgs,
     /// As if the daemon had been given this
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(in crate::cli) max_tasks: Option<u32>,

@@ -52,12 +52,14 @@ struct Job {
 /// The file or a repository cannot be used: then nothing was started. Or a task failed, or a person wanted the end.
 pub(super) async fn run(args: &RunArgs, path: &Path) -> Result<(), Failure> {
     let home = config::home_path()?;
+    // Nobody is asked: several may have a question at once.
+    let manner = if args.json { Manner::Json } else { Manner::Plain };
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;
-    file.overrule(args.agent.as_deref(), args.permissions)?;
+    file.overrule(args.agent.flags())?;
+    file.settle_permissions(false)?;
     config::agent(&file)?;
     let jobs = jobs(args, path)?;
-    let manner = if args.json { Manner::Json } else { Manner::Plain };
     let names = jobs.iter().map(|job| job.task.task_name.clone()).collect();
     let mut batch = Batch {
         home: &home,

@@ -39,7 +39,8 @@ pub(super) async fn agents(file: &ConfigFile) -> Vec<Check> {
 
 /// The agent that the configuration names: whether it can be started, and what it may do.
 fn configured(file: &ConfigFile) -> Check {
-    match config::agent(file) {
+    let mut file = file.clone();
+    match file.settle_permissions(false).and_then(|()| config::agent(&file)) {
         Ok(agent) => {
             let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name()));
             Check::ok("agent", format!("{}{}", agent.name(), may.unwrap_or_default()))

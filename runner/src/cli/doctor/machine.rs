@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::Check;
 use crate::config::ConfigFile;
 use crate::executor::{self, Settings, Way, proc_tells, try_a_group};
+use crate::sandbox::{Mode, Settled};
 
 /// For git to answer two questions.
 const GIT: Duration = Duration::from_secs(10);
@@ -51,6 +52,29 @@ pub(super) fn processes(portable: bool) -> Vec<Check> {
         ),
     };
     vec![proc, groups]
+}
+
+/// What fences agents in.
+pub(super) fn sandbox(file: &ConfigFile) -> Check {
+    match file.sandbox() {
+        Err(failure) => Check::of("sandbox", failure),
+        Ok(Settled::On(sandbox)) => {
+            let held = format!("held by {}", sandbox.held_by().name());
+            match sandbox.gap() {
+                None => Check::ok("sandbox", held),
+                Some(gap) => Check::ok("sandbox", format!("{held}; {gap}")),
+            }
+        }
+        // Whoever wants it so is not to be warned each time.
+        Ok(Settled::Off(why)) if file.sandbox.mode == Mode::Off || !file.wrap().is_empty() => {
+            Check::ok("sandbox", format!("none: {why}"))
+        }
+        Ok(Settled::Off(why)) => Check::warn(
+            "sandbox",
+            format!("none: {why}"),
+            "agents may do here what you may: install bubblewrap, or use Linux 6.2 or newer (see docs/security.md)",
+        ),
+    }
 }
 
 /// `2.47.3`.

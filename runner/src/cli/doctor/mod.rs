@@ -70,15 +70,17 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<(), Failure> {
     };
     let portable = file.portable || is_set("MAKIMA_PORTABLE");
     let (place, for_journal) = (home.clone(), home.clone());
-    let (git, system, place, journal, server, agents) = tokio::join!(
+    let for_sandbox = file.clone();
+    let (git, system, place, journal, server, agents, sandbox) = tokio::join!(
         within("git", async { vec![machine::git(&file).await] }),
         within("processes", blocking("processes", move || machine::processes(portable))),
         within("home", blocking("home", move || place::place(&place))),
         within("journal", blocking("journal", move || vec![place::journal(&for_journal)])),
         within("server", server::server(&home, &args.server, &file)),
         within("agents", agents::agents(&file)),
+        within("sandbox", blocking("sandbox", move || vec![machine::sandbox(&for_sandbox)])),
     );
-    let checks: Vec<Check> = [git, place, vec![read], journal, system, agents, server].concat();
+    let checks: Vec<Check> = [git, place, vec![read], journal, system, sandbox, agents, server].concat();
     tell(&checks, args.json)
 }
 

@@ -7,15 +7,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fs_err as fs;
+use makima_core::agent::Policy;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use self::text::Plan;
 use super::args::{InstallArgs, ServiceArgs, ServiceCommand};
 use super::{daemon, print};
-use crate::config::{self, ConfigFile};
+use crate::config::{self, ConfigFile, Flags};
 use crate::home::{make_private, write_atomic};
 use crate::report::{Failure, NOT_RUNNING};
+use crate::sandbox::Mode;
 use crate::service;
 
 /// The service's name to systemd.
@@ -67,7 +69,7 @@ fn place() -> Result<PathBuf, Failure> {
 async fn install(args: &InstallArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
     let mut file = ConfigFile::read(&home)?;
-    file.overrule(args.agent.as_deref(), args.permissions)?;
+    file.overrule(args.agent.flags())?;
     config::agent(&file)?;
     let text = text_for(args, &home, &file)?;
     if args.print {
@@ -116,11 +118,13 @@ fn text_for(args: &InstallArgs, home: &Path, file: &ConfigFile) -> Result<String
     if args.server.is_some() {
         flag("--server", server);
     }
-    if let Some(agent) = &args.agent {
-        flag("--agent", agent);
-    }
-    if let Some(permissions) = args.permissions {
-        flag("--permissions", permissions.name());
+    let Flags { agent, permissions, sandbox } = args.agent.flags();
+    let words =
+        [("--agent", agent), ("--permissions", permissions.map(Policy::name)), ("--sandbox", sandbox.map(Mode::name))];
+    for (name, word) in words {
+        if let Some(word) = word {
+            flag(name, word);
+        }
     }
     let key = match &args.api_key_file {
         Some(path) => Some(std::path::absolute(path).map_err(|error| Failure::unusable(error.to_string()))?),

@@ -23,8 +23,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Everything that one test has. Its folder's path is the mark of its processes: it stands in `HOME`, which
 /// agents get too, and in the folder that they work in.
 pub(crate) struct Place {
-    root: TempDir,
+    all: TempDir,
     home: PathBuf,
+    /// Beside the home: what lies here agents may touch, in a sandbox too, where the test says so.
+    root: PathBuf,
     /// Whether the test itself changes records in the home.
     forged: AtomicBool,
 }
@@ -36,22 +38,22 @@ impl Place {
         let memory = Path::new("/dev/shm");
         let mut builder = tempfile::Builder::new();
         builder.prefix("makima-e2e-");
-        let root = builder.tempdir_in(memory).or_else(|_| builder.tempdir()).expect("there is room for a folder");
-        let home = root.path().join("makima");
-        let place = Self { root, home, forged: AtomicBool::new(false) };
-        fs::create_dir(place.user()).expect("a folder for the user");
+        let all = builder.tempdir_in(memory).or_else(|_| builder.tempdir()).expect("there is room for a folder");
+        let (home, root) = (all.path().join("makima"), all.path().join("w"));
+        let place = Self { all, home, root, forged: AtomicBool::new(false) };
+        fs::create_dir_all(place.user()).expect("a folder for the user");
         place
     }
 
     /// With a home whose path is longer than a socket's may be.
     pub(crate) fn deep() -> Self {
         let mut place = Self::new();
-        place.home = place.root().join("deep".repeat(25)).join("makima");
+        place.home = place.all.path().join("deep".repeat(25)).join("makima");
         place
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.root.path()
+        &self.root
     }
 
     /// `MAKIMA_HOME`.
@@ -123,7 +125,7 @@ impl Place {
 
     /// What the guard would find: for tests that ask earlier.
     pub(crate) fn running(&self) -> Vec<(i32, String)> {
-        processes_with(self.root().as_os_str())
+        processes_with(self.all.path().as_os_str())
     }
 
     /// Fails where anything of this test still runs after a moment.

@@ -59,6 +59,8 @@ impl Call {
         call.env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", place.user())
             .env("MAKIMA_HOME", place.home())
+            // Scripts of tests say in files of the place what they do.
+            .env("MAKIMA_SANDBOX", "off")
             .env("LANG", "C.UTF-8")
             .env("TZ", "UTC")
             .env("GIT_AUTHOR_NAME", "Ada Author")

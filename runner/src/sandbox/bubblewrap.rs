@@ -1,0 +1,69 @@
+//! By bubblewrap, a program that gives others a view of the file system of their own: for kernels without Landlock.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Network, Plan};
+
+/// The program.
+const PROGRAM: &str = "bwrap";
+
+/// For it to start one that does nothing.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// Between two looks whether that has ended.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Whether it is here and can do what it is to; why not. Blocks.
+pub(super) fn is_here() -> Result<(), String> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["--ro-bind", "/", "/", "--dev", "/dev", "true"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|_| format!("`{PROGRAM}` is not installed"))?;
+    let until = Instant::now() + TRIAL;
+    while Instant::now() < until {
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(LOOK),
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(_)) => return Err(format!("`{PROGRAM}` may not make namespaces here")),
+            Err(failure) => return Err(failure.to_string()),
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(format!("`{PROGRAM}` has not answered within {} s", TRIAL.as_secs()))
+}
+
+/// Signals that go to a whole group: the program that waits for the agent leaves them to it.
+const SIGNALS: &str = "INT,TERM,HUP";
+
+/// The command line that starts `argv` inside.
+pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["env".into(), format!("--ignore-signal={SIGNALS}").into(), PROGRAM.into()];
+    let mut say = |all: &[&std::ffi::OsStr]| words.extend(all.iter().map(|word| (*word).to_owned()));
+    say(&["--ro-bind", "/", "/", "--dev", "/dev", "--bind", "/dev/shm", "/dev/shm"].map(AsRef::as_ref));
+    // What is named above something that is hidden comes before it, what lies in there behind.
+    let is_inside = |path: &&std::path::PathBuf| plan.hidden.iter().any(|hidden| path.starts_with(hidden));
+    for path in plan.write.iter().filter(|path| !is_inside(path)) {
+        say(&["--bind".as_ref(), path.as_ref(), path.as_ref()]);
+    }
+    for path in &plan.hidden {
+        say(&["--tmpfs".as_ref(), path.as_ref()]);
+    }
+    for path in plan.shown.iter().filter(is_inside) {
+        say(&["--ro-bind".as_ref(), path.as_ref(), path.as_ref()]);
+    }
+    for path in plan.write.iter().filter(is_inside) {
+        say(&["--bind".as_ref(), path.as_ref(), path.as_ref()]);
+    }
+    for path in &plan.hidden {
+        say(&["--remount-ro".as_ref(), path.as_ref()]);
+    }
+    if plan.network == Network::None {
+        say(&["--unshare-net".as_ref()]);
+    }
+    say(&["--".as_ref(), "env".as_ref(), format!("--default-signal={SIGNALS}").as_ref()]);
+    words.extend(argv);
+    words
+}

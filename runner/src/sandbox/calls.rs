@@ -1,0 +1,69 @@
+//! What no rule about files holds: calls of the kernel that are refused (seccomp). A terminal is not typed into, and no
+//! sockets are made where there is to be no network.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
+};
+
+use super::Network;
+use super::plan::Plan;
+
+/// On x86-64 every call has a second number.
+const SECOND: i64 = 0x4000_0000;
+
+/// Closes it around this thread and all that it starts.
+pub(super) fn close(plan: &Plan) -> Result<(), String> {
+    let failed = |failure: &dyn std::error::Error| failure.to_string();
+    let Ok(arch) = TargetArch::try_from(ARCH) else {
+        // A machine of a kind for which nobody can write it.
+        return match (plan.network, plan.sockets) {
+            (Network::Open, true) => Ok(()),
+            _ => Err(format!("on {ARCH} sockets cannot be refused")),
+        };
+    };
+    let mut rules = rules(plan).map_err(|failure| failed(&failure))?;
+    if ARCH == "x86_64" {
+        let again: Vec<_> = rules.iter().map(|(call, rules)| (call | SECOND, rules.clone())).collect();
+        rules.extend(again);
+    }
+    let refuse = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).map_err(|failure| failed(&failure))?;
+    let program = BpfProgram::try_from(filter).map_err(|failure| failed(&failure))?;
+    apply_filter(&program).map_err(|failure| failed(&failure))
+}
+
+/// Calls, and what their arguments are like where they are refused: empty for any.
+fn rules(plan: &Plan) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let when = |argument, how, value| {
+        SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value)?])
+    };
+    let number = |value: u32| u64::from(value);
+    let mut rules = BTreeMap::new();
+    // What is put into the input of a terminal is run by the shell that is there.
+    let typing = [number(TIOCSTI), number(TIOCLINUX)].map(|request| when(1, SeccompCmpOp::Eq, request));
+    rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
+    let unix = u64::from(libc::AF_UNIX.unsigned_abs());
+    let mut sockets = Vec::new();
+    if plan.network == Network::None {
+        sockets.push(when(0, SeccompCmpOp::Ne, unix)?);
+    }
+    if !plan.sockets {
+        sockets.push(when(0, SeccompCmpOp::Eq, unix)?);
+    }
+    if !sockets.is_empty() {
+        rules.insert(libc::SYS_socket, sockets);
+        // It makes sockets too, and nobody sees its arguments.
+        rules.insert(libc::SYS_io_uring_setup, Vec::new());
+    }
+    Ok(rules)
+}
+
+/// Types into a terminal.
+const TIOCSTI: u32 = 0x5412;
+
+/// Pastes into a console.
+const TIOCLINUX: u32 = 0x541C;

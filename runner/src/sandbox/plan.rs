@@ -1,0 +1,225 @@
+//! What one tree of processes may do.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use fs_err as fs;
+use makima_core::agent::Own;
+
+use super::{By, Network, Sandbox, bubblewrap};
+
+/// What one tree of processes may do. Paths are absolute and without links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) by: By,
+    pub(crate) network: Network,
+    pub(crate) sockets: bool,
+    /// Where it may write, and read.
+    pub(crate) write: Vec<PathBuf>,
+    /// What it may not read.
+    pub(crate) hidden: Vec<PathBuf>,
+    /// What it may read of that all the same.
+    pub(crate) shown: Vec<PathBuf>,
+}
+
+/// What of the daemon's home is there for one task.
+pub(crate) struct Room<'a> {
+    /// The home.
+    pub(crate) home: &'a Path,
+    /// Where it works: the worktree, the temporary folder.
+    pub(crate) works_in: [&'a Path; 2],
+    /// What it reads: the plan, the repository that it borrows from, the daemon's program.
+    pub(crate) reads: &'a [PathBuf],
+    /// Where its agent keeps what is its own.
+    pub(crate) own: &'a [Own],
+    /// Its environment.
+    pub(crate) env: &'a [(OsString, OsString)],
+}
+
+impl Sandbox {
+    /// What the processes of a task may do. Folders of the agent's own that are not there yet are made: inside it could not. Blocks.
+    pub(crate) fn plan(&self, room: &Room<'_>) -> Plan {
+        let real = |path: &Path| path.canonicalize().ok();
+        let mut write: Vec<PathBuf> = room.works_in.iter().filter_map(|path| real(path)).collect();
+        write.extend(room.own.iter().filter_map(|own| real(&make(own, room.env)?)));
+        write.extend(self.write.iter().cloned());
+        if let Some(cache) = variable(room.env, "XDG_CACHE_HOME") {
+            write.extend(real(Path::new(cache)));
+        }
+        let mut hidden = vec![room.home.to_path_buf()];
+        hidden.extend(self.hide.iter().cloned());
+        let shown = room.reads.iter().filter_map(|path| real(path)).collect();
+        let Self { by, network, sockets, .. } = *self;
+        Plan { by, network, sockets, write, hidden, shown }
+    }
+}
+
+/// The path of what is an agent's own; none where nothing names it.
+fn make(own: &Own, env: &[(OsString, OsString)]) -> Option<PathBuf> {
+    let named = variable(env, own.variable).map(PathBuf::from);
+    let folder = named.or_else(|| Some(Path::new(variable(env, "HOME")?).join(own.usual)))?;
+    let path = if own.name.is_empty() { folder } else { folder.join(own.name) };
+    if !own.is_file {
+        // Where it cannot be, it is the agent that says so.
+        let _ = fs::create_dir_all(&path);
+    }
+    Some(path)
+}
+
+/// The last word counts.
+fn variable<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
+    let given = env.iter().rev().find(|(known, _)| !name.is_empty() && known == OsStr::new(name));
+    given.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
+}
+
+impl Plan {
+    /// As words, each of which says one thing.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let by = match self.by {
+            By::Landlock => "by=landlock",
+            By::Bubblewrap => "by=bubblewrap",
+        };
+        let mut words = vec![OsString::from(by)];
+        if self.network == Network::None {
+            words.push("network=none".into());
+        }
+        if !self.sockets {
+            words.push("sockets=none".into());
+        }
+        for (what, paths) in [("write=", &self.write), ("hide=", &self.hidden), ("show=", &self.shown)] {
+            words.extend(paths.iter().map(|path| [OsStr::new(what), path.as_os_str()].into_iter().collect()));
+        }
+        words
+    }
+
+    /// Reads it again; none where a word is not understood or it is not said by what it is held.
+    pub(crate) fn read<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Option<Self> {
+        let (mut by, mut network, mut sockets) = (None, Network::Open, true);
+        let (mut write, mut hidden, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+        for word in words {
+            let path = |what: &str| {
+                let path = word.as_bytes().strip_prefix(what.as_bytes())?;
+                Some(PathBuf::from(OsStr::from_bytes(path)))
+            };
+            match word.to_str() {
+                Some("by=landlock") => by = Some(By::Landlock),
+                Some("by=bubblewrap") => by = Some(By::Bubblewrap),
+                Some("network=none") => network = Network::None,
+                Some("sockets=none") => sockets = false,
+                Some(_) | None => match (path("write="), path("hide="), path("show=")) {
+                    (Some(path), ..) => write.push(path),
+                    (_, Some(path), _) => hidden.push(path),
+                    (.., Some(path)) => shown.push(path),
+                    (None, None, None) => return None,
+                },
+            }
+        }
+        Some(Self { by: by?, network, sockets, write, hidden, shown })
+    }
+
+    /// The command line that starts `argv` inside.
+    pub(crate) fn argv(&self, argv: Vec<OsString>) -> Vec<OsString> {
+        match self.by {
+            By::Landlock => argv,
+            By::Bubblewrap => bubblewrap::argv(self, argv),
+        }
+    }
+
+    /// Starts a process inside: what a thread is denied, those that it starts are denied, and no other.
+    ///
+    /// # Errors
+    /// The fence cannot be closed: then nothing is started. Else as starting a process does.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let started = std::thread::scope(|scope| {
+            let start = || {
+                self.close().map_err(|why| io::Error::other(format!("the fence around it cannot be closed: {why}")))?;
+                command.spawn()
+            };
+            scope.spawn(start).join()
+        });
+        started.unwrap_or_else(|_| Err(io::Error::other("the thread that was to start it broke off")))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        command.spawn()
+    }
+
+    /// Closes it around this thread.
+    #[cfg(target_os = "linux")]
+    fn close(&self) -> Result<(), String> {
+        if self.by == By::Landlock {
+            super::kernel::close(self)?;
+        }
+        super::calls::close(self)
+    }
+}
+
+/// What stands in place of a folder in which something is hidden: what is in it, but for what is hidden and what leads
+/// there. `each` is called with every file and folder that may be seen whole.
+pub(super) fn around(path: &Path, hidden: &[PathBuf], each: &mut impl FnMut(&Path)) {
+    if hidden.iter().any(|hidden| path.starts_with(hidden)) {
+        return;
+    }
+    if !hidden.iter().any(|hidden| hidden.starts_with(path)) {
+        return each(path);
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        // What a link leads to is seen where it lies.
+        if entry.file_type().is_ok_and(|kind| !kind.is_symlink()) {
+            around(&entry.path(), hidden, each);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects what is hidden from being reached by a link or by a folder above it.
+    #[test]
+    fn around_what_is_hidden_everything_else_is_seen() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().canonicalize().unwrap();
+        for name in ["a/secret/key", "a/b/c", "d/e"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("a/secret"), root.join("d/link")).unwrap();
+        std::os::unix::fs::symlink(root.join("a/secret"), root.join("a/link")).unwrap();
+        let seen = |path: &Path, hidden: &[&str]| {
+            let hidden: Vec<PathBuf> = hidden.iter().map(|name| root.join(name)).collect();
+            let mut seen = Vec::new();
+            around(path, &hidden, &mut |path| seen.push(path.strip_prefix(&root).unwrap().to_path_buf()));
+            seen.sort();
+            seen
+        };
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(seen(&root, &["a/secret"]), paths(&["a/b", "d"]));
+        assert_eq!(seen(&root, &["a/secret", "d"]), paths(&["a/b"]));
+        assert_eq!(seen(&root.join("d"), &["a/secret"]), paths(&["d"]), "nothing is hidden there");
+        assert_eq!(seen(&root.join("a/secret/key"), &["a/secret"]), paths(&[]));
+    }
+
+    /// Protects an agent's login: where it keeps that follows from its environment.
+    #[test]
+    fn folders_of_an_agents_own_are_found_and_made() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path();
+        let env = |all: &[(&str, &Path)]| -> Vec<(OsString, OsString)> {
+            all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        };
+        let own = Own { variable: "AGENT_HOME", usual: ".agent", name: "", is_file: false };
+        assert_eq!(make(&own, &[]), None);
+        assert_eq!(make(&own, &env(&[("HOME", home)])), Some(home.join(".agent")));
+        assert!(home.join(".agent").is_dir());
+        let named = env(&[("HOME", home), ("AGENT_HOME", &home.join("x"))]);
+        assert_eq!(make(&own, &named), Some(home.join("x")));
+        let file = Own { name: "f.json", is_file: true, ..own };
+        assert_eq!(make(&file, &named), Some(home.join("x/f.json")));
+        assert!(!home.join("x/f.json").exists());
+    }
+}
