@@ -235,7 +235,10 @@ impl Settings<'_> {
     fn of_the_sandbox(&mut self, mode: Mode) {
         let SandboxFile { mode: in_file, network, sockets, write, hide, by } = self.file.sandbox.clone();
         let usual = SandboxFile::default();
-        let flag = self.args.agent.flags().sandbox.map(|mode| ("--sandbox", json!(mode)));
+        // The variable is read with the flag, which goes before it.
+        let by_variable = variable_of("MAKIMA_SANDBOX");
+        let flag = self.args.agent.flags().sandbox.filter(|mode| by_variable.as_deref() != Some(mode.name()));
+        let flag = flag.map(|mode| ("--sandbox", json!(mode)));
         let known = (in_file != usual.mode).then(|| json!(in_file));
         self.settle("sandbox.mode", flag, "MAKIMA_SANDBOX", known, json!(mode));
         let known = (network != usual.network).then(|| json!(network));

@@ -38,11 +38,21 @@ pub(super) fn is_here() -> Result<(), String> {
 /// Signals that go to a whole group: the program that waits for the agent leaves them to it.
 const SIGNALS: &str = "INT,TERM,HUP";
 
+/// Shared memory.
+const SHARED: &str = "/dev/shm";
+
 /// The command line that starts `argv` inside.
 pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["env".into(), format!("--ignore-signal={SIGNALS}").into(), PROGRAM.into()];
     let mut say = |all: &[&std::ffi::OsStr]| words.extend(all.iter().map(|word| (*word).to_owned()));
-    say(&["--ro-bind", "/", "/", "--dev", "/dev", "--bind", "/dev/shm", "/dev/shm"].map(AsRef::as_ref));
+    say(&["--ro-bind", "/", "/", "--dev", "/dev"].map(AsRef::as_ref));
+    // Shared memory in which the daemon lives is not shared.
+    let is_shared = !plan.hidden.iter().any(|hidden| hidden.starts_with(SHARED));
+    say(&[if is_shared { "--bind" } else { "--ro-bind" }, SHARED, SHARED].map(AsRef::as_ref));
+    // The superuser keeps what it has otherwise.
+    for capability in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_SYS_RAWIO", "CAP_SYS_MODULE", "CAP_MKNOD"] {
+        say(&["--cap-drop", capability].map(AsRef::as_ref));
+    }
     // What is named above something that is hidden comes before it, what lies in there behind.
     let is_inside = |path: &&std::path::PathBuf| plan.hidden.iter().any(|hidden| path.starts_with(hidden));
     for path in plan.write.iter().filter(|path| !is_inside(path)) {

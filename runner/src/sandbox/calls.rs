@@ -1,9 +1,10 @@
-//! What no rule about files holds: calls of the kernel that are refused (seccomp). A terminal is not typed into, and no
-//! sockets are made where there is to be no network.
+//! What no rule about files holds: calls of the kernel that are refused (seccomp), and what only the superuser may. A
+//! terminal is not typed into, and no sockets are made where there is to be no network.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, apply_filter,
@@ -34,6 +35,34 @@ pub(super) fn close(plan: &Plan) -> Result<(), String> {
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).map_err(|failure| failed(&failure))?;
     let program = BpfProgram::try_from(filter).map_err(|failure| failed(&failure))?;
     apply_filter(&program).map_err(|failure| failed(&failure))
+}
+
+/// What is left to the superuser: what installing programs takes, and not what opens the memory of processes, disks and the kernel
+/// itself, around every fence.
+const LEFT: [CapabilitySet; 12] = [
+    CapabilitySet::AUDIT_WRITE,
+    CapabilitySet::CHOWN,
+    CapabilitySet::DAC_OVERRIDE,
+    CapabilitySet::FOWNER,
+    CapabilitySet::FSETID,
+    CapabilitySet::KILL,
+    CapabilitySet::NET_BIND_SERVICE,
+    CapabilitySet::SETFCAP,
+    CapabilitySet::SETGID,
+    CapabilitySet::SETPCAP,
+    CapabilitySet::SETUID,
+    CapabilitySet::SYS_CHROOT,
+];
+
+/// Takes from this thread, and all that it starts, what the superuser may beyond that. New programs do not get it back, as none gets
+/// more than it had.
+pub(super) fn give_up() -> Result<(), String> {
+    let failed = |failure: rustix::io::Errno| format!("what only the superuser may cannot be given up: {failure}");
+    let has = capabilities(None).map_err(failed)?;
+    let left: CapabilitySet = LEFT.into_iter().collect();
+    let [effective, permitted, inheritable] = [has.effective, has.permitted, has.inheritable].map(|has| has & left);
+    let kept = CapabilitySets { effective, permitted, inheritable };
+    if kept == has { Ok(()) } else { set_capabilities(None, kept).map_err(failed) }
 }
 
 /// Calls, and what their arguments are like where they are refused: empty for any.

@@ -154,6 +154,7 @@ impl Plan {
     fn close(&self) -> Result<(), String> {
         if self.by == By::Landlock {
             super::kernel::close(self)?;
+            super::calls::give_up()?;
         }
         super::calls::close(self)
     }

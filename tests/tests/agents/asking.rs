@@ -80,17 +80,18 @@ fn a_person_chooses() {
     });
 }
 
-/// Protects people at a terminal from an agent that does what it likes there, and from one that waits in silence.
+/// Protects people at a terminal from an agent that does what it likes there, where nothing fences it in, and from one that waits in
+/// silence.
 #[test]
-fn at_a_terminal_people_are_asked() {
+fn at_a_terminal_people_are_asked_where_there_is_no_sandbox() {
     with_each(|claude| {
-        let scene = Scene::new(claude, May::Edit, Script::new());
+        let scene = Scene::new(claude, May::All, Script::new());
         scene.api.push(bash(Turn::text("I try."), "sh -c 'echo yes > allowed'"));
         scene.api.push(bash(Turn::text("And this."), "sh -c 'echo no > denied'"));
         scene.api.push(Turn::text("I do without it."));
-        let mut run = scene.run("Try it").on_a_terminal();
+        let mut run = scene.run("Try it").env("MAKIMA_SANDBOX", "off").on_a_terminal();
         until("the question", PATIENCE, || run.screen().contains("question 1: Bash: sh -c").then_some(()));
-        assert!(run.screen().contains("permissions ask"), "it is said: {}", run.screen());
+        assert!(run.screen().contains("permissions ask, no sandbox"), "it is said: {}", run.screen());
         run.types("y\n");
         until("the second one", PATIENCE, || run.screen().contains("question 2: Bash: sh -c").then_some(()));
         run.types("rather not\n");

@@ -29,7 +29,7 @@ fn file() -> PathBuf {
 #[test]
 fn the_picture_in_the_readme_is_what_is_seen() {
     with_the_newest(|claude| {
-        let scene = Scene::new(claude, May::Edit, Script::new());
+        let scene = Scene::new(claude, May::Ask, Script::new());
         let old = "fn area(r: f64) -> f64 {\n    3.14 * r * r\n}\n";
         fs::write(scene.repo.path().join("lib.rs"), old).expect("a file");
         scene.repo.git(["add", "lib.rs"]);

@@ -31,6 +31,7 @@ mod recorder;
 mod repositories;
 mod rest;
 mod run;
+mod sandbox;
 mod schema;
 mod secrets;
 mod secrets_nowhere;
