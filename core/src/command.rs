@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use uuid::Uuid;
 
 use crate::agent::{Agent, Sibling};
+use crate::allowance::Allowance;
 use crate::effect::{Effect, Side};
 use crate::id::{SecretId, TaskId};
 use crate::limits;
@@ -220,7 +221,8 @@ impl Step<'_> {
             }
             None => None,
         };
-        Ok(Spec { conversation, ..specify(spawn, credentials, agent)? })
+        let allowance = self.daemon.config.allowance.clone();
+        Ok(Spec { conversation, allowance, ..specify(spawn, credentials, agent)? })
     }
 
     /// The task that it continues, where that means what its agent was told and did, and not the worktree alone.
@@ -280,6 +282,7 @@ fn specify(spawn: SpawnTask, credentials: Option<SecretId>, agent: &Agent) -> Re
         depth: spawn.depth,
         orchestrator: spawn.is_orchestrator,
         agent: agent.clone(),
+        allowance: Allowance::default(),
         action: Action::read(spawn.completion_action.as_deref()),
         target: given(spawn.target_repo_path),
         into: given(spawn.target_branch).map(|into| policy::revision(&into)).transpose().map_err(refused)?,

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
+use crate::allowance::Allowance;
 use crate::retain::Keep;
 
 /// The daemon's settings, as far as they concern the core.
@@ -32,6 +33,9 @@ pub struct Config {
     /// Which agent runs the tasks that are taken on, and how.
     #[serde(default)]
     pub agent: Agent,
+    /// What a task may use up.
+    #[serde(default, skip_serializing_if = "Allowance::is_none")]
+    pub allowance: Allowance,
     /// End after one session.
     pub once: bool,
     /// Where the wire leaves a meaning open: how it is read.

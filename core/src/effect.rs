@@ -94,6 +94,7 @@ impl Effect {
                 | Work::Attach
                 | Work::MakeKey
                 | Work::Look { .. }
+                | Work::Measure
                 | Work::Weigh { .. }
                 | Work::Read { .. }
                 | Work::Conclude { .. }
@@ -291,6 +292,8 @@ pub enum Work {
     Freeze,
     /// Let a tree that was frozen go on. Answered by `Done`.
     Thaw,
+    /// Look what the task's processes take. Answered by `Measured`.
+    Measure,
     /// Make the key by which the task's agent speaks to the server, or find the one that was made before. Answered by
     /// `Key`.
     MakeKey,
@@ -413,13 +416,18 @@ pub struct Launch {
     pub own: Vec<Own>,
     /// Without a fence around it, it is not to be started.
     pub only_fenced: bool,
+    /// Bytes of memory that all its processes may take.
+    pub memory: Option<u64>,
+    /// How many processes there may be.
+    pub processes: Option<u32>,
 }
 
 impl Launch {
     /// A script's command line, with nothing before it and no variables of its own.
     #[must_use]
     pub fn script(argv: Vec<Arg>) -> Self {
-        Self { setup: Vec::new(), argv, env: Vec::new(), agent: Kind::Shell, own: Vec::new(), only_fenced: false }
+        let (setup, env, own) = (Vec::new(), Vec::new(), Vec::new());
+        Self { setup, argv, env, agent: Kind::Shell, own, only_fenced: false, memory: None, processes: None }
     }
 }
 

@@ -207,6 +207,13 @@ pub enum Outcome {
     },
     /// What was changed is committed.
     Committed(Option<Change>),
+    /// What a task's processes take.
+    Measured {
+        /// Bytes of memory.
+        memory: u64,
+        /// How many they are.
+        processes: u32,
+    },
     /// The key is there.
     Key(SecretId),
     /// The checks were run.

@@ -32,6 +32,7 @@ macro_rules! bug {
 }
 
 pub mod agent;
+pub mod allowance;
 mod boot;
 mod command;
 mod config;

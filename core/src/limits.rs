@@ -147,6 +147,9 @@ pub const UNANSWERED: Millis = Millis::seconds(60);
 /// While nothing is to be had of an agent's model before a moment of the wall clock, it is looked at that so often at least.
 pub const PARKED: Millis = Millis::seconds(900);
 
+/// Between two looks at what the processes of a task take.
+pub const MEASURE: Millis = Millis::seconds(2);
+
 /// An agent that waits for its model and says nothing for so long is told of: its own patience ends after 300 s.
 pub const SILENT_AGENT: Millis = Millis::seconds(330);
 

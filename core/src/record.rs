@@ -190,6 +190,7 @@ impl Work {
             Self::Commit(_) => "commit",
             Self::Freeze => "freeze",
             Self::Thaw => "thaw",
+            Self::Measure => "measure",
             Self::MakeKey => "make key",
             Self::Check(_) => "check",
             Self::Merge(_) => "merge",

@@ -157,6 +157,7 @@ mod tests {
             once: false,
             compat: Compat::default(),
             keep: Keep::default(),
+            allowance: crate::allowance::Allowance::default(),
         };
         let mut daemon = Daemon::new(config);
         let epoch = Epoch(1);

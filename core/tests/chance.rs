@@ -56,6 +56,7 @@ impl Away {
             once: false,
             compat: Compat::default(),
             keep: Keep::default(),
+            allowance: makima_core::allowance::Allowance::default(),
         };
         let mut away = Self { daemon: Daemon::new(config), now: Now::default(), epoch: Epoch(0) };
         away.step(Input::Boot(Boot { incarnation: 1, seed, ..Boot::default() }));

@@ -127,5 +127,6 @@ fn config() -> Config {
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
+        allowance: makima_core::allowance::Allowance::default(),
     }
 }

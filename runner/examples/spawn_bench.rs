@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Launch, Prepare, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Input, Outcome};

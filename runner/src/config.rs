@@ -4,6 +4,7 @@ mod agent;
 pub mod check;
 mod either;
 mod forge;
+mod limits;
 mod repository;
 mod sandbox;
 
@@ -21,6 +22,7 @@ use serde::de::{self, Deserializer};
 
 pub use agent::{AGENTS, AgentSetting, AgentTable, Flags, PermissionsFile, agent, find, policy};
 pub use forge::ForgeFile;
+pub use limits::LimitsFile;
 pub use repository::RepositoryFile;
 pub use sandbox::{SandboxFile, mode};
 
@@ -58,6 +60,9 @@ pub struct ConfigFile {
     /// Whether processes are handled by what any unix has.
     #[serde(default)]
     pub portable: bool,
+    /// What a task may use up.
+    #[serde(default)]
+    pub limits: LimitsFile,
     /// Who is told what happens to tasks.
     #[serde(default)]
     pub notify: NotifyFile,

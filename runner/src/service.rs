@@ -113,6 +113,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         once,
         compat: file.compat(),
         keep: file.keep.keep(),
+        allowance: file.limits.allowance(),
     };
     let agent = config.agent.name().to_owned();
     let (news, teller) = News::begin(&file.notify, &config.hostname)?.unzip();

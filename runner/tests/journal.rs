@@ -29,6 +29,7 @@ fn config() -> Config {
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
+        allowance: makima_core::allowance::Allowance::default(),
     }
 }
 

@@ -29,6 +29,7 @@ fn config(max_tasks: u32) -> Config {
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
+        allowance: makima_core::allowance::Allowance::default(),
     }
 }
 

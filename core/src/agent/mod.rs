@@ -146,6 +146,8 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, api_url: &str) -> Launch 
         agent: spec.agent.kind(),
         own: spec.agent.own(),
         only_fenced: spec.agent.permissions().is_some_and(|permissions| permissions.only_fenced),
+        memory: spec.allowance.memory,
+        processes: spec.allowance.processes,
     }
 }
 

@@ -116,6 +116,14 @@ impl Talk {
         }
     }
 
+    /// What it has cost so far, in millionths of a dollar, by its own account.
+    pub(crate) const fn cost(&self) -> Option<u64> {
+        match self {
+            Self::Claude(talk) => talk.cost(),
+            Self::Acp(talk) => talk.cost(),
+        }
+    }
+
     /// Whether it takes a message while it works on another.
     pub(crate) const fn takes_several(&self) -> bool {
         match self {

@@ -83,9 +83,13 @@ impl Attaching {
                 }
                 Phase::Attaching(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Told => {
-                Phase::Attaching(self)
-            }
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Over(_)
+            | Event::Hold
+            | Event::KeyTold
+            | Event::Told => Phase::Attaching(self),
         }
     }
 

@@ -225,6 +225,11 @@ impl Dialog {
         }
     }
 
+    /// What it has cost so far, in millionths of a dollar, by its own account.
+    pub(super) const fn cost(&self) -> Option<u64> {
+        self.talk.cost()
+    }
+
     /// What a person is needed for.
     pub(super) fn needs(&self) -> Option<String> {
         let limit = || Some(format!("a usage limit is reached; it goes on at {}", moment(self.parked?)));

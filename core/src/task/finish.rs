@@ -202,9 +202,13 @@ impl Finishing {
                 self.agent = None;
                 Phase::Finishing(self)
             }
-            Event::Slot | Event::Exited(..) | Event::Interrupt { .. } | Event::Hold | Event::KeyTold | Event::Told => {
-                Phase::Finishing(self)
-            }
+            Event::Slot
+            | Event::Exited(..)
+            | Event::Interrupt { .. }
+            | Event::Over(_)
+            | Event::Hold
+            | Event::KeyTold
+            | Event::Told => Phase::Finishing(self),
         }
     }
 

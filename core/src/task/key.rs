@@ -87,6 +87,7 @@ impl Keying {
             (Event::Stop { .. }, Step::Telling(_)) => Pending::accepted(),
             (
                 Event::Slot
+                | Event::Over(_)
                 | Event::Hold
                 | Event::KeyTold
                 | Event::Told

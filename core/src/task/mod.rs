@@ -11,6 +11,7 @@ mod inherit;
 mod key;
 mod lines;
 mod mailbox;
+mod meter;
 mod output;
 mod pace;
 mod person;
@@ -39,6 +40,7 @@ pub(crate) use self::errand::Errand;
 use self::errand::Errands;
 pub(crate) use self::lines::Cut;
 use self::mailbox::Mailbox;
+use self::meter::Meter;
 use self::output::Output;
 pub(crate) use self::phase::Event;
 use self::phase::Phase;
@@ -108,14 +110,17 @@ pub(crate) struct Task {
     /// Its agent's own name for the conversation with it, where that makes one up.
     #[serde(default)]
     session: Option<String>,
+    /// What it has used up of what it may.
+    #[serde(default)]
+    meter: Meter,
 }
 
 impl Hash for Task {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { spec: _, spec_digest, arrival, phase, outbox, output, mailbox, errands, .. } = self;
-        let Self { hold, keyed, parent_here, closed, remains, needs, session, .. } = self;
+        let Self { hold, keyed, parent_here, closed, remains, needs, session, meter, .. } = self;
         (spec_digest, arrival, phase, outbox, output, mailbox, errands).hash(state);
-        (hold, keyed, parent_here, closed, remains, needs, session).hash(state);
+        (hold, keyed, parent_here, closed, remains, needs, session, meter).hash(state);
     }
 }
 
@@ -138,6 +143,7 @@ impl Task {
             remains: Remains::default(),
             needs: None,
             session: None,
+            meter: Meter::default(),
         }
     }
 
@@ -216,6 +222,7 @@ impl Task {
             {
                 Some(output) => cuts = output,
                 None if self.told_agent(id, &outcome, s) => {}
+                None if self.measured(id, &outcome, s) => {}
                 None => {
                     let mut outcome = Some(outcome);
                     self.with_errands(s, |errands, _, cx| errands.answered(id, &mut outcome, cx));
@@ -231,6 +238,7 @@ impl Task {
                 if self.phase.deadline().is_some_and(|due| due <= s.now) {
                     self.advance(Event::Due, s);
                 }
+                self.meter(s);
             }
             Event::Interrupt { graceful } if !self.can_interrupt(graceful) => self.inapplicable(None, s),
             Event::Interrupt { graceful: false } | Event::Stop { graceful: false }
@@ -244,6 +252,7 @@ impl Task {
             | Event::Exited(..)
             | Event::Interrupt { .. }
             | Event::Stop { .. }
+            | Event::Over(_)
             | Event::Hold
             | Event::KeyTold
             | Event::Told) => self.advance(event, s),
@@ -304,6 +313,7 @@ impl Task {
             self.within_phase(s, |cx| cx.report(Report::Status { old, new }, 0));
         }
         self.deliver_messages(s);
+        self.meter(s);
     }
 
     /// Whether its work is on that repository.
@@ -352,7 +362,8 @@ impl Task {
 
     /// When something is due that no other input tells of.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        [self.phase.deadline(), self.output.deadline(), self.errands.deadline()].iter().flatten().min().copied()
+        let meter = self.meter.deadline(&self.spec.allowance);
+        [self.phase.deadline(), self.output.deadline(), self.errands.deadline(), meter].into_iter().flatten().min()
     }
 
     /// The effect that started its agent, while the agent's end is waited for.

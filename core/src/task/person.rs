@@ -14,7 +14,7 @@ use crate::outbox::Report;
 
 impl Phase {
     /// The dialog with its agent, where that is at work as far as is known.
-    fn dialog(&mut self) -> Option<&mut Dialog> {
+    pub(super) fn dialog(&mut self) -> Option<&mut Dialog> {
         match self {
             Self::Running(state) => state.dialog(),
             Self::Attaching(state) => state.dialog(),
@@ -51,7 +51,9 @@ impl Task {
             self.session = Some(session.into());
         }
         let folder = format!("{}/{}", s.worktrees, self.spec.id);
-        let needs = self.phase.dialog().and_then(|dialog| dialog.needs()).map(|needs| inner(&needs, &folder));
+        let over = self.meter.over().map(Into::into);
+        let needs = over.or_else(|| self.phase.dialog().and_then(|dialog| dialog.needs()));
+        let needs = needs.map(|needs| inner(&needs, &folder));
         if needs == self.needs {
             return;
         }

@@ -53,6 +53,8 @@ pub(crate) enum Event {
         /// Ask first, kill later.
         graceful: bool,
     },
+    /// It has used up what it may: why it is to end.
+    Over(String),
     /// Whether it is to stand still has changed.
     Hold,
     /// The server knows its key.
@@ -179,8 +181,13 @@ fn held(event: Event, spec: &Spec, cx: &mut Cx<'_>) -> Phase {
         Event::Interrupt { .. } => Concluding::begin(Verdict::Interrupted, Left::nothing(spec), Status::Paused, cx),
         // It waits for the daemon's next life.
         Event::Stop { .. } => Pending::accepted(),
-        Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Told | Event::Due => {
-            Phase::Held
-        }
+        Event::Slot
+        | Event::Done(..)
+        | Event::Exited(..)
+        | Event::Over(_)
+        | Event::Hold
+        | Event::KeyTold
+        | Event::Told
+        | Event::Due => Phase::Held,
     }
 }

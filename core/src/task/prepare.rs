@@ -84,6 +84,7 @@ impl Pending {
             },
             // A task that has not begun is kept for the daemon's next life.
             Event::Slot
+            | Event::Over(_)
             | Event::Done(..)
             | Event::Exited(..)
             | Event::Stop { .. }
@@ -171,6 +172,7 @@ impl Preparing {
                 Phase::Preparing(self)
             }
             Event::Slot
+            | Event::Over(_)
             | Event::Done(..)
             | Event::Exited(..)
             | Event::Stop { .. }
@@ -291,9 +293,13 @@ impl Starting {
                 }
                 Phase::Starting(self)
             }
-            Event::Slot | Event::Done(..) | Event::Exited(..) | Event::Hold | Event::KeyTold | Event::Told => {
-                Phase::Starting(self)
-            }
+            Event::Slot
+            | Event::Done(..)
+            | Event::Exited(..)
+            | Event::Over(_)
+            | Event::Hold
+            | Event::KeyTold
+            | Event::Told => Phase::Starting(self),
         }
     }
 
@@ -346,6 +352,7 @@ pub(crate) fn reason(outcome: Outcome) -> String {
         | Outcome::Cloned { .. }
         | Outcome::Merging(_)
         | Outcome::Looked { .. }
+        | Outcome::Measured { .. }
         | Outcome::Weighed(_)
         | Outcome::Delivered { .. } => "the executor gave an answer to another question".into(),
     }

@@ -166,6 +166,7 @@ impl Running {
             // The daemon's own stop is said once; a person's second word is a sterner one.
             Event::Stop { graceful: true } if self.is_interrupted() => Phase::Running(self),
             Event::Stop { graceful } => self.interrupt(graceful, cx),
+            Event::Over(why) => self.break_off(Verdict::Failed(why), cx),
             Event::Due => {
                 self.pace.due(cx);
                 if let Some(dialog) = &mut self.dialog {
@@ -215,18 +216,23 @@ impl Running {
 
     /// Gracefully: by its own words, SIGINT after 10 s, or at once to one that has none; SIGTERM after 5 s, the tree is killed
     /// after 5 more. By force, or asked a second time: killed at once.
-    fn interrupt(mut self, graceful: bool, cx: &mut Cx<'_>) -> Phase {
+    fn interrupt(self, graceful: bool, cx: &mut Cx<'_>) -> Phase {
         if !graceful || self.is_interrupted() {
             return finish(Some(self.agent), self.prepared, self.dialog, Verdict::Interrupted, cx);
         }
         cx.progress("interrupting the agent");
+        self.break_off(Verdict::Interrupted, cx)
+    }
+
+    /// Asks it to end, by its own words where it has some; `why` is what its end will mean.
+    fn break_off(mut self, why: Verdict, cx: &mut Cx<'_>) -> Phase {
         // It is let go on, to hear it.
         *cx.hold = false;
         self.pace.steer(cx);
         let rung = match (&mut self.ending, &mut self.dialog) {
             // It is about to end by itself.
             (Some(ending), _) => {
-                ending.why = Verdict::Interrupted;
+                ending.why = why;
                 return Phase::Running(self);
             }
             (None, Some(dialog)) => {
@@ -235,7 +241,7 @@ impl Running {
             }
             (None, None) => Rung::Terminate,
         };
-        self.ending = Some(rung.asked_before(Verdict::Interrupted, cx));
+        self.ending = Some(rung.asked_before(why, cx));
         Phase::Running(self)
     }
 

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{Agent, Conversation, GoingOn};
+use crate::allowance::Allowance;
 use crate::effect::Deed;
 use crate::id::{SecretId, TaskId};
 use crate::limits;
@@ -48,6 +49,9 @@ pub struct Spec {
     /// Which agent does it, and how.
     #[serde(default)]
     pub agent: Agent,
+    /// What it may use up.
+    #[serde(default, skip_serializing_if = "Allowance::is_none")]
+    pub allowance: Allowance,
     /// What is done with the work.
     pub action: Action,
     /// The user's own repository that the action is for; none for the one that `repository` names.

@@ -79,6 +79,7 @@ pub(super) fn config() -> Config {
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
+        allowance: crate::allowance::Allowance::default(),
     }
 }
 
@@ -391,6 +392,7 @@ fn doing(work: &Work) -> String {
         | Work::Deliver(_)
         | Work::Clone { .. }
         | Work::Look { .. }
+        | Work::Measure
         | Work::Close
         | Work::Discard
         | Work::Forget

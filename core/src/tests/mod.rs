@@ -1,5 +1,6 @@
 //! The daemon as a whole, one step at a time: what it is told, and all that it does about it.
 
+mod allowance;
 mod bench;
 mod ends;
 mod errands;

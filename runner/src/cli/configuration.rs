@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use console::style;
+use makima_core::allowance::Then;
 use makima_core::policy::counted;
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::args::{ConfigCommand, ConfigShowArgs};
 use super::print;
 use crate::config::check::problems;
-use crate::config::{self, AgentSetting, ConfigFile, Flags, SandboxFile};
+use crate::config::{self, AgentSetting, ConfigFile, Flags, LimitsFile, SandboxFile};
 use crate::news::Kind;
 use crate::report::{FAILED, Failure};
 use crate::sandbox::{CACHES, Mode};
@@ -154,6 +155,13 @@ impl Settings<'_> {
         self.settle("keep.look_minutes", None, "", keep.look_minutes.map(|minutes| json!(minutes)), usual);
         let minutes = json!(executor::SET_UP_MAX.as_secs() / 60);
         self.settle("setup_minutes", None, "", file.setup_minutes.map(|it| json!(it)), minutes);
+        let LimitsFile { minutes, memory_mib, processes, cost, then } = &file.limits;
+        self.settle("limits.minutes", None, "", minutes.map(|it| json!(it)), Value::Null);
+        self.settle("limits.memory_mib", None, "", memory_mib.map(|it| json!(it)), Value::Null);
+        self.settle("limits.processes", None, "", processes.map(|it| json!(it)), Value::Null);
+        self.settle("limits.cost", None, "", cost.map(|it| json!(it)), Value::Null);
+        let known = (*then != Then::default()).then(|| json!(then));
+        self.settle("limits.then", None, "", known, json!(Then::default()));
         for own in &file.repository {
             // Their variables may be secrets.
             let told = json!({"setup": own.setup, "checks": own.checks, "env": own.env.keys().collect::<Vec<_>>(),

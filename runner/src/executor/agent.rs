@@ -181,6 +181,9 @@ fn ready(
         Ok(Some(_)) => return Err("an agent was started for it before".to_owned()),
         Err(why) => return Err(format!("whether an agent was started for it before cannot be read: {why}")),
     }
+    if let Some(group) = &intent.group {
+        group::bound(group, launch.0.memory, launch.0.processes);
+    }
     let orders = orders(hands, task, launch, folder, intent)?.bytes()?;
     log::settle(folder).map_err(|failure| format!("its output log cannot be opened: {failure}"))?;
     let wrote = folder.start(intent);

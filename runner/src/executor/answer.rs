@@ -90,6 +90,7 @@ impl Desk {
             | Outcome::Merging(_)
             | Outcome::Cloned { .. }
             | Outcome::Looked { .. }
+            | Outcome::Measured { .. }
             | Outcome::Weighed(_)
             | Outcome::Started { .. }
             | Outcome::NotStarted

@@ -81,6 +81,27 @@ pub(super) fn kill(group: &Path) {
     let _ = fs::write(group.join("cgroup.kill"), "1");
 }
 
+/// Bytes of memory that all in it take, where the machine counts that by groups.
+pub(super) fn memory(group: &Path) -> Option<u64> {
+    fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()
+}
+
+/// Has the kernel itself hold what is in the group to this, where it can by groups: a little more than the daemon does, which
+/// tells why.
+pub(super) fn bound(group: &Path, memory: Option<u64>, processes: Option<u32>) {
+    let more = |most: u64| most.saturating_add(most / 8).saturating_add(1);
+    let lines = [("memory.max", memory.map(more)), ("pids.max", processes.map(|most| more(most.into())))];
+    for (file, most) in lines {
+        if let Some(most) = most {
+            // Where there is no such file, it is only looked at now and then.
+            let _ = fs::OpenOptions::new()
+                .write(true)
+                .open(group.join(file))
+                .and_then(|mut file| io::Write::write_all(&mut file, most.to_string().as_bytes()));
+        }
+    }
+}
+
 /// Takes the group away. It has to be empty.
 pub(super) fn remove(group: &Path) -> io::Result<()> {
     for inner in below(group) {

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::group;
 use super::proc::{self, Process, Run};
 use super::record::{Folder, Held, Identity, Intent};
-use super::tree::{Ended, MARK, no_room};
+use super::tree::{Ended, MARK, Taken, no_room};
 
 /// The longest that a supervisor may take to leave.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -163,6 +163,14 @@ impl Kin {
         tracing::warn!("a supervisor does not leave: it is killed");
         proc::signal(supervisor, Signal::KILL);
         Ok(())
+    }
+
+    /// What they take: as their group counts it, where it does, else each by itself.
+    pub(super) fn takes(&self) -> Taken {
+        let members = self.members();
+        let counted = self.own_group().and_then(group::memory);
+        let memory = counted.unwrap_or_else(|| members.iter().map(|process| proc::memory(process.id.pid)).sum());
+        Taken { memory, processes: u32::try_from(members.len()).unwrap_or(u32::MAX) }
     }
 
     fn kill(&self, members: &[Process]) {

@@ -270,7 +270,7 @@ impl Executor {
             }
             Work::Discard | Work::Spare | Work::Purge => in_turn(hands, entry, answer, work, Turns::Both),
             // These are about processes only, or about nothing of the task's.
-            Work::Freeze | Work::Thaw | Work::Look { .. } => {
+            Work::Freeze | Work::Thaw | Work::Measure | Work::Look { .. } => {
                 drop(tokio::spawn(async move { entry.perform(&hands, answer, work).await }));
             }
             Work::Expire { .. } | Work::Weigh { .. } => {

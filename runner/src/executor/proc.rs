@@ -67,6 +67,13 @@ pub(super) fn bears(pid: i32, variable: &[u8]) -> bool {
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == variable))
 }
 
+/// Bytes of memory that it has for itself, or shares with others; none of one that is gone.
+pub(super) fn memory(pid: i32) -> u64 {
+    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: u64 = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    pages.saturating_mul(rustix::param::page_size() as u64)
+}
+
 /// Signals this very process, and no other that has got its number meanwhile. False if it is gone.
 pub(super) fn signal(id: Identity, signal: Signal) -> bool {
     let Some(pid) = Pid::from_raw(id.pid) else { return false };

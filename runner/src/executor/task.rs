@@ -20,7 +20,7 @@ use super::record::Folder;
 use super::still::Still;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
-use super::tree::{Ended, Tree, Way};
+use super::tree::{Ended, Taken, Tree, Way};
 use super::{
     Hands, blocking, check, commit, copy, deliver, foreign, group, key, log, look, merge, outcome, prepare, room,
     supervisor,
@@ -115,6 +115,14 @@ impl Task {
             Work::Freeze | Work::Thaw => {
                 let held = self.still.for_the_core(self, folder, matches!(work, Work::Freeze), &cancel).await;
                 answer.give(outcome(held, |()| Outcome::Done));
+            }
+            Work::Measure => {
+                let measured = blocking(move || match left(&folder)? {
+                    Some(tree) => tree.takes(),
+                    None => Err("it has no processes".to_owned()),
+                });
+                let measured = measured.await.flatten();
+                answer.give(outcome(measured, |Taken { memory, processes }| Outcome::Measured { memory, processes }));
             }
             Work::MakeKey => self.make_key(hands, answer, folder).await,
             Work::Check(wanted) => {

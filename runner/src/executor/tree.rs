@@ -75,6 +75,14 @@ pub(super) enum Tree {
     Portable(Lines),
 }
 
+/// What processes take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Bytes of memory.
+    pub(super) memory: u64,
+    pub(super) processes: u32,
+}
+
 /// How the end of a tree went.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -125,6 +133,15 @@ impl Tree {
             #[cfg(target_os = "linux")]
             Self::Full(kin) => Some(if still { kin.freeze() } else { kin.thaw() }),
             Self::Portable(_) => None,
+        }
+    }
+
+    /// What its processes take. Blocks.
+    pub(super) fn takes(&self) -> Result<Taken, String> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Full(kin) => Ok(kin.takes()),
+            Self::Portable(_) => Err("in the portable way nobody knows which they are".to_owned()),
         }
     }
 

@@ -82,6 +82,7 @@ const fn name(work: &Work) -> &'static str {
         Work::Commit(_) => "commit",
         Work::Freeze => "freeze",
         Work::Thaw => "thaw",
+        Work::Measure => "measure",
         Work::MakeKey => "make_key",
         Work::Check(_) => "check",
         Work::Merge(_) => "merge",
@@ -117,6 +118,7 @@ const fn kind(outcome: &Outcome) -> &'static str {
         | Outcome::Merging(_)
         | Outcome::Cloned { .. }
         | Outcome::Looked { .. }
+        | Outcome::Measured { .. }
         | Outcome::Weighed(_)
         | Outcome::Delivered { .. } => "done",
     }

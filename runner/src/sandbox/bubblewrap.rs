@@ -50,7 +50,8 @@ pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
     let is_shared = !plan.hidden.iter().any(|hidden| hidden.starts_with(SHARED));
     say(&[if is_shared { "--bind" } else { "--ro-bind" }, SHARED, SHARED].map(AsRef::as_ref));
     // The superuser keeps what it has otherwise.
-    for capability in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_SYS_RAWIO", "CAP_SYS_MODULE", "CAP_MKNOD"] {
+    for capability in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_SYS_RAWIO", "CAP_SYS_MODULE", "CAP_MKNOD"]
+    {
         say(&["--cap-drop", capability].map(AsRef::as_ref));
     }
     // What is named above something that is hidden comes before it, what lies in there behind.

@@ -96,6 +96,8 @@ async fn life() {
         launcher: env!("CARGO_BIN_EXE_makima").into(),
         way: Way::chosen(portable()),
         groups: false,
+        wrap: Vec::new(),
+        sandbox: None,
         output_max: 1 << 30,
         set_up_max: Duration::from_secs(600),
         silence_max: Duration::from_secs(120),

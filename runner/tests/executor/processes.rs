@@ -1,6 +1,5 @@
 //! Starting agents, and ending all that they started.
 
-use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Launch, Signal, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Stream};

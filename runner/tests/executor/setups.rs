@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Check, Launch, Merge, Start, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Prepared, Stream};

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Commit, Deed, Delivery, Launch, Prepare, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Input, Outcome, Part, Prepared, Stream};
@@ -177,6 +176,8 @@ impl World {
             launcher: options.launcher,
             way: Way::chosen(portable()),
             groups: options.groups,
+            wrap: Vec::new(),
+            sandbox: None,
             output_max: options.output_max,
             set_up_max: options.set_up_max,
             silence_max: options.silence_max,
@@ -411,6 +412,7 @@ pub(crate) fn spec(task: TaskId) -> Spec {
         depth: 0,
         orchestrator: false,
         agent: makima_core::agent::Agent::Shell,
+        allowance: makima_core::allowance::Allowance::default(),
         action: Action::Branch,
         target: None,
         into: None,

@@ -152,6 +152,7 @@ fn ended(n: u32) -> Leftover {
         depth: 0,
         orchestrator: false,
         agent: makima_core::agent::Agent::Shell,
+        allowance: makima_core::allowance::Allowance::default(),
         action: Action::None,
         target: None,
         into: None,

@@ -369,6 +369,7 @@ fn good(work: &Work) -> Vec<Outcome> {
         Work::Attach => vec![Outcome::Started { pid: 1, handed: 0 }, Outcome::NotStarted],
         Work::Empty => vec![Outcome::Emptied { killed: 0, log_end: LOG_END }],
         Work::MakeKey => vec![Outcome::Key(SecretId::DaemonKey)],
+        Work::Measure => vec![Outcome::Measured { memory: 1, processes: 1 }],
         Work::Commit(_) => {
             let change = Change { commit: "x".to_string(), files: 1, insertions: 1, deletions: 0, note: None };
             vec![Outcome::Committed(None), Outcome::Committed(Some(change))]

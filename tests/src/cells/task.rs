@@ -218,6 +218,7 @@ fn answer(work: &Work, outcome: &Outcome, at: Option<TaskState>) -> Option<&'sta
         | Work::Clone { .. }
         | Work::Freeze
         | Work::Thaw
+        | Work::Measure
         | Work::Stdin { .. }
         | Work::Signal { .. }
         | Work::Read { .. }

@@ -11,7 +11,6 @@ mod overs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use makima_core::agent::Kind;
 use makima_core::effect::{Arg, Child, Commit, Copy, Deed, Delivery, Launch, Merge, Prepare, Source, Start, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{ExitStatus, Leftover, Merging, Outcome, Stage};
@@ -297,6 +296,7 @@ fn spec(task: TaskId) -> Spec {
         depth: 0,
         orchestrator: false,
         agent: makima_core::agent::Agent::Shell,
+        allowance: makima_core::allowance::Allowance::default(),
         action: Action::Branch,
         target: None,
         into: None,
@@ -346,6 +346,7 @@ fn said(outcome: &Outcome) -> String {
         Outcome::Committed(Some(_)) => "committed".to_owned(),
         Outcome::Committed(None) => "no change".to_owned(),
         Outcome::Key(_) => "a key".to_owned(),
+        Outcome::Measured { .. } => "measured".to_owned(),
         Outcome::Checked { failed } => if failed.is_some() { "checked, and failed" } else { "checked" }.to_owned(),
         Outcome::Branches { list, merging } => {
             let branches: Vec<&str> = list.iter().map(|one| if one.merged { "merged" } else { "open" }).collect();

@@ -22,6 +22,7 @@ pub fn check(work: &Work, outcome: &Outcome) -> Result<(), String> {
         | Outcome::Emptied { .. }
         | Outcome::Committed(_)
         | Outcome::Key(_)
+        | Outcome::Measured { .. }
         | Outcome::Checked { .. }
         | Outcome::Branches { .. }
         | Outcome::Merging(_)
@@ -55,6 +56,7 @@ const fn answers(work: &Work) -> &'static [&'static str] {
         Work::Read { .. } => &["chunk"],
         Work::Empty => &["emptied"],
         Work::MakeKey => &["key"],
+        Work::Measure => &["measured"],
         Work::Commit(_) => &["committed"],
         Work::Check(_) => &["checked"],
         Work::Deliver(_) => &["delivered"],
@@ -94,6 +96,7 @@ const fn name(outcome: &Outcome) -> &'static str {
         Outcome::Emptied { .. } => "emptied",
         Outcome::Committed(_) => "committed",
         Outcome::Key(_) => "key",
+        Outcome::Measured { .. } => "measured",
         Outcome::Checked { .. } => "checked",
         Outcome::Branches { .. } => "branches",
         Outcome::Merging(merging) => match merging {

@@ -1,7 +1,6 @@
 //! Rules that no tampered run of the world comes to easily, each broken once.
 
 use makima_core::Daemon;
-use makima_core::agent::Kind;
 use makima_core::effect::{Effect, Exit, Launch, LinkEffect, Way, Work};
 use makima_core::id::{EffectId, Epoch, SecretId};
 use makima_core::input::{Boot, Chunk, Input, LinkCause, Outcome, Part, Stream, Weighed};

@@ -135,6 +135,7 @@ impl Machine {
             | Work::Signal { .. }
             | Work::Empty
             | Work::MakeKey
+            | Work::Measure
             | Work::Commit(_)
             | Work::Check(_)
             | Work::Merge(_)
@@ -234,6 +235,10 @@ impl Machine {
             Work::Clone { to, .. } => {
                 self.cloned.insert(to.clone());
                 return Outcome::Cloned { to };
+            }
+            Work::Measure => {
+                let processes = u32::from(folder.process.is_some());
+                return Outcome::Measured { memory: u64::from(processes) << 20, processes };
             }
             Work::Look { path } => {
                 let exists = path == REPOSITORY || self.cloned.contains(&path);

@@ -122,6 +122,7 @@ pub fn config() -> Config {
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
+        allowance: makima_core::allowance::Allowance::default(),
     }
 }
 

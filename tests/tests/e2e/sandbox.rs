@@ -39,8 +39,11 @@ const CHANGES: &[(&str, &str)] = &[
     ("without its environment", "env -i /bin/sh -c 'echo x > F'"),
     ("by git", "git init -q D/repo"),
     ("by git's worktree", "git worktree add -q D/new"),
-    ("by git's hook", "printf '#!/bin/sh\\necho x > F\\n' > .git/hooks/post-commit; chmod +x .git/hooks/post-commit; \
-      git -c user.name=n -c user.email=e commit -q --allow-empty -m m"),
+    (
+        "by git's hook",
+        "printf '#!/bin/sh\\necho x > F\\n' > .git/hooks/post-commit; chmod +x .git/hooks/post-commit; \
+      git -c user.name=n -c user.email=e commit -q --allow-empty -m m",
+    ),
     ("by git's file system monitor", "git config core.fsmonitor 'echo x > F; false'; git status > /dev/null"),
 ];
 
@@ -186,7 +189,8 @@ fn an_agent_reaches_no_process_outside() {
              true"
         );
         let out = scene.run(mode, &script).code(0).out();
-        let all = "read its environment\nopened its memory\nspoke to a socket without a file\nchanged it\ncould signal it\n";
+        let all =
+            "read its environment\nopened its memory\nspoke to a socket without a file\nchanged it\ncould signal it\n";
         assert_eq!(out, if mode == "off" { all } else { "" }, "{mode}");
         let is_there = bystander.0.try_wait().expect("a child").is_none();
         assert_eq!(is_there, mode == "required", "{mode}");
@@ -277,8 +281,9 @@ fn what_comes_before_and_after_an_agent_is_fenced_in_too() {
         let out = scene.place.path("outside");
         fs::create_dir(&out).expect("a folder");
         let [setup, check] = ["setup", "check"].map(|name| out.join(name).display().to_string());
-        let wants =
-            format!("setup = ['touch {setup} || true; touch inside']\nchecks = ['touch {check} || true; test -e inside']\n");
+        let wants = format!(
+            "setup = ['touch {setup} || true; touch inside']\nchecks = ['touch {check} || true; test -e inside']\n"
+        );
         scene.repo.write(".makima.toml", &wants);
         scene.repo.commit("what it wants");
         let path = scene.repo.path().display().to_string();

@@ -324,6 +324,7 @@ fn spec(n: u8) -> Spec {
         depth: 0,
         orchestrator: false,
         agent: makima_core::agent::Agent::Shell,
+        allowance: makima_core::allowance::Allowance::default(),
         action: Action::Branch,
         target: Some("/repo".to_string()),
         into: None,

@@ -69,6 +69,7 @@ impl Script {
             once,
             compat: Compat::default(),
             keep: Keep::default(),
+            allowance: makima_core::allowance::Allowance::default(),
         };
         let mut script = Self {
             daemon: Daemon::new(config),
@@ -326,6 +327,7 @@ fn describe(work: &Work) -> (&'static str, String) {
         Work::Freeze => ("freeze", String::new()),
         Work::Thaw => ("thaw", String::new()),
         Work::MakeKey => ("make key", String::new()),
+        Work::Measure => ("measure", String::new()),
         Work::Check(check) => ("check", format!("{:?}", check.commands)),
         Work::Merge(merge) => ("merge", format!("{merge:?}")),
         Work::Deliver(delivery) => ("deliver", format!("{:?} to {:?}", delivery.deed, delivery.target)),

@@ -79,6 +79,11 @@ pub const MODE: &str = "makima-mode";
 const ASKS: &str = "default";
 
 impl Talk {
+    /// What it has cost so far, in millionths of a dollar.
+    pub(crate) const fn cost(&self) -> Option<u64> {
+        self.cost
+    }
+
     /// With an agent in that worktree, before a word was said. `earlier`: a session of before that it is to go on with.
     pub(crate) fn new(folder: String, permissions: Permissions, earlier: Option<String>) -> Self {
         Self { folder, permissions, earlier, setup: 1, ..Self::default() }

@@ -63,6 +63,11 @@ const INTERRUPT: &str = "makima-interrupt";
 const END: &str = "makima-end";
 
 impl Talk {
+    /// What it has cost so far, in millionths of a dollar.
+    pub(crate) const fn cost(&self) -> Option<u64> {
+        self.cost
+    }
+
     /// With an agent under such rules, before a word was said.
     pub(crate) fn new(policy: Policy) -> Self {
         Self { asks: policy == Policy::Ask, ..Self::default() }

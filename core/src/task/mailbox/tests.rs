@@ -33,6 +33,7 @@ fn spec() -> Spec {
         depth: 0,
         orchestrator: false,
         agent: Agent::Claude(Claude::default()),
+        allowance: crate::allowance::Allowance::default(),
         action: Action::None,
         target: None,
         into: None,
