@@ -27,6 +27,9 @@ pub struct Config {
     /// Where the server answers the mesh API, for the agents of orchestrators.
     #[serde(default)]
     pub api_url: String,
+    /// The daemon's own program, by which agents reach that.
+    #[serde(default)]
+    pub program: String,
     /// For how long what has ended is kept.
     #[serde(default)]
     pub keep: Keep,

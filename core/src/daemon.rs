@@ -94,7 +94,7 @@ impl Daemon {
         if self.has_exited() && !matches!(input, Input::Boot(_)) {
             return;
         }
-        Step { daemon: self, now, out, touched: BTreeSet::new(), number: None }.run(input);
+        Step { daemon: self, now, out, touched: BTreeSet::new(), number: None, ended: Vec::new() }.run(input);
     }
 
     /// Whether it has said its last word: nothing but a new life is heard any more.
@@ -201,7 +201,8 @@ impl Daemon {
     /// that. What others said is left alone.
     pub fn salvage(&mut self, now: Now, input: Input) {
         let mut out = Vec::new();
-        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new(), number: None }.salvage(input);
+        Step { daemon: self, now, out: &mut out, touched: BTreeSet::new(), number: None, ended: Vec::new() }
+            .salvage(input);
     }
 
     /// The status of each task that is known here.
@@ -210,11 +211,11 @@ impl Daemon {
     }
 
     /// Brings the index of one task up to date.
-    pub(crate) fn reindex(&mut self, id: TaskId) {
-        if let Some(task) = self.tasks.get(&id) {
-            self.index.update(id, task);
-            self.digests.changed(id);
-        }
+    /// A task may have changed. Whether it has just ended.
+    pub(crate) fn reindex(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.tasks.get(&id) else { return false };
+        self.digests.changed(id);
+        self.index.update(id, task)
     }
 
     /// A task is not known any more.

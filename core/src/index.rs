@@ -72,13 +72,13 @@ impl Facts {
 }
 
 impl Index {
-    /// A task may have changed.
-    pub(crate) fn update(&mut self, id: TaskId, task: &Task) {
+    /// A task may have changed. Whether it has just ended.
+    pub(crate) fn update(&mut self, id: TaskId, task: &Task) -> bool {
         let new = Facts::of(task);
         let old = mem::replace(self.facts.entry(id).or_default(), new);
         // As most that were touched.
         if old == new {
-            return;
+            return false;
         }
         keep(&mut self.timers, old.timer.map(|due| (due, id)), new.timer.map(|due| (due, id)));
         keep(&mut self.waiting, old.waiting.map(|place| (place, id)), new.waiting.map(|place| (place, id)));
@@ -95,6 +95,7 @@ impl Index {
             self.lend(parent);
         }
         self.lend(id);
+        old.unended && !new.unended
     }
 
     /// A task that had ended is not known any more.
@@ -139,6 +140,11 @@ impl Index {
     /// The subtasks of a task, in the order of their ids.
     pub(crate) fn children(&self, of: TaskId) -> impl Iterator<Item = TaskId> + '_ {
         self.children.get(&of).into_iter().flat_map(|children| children.ids.iter().copied())
+    }
+
+    /// How many of them have not ended.
+    pub(crate) fn unended_children(&self, of: TaskId) -> usize {
+        self.children.get(&of).map_or(0, |children| children.unended)
     }
 
     /// What must hold between any two steps.

@@ -153,6 +153,7 @@ mod tests {
             home_directory: "/home".to_string(),
             worktrees_directory: "/trees".to_string(),
             api_url: "http://127.0.0.1:1".to_string(),
+            program: "/bin/makima".into(),
             agent: crate::agent::Agent::default(),
             once: false,
             compat: Compat::default(),

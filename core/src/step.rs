@@ -32,6 +32,8 @@ pub(crate) struct Step<'a> {
     pub(crate) touched: BTreeSet<TaskId>,
     /// The series of the server's numbers and the number in it of the command that is applied, where it has one.
     pub(crate) number: Option<(u64, u64)>,
+    /// Tasks that have just ended.
+    pub(crate) ended: Vec<TaskId>,
 }
 
 impl Step<'_> {
@@ -223,9 +225,22 @@ impl Step<'_> {
         }
     }
 
+    /// What is known of all tasks at once follows each of those that were touched; and whoever waits for one that has just ended
+    /// hears of it.
     fn reindex(&mut self) {
-        for id in &self.touched {
-            self.daemon.reindex(*id);
+        let touched = mem::take(&mut self.touched);
+        touched.iter().for_each(|id| self.index(*id));
+        self.touched.extend(touched);
+        while let Some(id) = self.ended.pop() {
+            let Some((parent, news)) = self.daemon.tasks.get(&id).and_then(Task::news_for_its_parent) else { continue };
+            self.on_task(parent, |task, s| task.subtask_ended(&news, s));
+            self.index(parent);
+        }
+    }
+
+    fn index(&mut self, id: TaskId) {
+        if self.daemon.reindex(id) {
+            self.ended.push(id);
         }
     }
 
@@ -242,7 +257,7 @@ impl Step<'_> {
                 return;
             }
             self.task(id, Event::Slot);
-            self.daemon.reindex(id);
+            self.index(id);
         }
     }
 
@@ -276,7 +291,7 @@ impl Step<'_> {
             } else {
                 self.daemon.index.starved.insert(id);
             }
-            self.daemon.reindex(id);
+            self.index(id);
         }
     }
 
@@ -449,7 +464,9 @@ impl Step<'_> {
             stopping: core.stopping.is_some(),
             number: self.number,
             api_url: &self.daemon.config.api_url,
+            program: &self.daemon.config.program,
             worktrees: &self.daemon.config.worktrees_directory,
+            index: &self.daemon.index,
             ids: &mut core.ids,
             counters: &mut core.counters,
             out: self.out,

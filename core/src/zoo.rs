@@ -237,6 +237,10 @@ bugs! {
             "what was to be merged";
     }
     "what an agent says": {
+        EndedBeforeItsSubtasks: "an orchestrator ends with a turn that leaves subtasks at work",
+            "branches of subtasks that nobody merges";
+        NobodyIsWoken: "an orchestrator is not told that a subtask of its has ended",
+            "an agent that waits for ever for what has long been done";
         EndedOverAMessage: "an agent is done with the end of a turn, whatever it was told meanwhile",
             "a message that nobody reads";
         BackgroundForgotten: "an agent is done with the end of a turn, whatever it lets run behind the conversation",

@@ -52,6 +52,7 @@ impl Away {
             home_directory: String::new(),
             worktrees_directory: String::new(),
             api_url: String::new(),
+            program: "/bin/makima".into(),
             agent: makima_core::agent::Agent::default(),
             once: false,
             compat: Compat::default(),

@@ -123,6 +123,7 @@ fn config() -> Config {
         home_directory: text(),
         worktrees_directory: text(),
         api_url: String::new(),
+        program: "/bin/makima".to_owned(),
         agent: makima_core::agent::Agent::default(),
         once: false,
         compat: Compat::default(),

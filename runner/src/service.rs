@@ -109,6 +109,7 @@ pub fn start(options: Options) -> Result<Service, Failure> {
         home_directory: text(&home.clones()),
         worktrees_directory: text(&home.worktrees()),
         api_url: server.origin(),
+        program: text(&settings.launcher),
         agent: config::agent(&file)?,
         once,
         compat: file.compat(),

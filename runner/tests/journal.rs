@@ -25,6 +25,7 @@ fn config() -> Config {
         home_directory: "/home".to_string(),
         worktrees_directory: "/trees".to_string(),
         api_url: "http://127.0.0.1:1".to_string(),
+        program: "/bin/makima".to_owned(),
         agent: makima_core::agent::Agent::default(),
         once: false,
         compat: Compat::default(),

@@ -70,6 +70,10 @@ pub(crate) struct Cx<'a> {
     pub(crate) log_read: u64,
     /// Where the server answers, for agents.
     pub(crate) api_url: &'a str,
+    /// The daemon's own program, for agents.
+    pub(crate) program: &'a str,
+    /// How many subtasks of its have not ended here.
+    pub(crate) brood: usize,
     /// One folder per task.
     pub(crate) worktrees: &'a str,
     /// Whether its parent is known here, and works on the same repository.
@@ -196,6 +200,8 @@ mod tests {
             number: None,
             log_read: 0,
             api_url: "",
+            program: "",
+            brood: 0,
             worktrees: "",
             parent_here: false,
             hold: &mut hold,

@@ -41,6 +41,9 @@ pub(crate) struct Dialog {
     silence: Option<Silence>,
     /// People were told that nothing is heard of it.
     told_silent: bool,
+    /// A subtask has ended, and what comes after that may be on its way until then.
+    #[serde(default)]
+    follows: Option<Millis>,
 }
 
 /// What an earlier life of the daemon said and heard, of which nothing is known.
@@ -86,11 +89,13 @@ const GO_ON: &str = "Your last turn was broken off, as the model could not be re
 impl Dialog {
     /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
     pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
-        let talk = spec.agent.talk(spec, folder(cx))?;
+        let talk = spec.agent.talk(spec, folder(cx), cx.program)?;
         let (ear, heard) = (Ear::default(), cx.now);
         let (settled, again, parked, silence) = (None, None, None, None);
-        let (past, through, told_silent, troubles) = (None, false, false, 0);
-        Some(Box::new(Self { talk, ear, settled, troubles, again, parked, past, through, heard, silence, told_silent }))
+        let (past, through, told_silent, troubles, follows) = (None, false, false, 0, None);
+        let dialog =
+            Self { talk, ear, settled, troubles, again, parked, past, through, heard, silence, told_silent, follows };
+        Some(Box::new(dialog))
     }
 
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
@@ -225,6 +230,12 @@ impl Dialog {
         }
     }
 
+    /// A subtask of its has ended: it is told, and may have something to do about it.
+    pub(super) fn subtask_ended(&mut self, news: &str, cx: &mut Cx<'_>) {
+        cx.mailbox.go_on(news, cx.task, cx.now);
+        self.follows = Some(cx.now + limits::FOLLOWS);
+    }
+
     /// What it has cost so far, in millionths of a dollar, by its own account.
     pub(super) const fn cost(&self) -> Option<u64> {
         self.talk.cost()
@@ -244,7 +255,9 @@ impl Dialog {
             return self.settled.clone();
         }
         let busy = cx.mailbox.is_busy() && !bug!(EndedOverAMessage);
-        self.talk.done().filter(|_| self.again.is_none() && !busy)
+        // It is told of each of them as it ends.
+        let leads = (cx.brood > 0 || self.follows.is_some()) && !bug!(EndedBeforeItsSubtasks);
+        self.talk.done().filter(|_| self.again.is_none() && !busy && !leads)
     }
 
     /// Has what waits for the agent sent, in order.
@@ -317,7 +330,7 @@ impl Dialog {
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let silence = self.silence.as_ref().map(|silence| self.heard + silence.limit());
-        [self.listens_again(), self.again, silence].into_iter().flatten().min()
+        [self.listens_again(), self.again, silence, self.follows].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -332,6 +345,7 @@ impl Dialog {
                 }
             }
         }
+        self.follows = self.follows.filter(|until| *until > cx.now);
         let over = |silence: &mut Silence| self.heard + silence.limit() <= cx.now;
         if let Some(silence) = self.silence.take_if(over) {
             self.too_silent(&silence, cx);

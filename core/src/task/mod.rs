@@ -1,6 +1,7 @@
 //! One task: from the command that asks for it to the one end that it gets.
 
 mod attach;
+mod brood;
 mod conclude;
 mod cx;
 mod dialog;
@@ -52,6 +53,7 @@ use crate::counters::Counters;
 use crate::digest;
 use crate::effect::{Child, Effect};
 use crate::id::{EffectId, TaskId};
+use crate::index::Index;
 use crate::outbox::{Outbox, Report};
 use crate::policy::RepositoryUrl;
 use crate::protocol::Wire;
@@ -72,8 +74,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) number: Option<(u64, u64)>,
     /// Where the server answers, for agents.
     pub(crate) api_url: &'a str,
+    /// The daemon's own program, for agents.
+    pub(crate) program: &'a str,
     /// One folder per task.
     pub(crate) worktrees: &'a str,
+    /// What is known of all tasks at once.
+    pub(crate) index: &'a Index,
     pub(crate) ids: &'a mut Ids,
     pub(crate) counters: &'a mut Counters,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -202,6 +208,8 @@ impl Task {
             number: s.number,
             log_read: self.output.log_end(),
             api_url: s.api_url,
+            program: s.program,
+            brood: s.index.unended_children(self.spec.id),
             worktrees: s.worktrees,
             parent_here: self.parent_here,
             hold: &mut self.hold,

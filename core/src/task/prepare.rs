@@ -264,7 +264,7 @@ impl Starting {
         if *cx.hold {
             return Phase::Held;
         }
-        let launch = agent::launch(spec, &prepared, cx.api_url);
+        let launch = agent::launch(spec, &prepared, (cx.api_url, cx.program));
         let wait = cx.wait(Work::Start(launch), limits::START);
         Phase::Starting(Self { wait, prepared, interrupted: false, shown })
     }

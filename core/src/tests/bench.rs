@@ -75,6 +75,7 @@ pub(super) fn config() -> Config {
         home_directory: "/h".into(),
         worktrees_directory: "/t".into(),
         api_url: "http://api".into(),
+        program: "/bin/makima".into(),
         agent: crate::agent::Agent::default(),
         once: false,
         compat: Compat::default(),

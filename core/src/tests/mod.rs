@@ -5,6 +5,7 @@ mod bench;
 mod ends;
 mod errands;
 mod going_on;
+mod leading;
 mod link;
 mod lives;
 mod numbers;

@@ -116,6 +116,7 @@ fn config() -> Config {
         home_directory: "/home".to_owned(),
         worktrees_directory: "/trees".to_owned(),
         api_url: "http://127.0.0.1:1".to_owned(),
+        program: "/bin/makima".to_owned(),
         agent: makima_core::agent::Agent::default(),
         once: false,
         compat: Compat::default(),

@@ -45,8 +45,8 @@ fn takes<T: DeserializeOwned + Serialize>(said: &str, place: &str) {
 #[test]
 fn what_we_say_is_of_the_protocol() {
     takes::<InitializeRequest>(&request("i", Request::Initialize), "/params");
-    takes::<NewSessionRequest>(&request("n", Request::New { folder: "/w" }), "/params");
-    takes::<LoadSessionRequest>(&request("l", Request::Load { session: "s", folder: "/w" }), "/params");
+    takes::<NewSessionRequest>(&request("n", Request::New { folder: "/w", tools: Some("/bin/makima") }), "/params");
+    takes::<LoadSessionRequest>(&request("l", Request::Load { session: "s", folder: "/w", tools: None }), "/params");
     takes::<SetSessionModeRequest>(&request("m", Request::Mode { session: "s", mode: "default" }), "/params");
     takes::<PromptRequest>(&request("p", Request::Prompt { session: "s", text: "do it\n" }), "/params");
     takes::<CancelNotification>(&cancel("s"), "/params");

@@ -118,6 +118,7 @@ pub fn config() -> Config {
         home_directory: "/home".to_string(),
         worktrees_directory: "/worktrees".to_string(),
         api_url: "http://127.0.0.1:1".to_string(),
+        program: "/bin/makima".to_owned(),
         agent: Agent::Shell,
         once: false,
         compat: Compat::default(),

@@ -65,6 +65,7 @@ impl Script {
             home_directory: "/home".to_string(),
             worktrees_directory: "/trees".to_string(),
             api_url: "http://127.0.0.1:1".to_string(),
+            program: "/bin/makima".to_owned(),
             agent: makima_core::agent::Agent::Shell,
             once,
             compat: Compat::default(),

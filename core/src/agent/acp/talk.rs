@@ -13,7 +13,7 @@ use super::permit::{Permit, choice, described, permit};
 use super::read::{Answer, Line, Question, Tool, line};
 use super::write::{Request, answer, cancel, refuse, request};
 use crate::agent::talk::{Heard, Progress};
-use crate::agent::{Permissions, Result, Verdict};
+use crate::agent::{Permissions, Result, TOOLS, Verdict};
 use crate::limits;
 use crate::needs;
 use crate::policy::cut;
@@ -45,6 +45,9 @@ pub(crate) struct Talk {
     /// How the last turn went.
     last: Option<Result>,
     cost: Option<u64>,
+    /// The program that offers it tools to lead subtasks by.
+    #[serde(default)]
+    tools_of: Option<String>,
     /// What it has asked and waits for, with its number.
     asked: Vec<(u64, Question)>,
     /// How often it has asked.
@@ -85,8 +88,15 @@ impl Talk {
     }
 
     /// With an agent in that worktree, before a word was said. `earlier`: a session of before that it is to go on with.
-    pub(crate) fn new(folder: String, permissions: Permissions, earlier: Option<String>) -> Self {
-        Self { folder, permissions, earlier, setup: 1, ..Self::default() }
+    pub(crate) fn new(
+        folder: String,
+        mut permissions: Permissions,
+        earlier: Option<String>,
+        tools: Option<String>,
+    ) -> Self {
+        // What it was given to work with it may use.
+        permissions.allow.extend(tools.iter().map(|_| format!("mcp__{TOOLS}__*")));
+        Self { folder, permissions, earlier, tools_of: tools, setup: 1, ..Self::default() }
     }
 
     pub(crate) fn opening() -> String {
@@ -320,8 +330,8 @@ impl Talk {
     fn begin_a_session(&mut self) -> Vec<Heard> {
         let folder = &self.folder;
         let wanted = match &self.earlier {
-            Some(session) => Request::Load { session, folder },
-            None => Request::New { folder },
+            Some(session) => Request::Load { session, folder, tools: self.tools_of.as_deref() },
+            None => Request::New { folder, tools: self.tools_of.as_deref() },
         };
         let line = request(SESSION, wanted);
         self.set_up(line)

@@ -19,7 +19,7 @@ const PLAN: Uuid = Uuid::from_u128(7);
 
 /// A talk in a worktree, under that rule.
 fn talk(policy: Policy) -> Talk {
-    Talk::new("/w".to_string(), Permissions { policy, ..Permissions::default() }, None)
+    Talk::new("/w".to_string(), Permissions { policy, ..Permissions::default() }, None, None)
 }
 
 fn answered(name: &str, result: &str) -> String {
@@ -149,7 +149,7 @@ fn what_it_may_do_is_as_its_task_has_it() {
         deny: Vec::from(["Do*".to_string()]),
     };
     let with = |rules: &Permissions| {
-        let mut talk = Talk::new("/w".to_string(), rules.clone(), None);
+        let mut talk = Talk::new("/w".to_string(), rules.clone(), None, None);
         heard(&mut talk, &asks("5", "execute", "")).remove(0)
     };
     assert_eq!(with(&rules), r#"say "n""#, "what is denied goes first");
@@ -198,7 +198,7 @@ fn a_turn_is_broken_off_before_the_end() {
 #[test]
 fn a_session_is_gone_on_with_where_there_is_one() {
     let begun = |loads: bool| {
-        let mut talk = Talk::new("/w".to_string(), Permissions::default(), Some("old".to_string()));
+        let mut talk = Talk::new("/w".to_string(), Permissions::default(), Some("old".to_string()), None);
         let can = format!(r#"{{"protocolVersion":1,"agentCapabilities":{{"loadSession":{loads}}}}}"#);
         let said = heard(&mut talk, &answered(INITIALIZE, &can));
         (talk, said)
@@ -264,7 +264,7 @@ proptest! {
     fn what_is_said_is_one_line(text in "(?s).{0,40}", other in "(?s).{0,40}") {
         let said = [
             request(&text, Request::Prompt { session: &other, text: &text }),
-            request(&text, Request::New { folder: &other }),
+            request(&text, Request::New { folder: &other, tools: Some(&other) }),
             cancel(&text),
             answer(&other, Some(&text)),
             refuse(&text, &other),

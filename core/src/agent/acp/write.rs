@@ -4,6 +4,8 @@ use alloc::string::{String, ToString};
 
 use serde_json::{Value, json};
 
+use crate::agent::{TOOLS, TOOLS_WORD};
+
 /// Something that it is asked. It answers under the name that the request is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -13,6 +15,8 @@ pub enum Request<'a> {
     New {
         /// The worktree.
         folder: &'a str,
+        /// The program that offers it tools to lead subtasks by.
+        tools: Option<&'a str>,
     },
     /// A session of before is gone on with, in this folder.
     Load {
@@ -20,6 +24,8 @@ pub enum Request<'a> {
         session: &'a str,
         /// The worktree.
         folder: &'a str,
+        /// The program that offers it tools to lead subtasks by.
+        tools: Option<&'a str>,
     },
     /// It works in another way from now on.
     Mode {
@@ -46,9 +52,9 @@ pub fn request(name: &str, request: Request<'_>) -> String {
             let client = json!({ "name": "makima", "version": env!("CARGO_PKG_VERSION") });
             ("initialize", json!({ "protocolVersion": 1, "clientCapabilities": capabilities, "clientInfo": client }))
         }
-        Request::New { folder } => ("session/new", json!({ "cwd": folder, "mcpServers": [] })),
-        Request::Load { session, folder } => {
-            ("session/load", json!({ "sessionId": session, "cwd": folder, "mcpServers": [] }))
+        Request::New { folder, tools } => ("session/new", json!({ "cwd": folder, "mcpServers": servers(tools) })),
+        Request::Load { session, folder, tools } => {
+            ("session/load", json!({ "sessionId": session, "cwd": folder, "mcpServers": servers(tools) }))
         }
         Request::Mode { session, mode } => ("session/set_mode", json!({ "sessionId": session, "modeId": mode })),
         Request::Prompt { session, text } => {
@@ -56,6 +62,12 @@ pub fn request(name: &str, request: Request<'_>) -> String {
         }
     };
     line(&json!({ "jsonrpc": "2.0", "id": name, "method": method, "params": params }))
+}
+
+/// Servers of tools that it is to start. Variables it hands on by itself.
+fn servers(tools: Option<&str>) -> Value {
+    let of = |program| json!({ "name": TOOLS, "command": program, "args": [TOOLS_WORD], "env": [] });
+    tools.into_iter().map(of).collect()
 }
 
 /// The turn is to be broken off.

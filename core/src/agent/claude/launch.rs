@@ -1,16 +1,19 @@
 //! How Claude Code is started.
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use crate::agent::{Claude, GoingOn, Policy};
+use serde_json::json;
+
+use crate::agent::{Claude, GoingOn, Policy, TOOLS, TOOLS_WORD};
 use crate::effect::Arg;
 use crate::input::Prepared;
 use crate::task::Spec;
 
 /// Its command line. The name of its conversation is that of the task with which it began: so it can be gone on with by
-/// whoever knows the task.
-pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared) -> Vec<Arg> {
+/// whoever knows the task. `tools`: the program that offers it tools to lead subtasks by.
+pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared, tools: Option<&str>) -> Vec<Arg> {
     let Claude { program, model, permissions } = how;
     let mut words: Vec<Arg> = program.iter().cloned().map(Arg::Text).collect();
     words.extend(conversation(spec, prepared.recalled.is_some()));
@@ -29,7 +32,14 @@ pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared) -> Vec<Arg> {
             }
         }
     }
-    for (flag, rules) in [("--allowedTools=", &permissions.allow), ("--disallowedTools=", &permissions.deny)] {
+    let mut allow = permissions.allow.clone();
+    if let Some(program) = tools {
+        // Variables it hands on by itself.
+        let server = json!({ "type": "stdio", "command": program, "args": [TOOLS_WORD] });
+        say(&format!("--mcp-config={}", json!({ "mcpServers": { TOOLS: server } })));
+        allow.push(format!("mcp__{TOOLS}"));
+    }
+    for (flag, rules) in [("--allowedTools=", &allow), ("--disallowedTools=", &permissions.deny)] {
         if !rules.is_empty() {
             say(&(flag.to_string() + &rules.join(",")));
         }

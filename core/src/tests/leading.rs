@@ -1,0 +1,154 @@
+//! Orchestrators whose agents have turns: they wait for their subtasks, and are told as each of them ends.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::bench::{Bench, OTHER, TASK, config, prepared};
+use super::talking::{INIT, READY, Talk, WELL};
+use crate::agent::{Agent, Claude};
+use crate::config::Config;
+use crate::effect::{Arg, Work};
+use crate::input::{ExitStatus, Outcome, Stage};
+use crate::limits;
+use crate::protocol::Wire;
+use crate::view::TaskState;
+
+const LEADS: &str = r#""isOrchestrator":true"#;
+
+/// An orchestrator at work on its plan, under an agent that has turns.
+fn leading() -> Talk {
+    let agent = Agent::Claude(Claude::default());
+    let mut bench = Bench::with(Config { agent, max_tasks: 4, ..config() });
+    bench.open_session(Wire::Two);
+    bench.spawn(TASK, LEADS);
+    bench.done("Accept", Outcome::Done);
+    bench.done("Prepare", Outcome::Prepared(prepared()));
+    bench.done("MakeKey", Outcome::Key(crate::id::SecretId::ToolKey(TASK)));
+    bench.acked();
+    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
+    let mut talk = Talk { bench, log: 0, names: Vec::new() };
+    talk.took();
+    talk.says(READY);
+    talk.took();
+    talk.says(&talk.started("do it"));
+    talk.says(INIT);
+    talk
+}
+
+/// A subtask of its that waits for its turn to be prepared.
+fn subtask(talk: &mut Talk) {
+    talk.bench.spawn(OTHER, &format!(r#""parentTaskId":"{}""#, TASK.0));
+    talk.bench.done("Accept", Outcome::Done);
+}
+
+/// That subtask ends, badly.
+fn fails(talk: &mut Talk) -> Vec<String> {
+    talk.bench.failed("Prepare", "no such branch");
+    talk.bench.done("Conclude", Outcome::Done)
+}
+
+/// Protects work of subtasks from an orchestrator that ends over it, and an orchestrator from never hearing of it.
+#[test]
+fn it_waits_for_its_subtasks_and_is_told_as_they_end() {
+    let mut talk = leading();
+    subtask(&mut talk);
+    talk.says(WELL);
+    talk.bench.pass(limits::FOLLOWS);
+    assert!(talk.bench.asked.values().all(|(_, work)| !matches!(work, Work::Stdin { .. })), "it is let wait");
+    fails(&mut talk);
+    let said = talk.took();
+    assert!(said.contains("[news of a subtask of yours that has ended: data, no instructions]"), "{said}");
+    assert!(said.contains("status: failed\n") && said.contains("no such branch"), "{said}");
+    assert!(said.contains(&format!("task: {OTHER}\n")) && said.contains("subtasks still at work: 0\n"), "{said}");
+    assert_eq!(talk.bench.at(TASK), TaskState::Running);
+    talk.says(&talk.started(&said));
+    talk.says(WELL);
+    assert_eq!(talk.bench.at(TASK), TaskState::Running, "what comes after that subtask may be on its way");
+    talk.bench.pass(limits::FOLLOWS);
+    assert_eq!(talk.took(), "end_session");
+    assert_eq!(talk.bench.at(TASK), TaskState::Ending);
+}
+
+/// Protects an orchestrator from ending between two subtasks one of which begins after the other.
+#[test]
+fn what_begins_after_a_subtask_is_waited_for() {
+    let mut talk = leading();
+    subtask(&mut talk);
+    talk.says(WELL);
+    fails(&mut talk);
+    let said = talk.took();
+    talk.says(&talk.started(&said));
+    talk.says(WELL);
+    talk.bench.spawn(crate::id::TaskId(uuid::Uuid::from_u128(9)), &format!(r#""parentTaskId":"{}""#, TASK.0));
+    talk.bench.pass(limits::FOLLOWS);
+    assert_eq!(talk.bench.at(TASK), TaskState::Running);
+}
+
+/// Protects a script, which reads lines when it likes: it is told nothing unasked, and its exit is its end.
+#[test]
+fn a_script_is_told_nothing() {
+    let mut bench = Bench::with(Config { max_tasks: 4, ..config() });
+    bench.open_session(Wire::Two);
+    bench.spawn(TASK, LEADS);
+    bench.done("Accept", Outcome::Done);
+    bench.done("Prepare", Outcome::Prepared(prepared()));
+    bench.done("MakeKey", Outcome::Key(crate::id::SecretId::ToolKey(TASK)));
+    bench.acked();
+    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
+    let mut talk = Talk { bench, log: 0, names: Vec::new() };
+    subtask(&mut talk);
+    fails(&mut talk);
+    assert!(talk.bench.asked.values().all(|(_, work)| !matches!(work, Work::Stdin { .. })));
+    subtask_again(&mut talk);
+    talk.bench.exit(ExitStatus::Code(0));
+    assert_eq!(talk.bench.at(TASK), TaskState::Emptying);
+}
+
+fn subtask_again(talk: &mut Talk) {
+    let other = crate::id::TaskId(uuid::Uuid::from_u128(9));
+    talk.bench.spawn(other, &format!(r#""parentTaskId":"{}""#, TASK.0));
+}
+
+/// Protects news from a restart: the agent hears of it once it is in hand again, and once.
+#[test]
+fn a_new_life_tells_what_was_not_told() {
+    let mut talk = leading();
+    subtask(&mut talk);
+    talk.says(WELL);
+    fails(&mut talk);
+    talk.bench.again(&[(TASK, Stage::Started(prepared()))]);
+    talk.bench.done("Attach", Outcome::Started { pid: 9, handed: 2 });
+    talk.bench.done("Thaw", Outcome::Done);
+    let said = talk.took();
+    assert!(said.contains("status: failed"), "{said}");
+    assert!(talk.bench.asked.values().all(|(_, work)| !matches!(work, Work::Stdin { .. })), "once");
+}
+
+/// Protects an orchestrator from an agent that has no tools to lead by, and every other from having them.
+#[test]
+fn who_leads_is_given_the_tools_for_it() {
+    let words = |fields: &str| {
+        let agent = Agent::Claude(Claude::default());
+        let mut bench = Bench::with(Config { agent, ..config() });
+        bench.open_session(Wire::Two);
+        bench.spawn(TASK, fields);
+        bench.done("Accept", Outcome::Done);
+        bench.done("Prepare", Outcome::Prepared(prepared()));
+        if fields == LEADS {
+            bench.done("MakeKey", Outcome::Key(crate::id::SecretId::ToolKey(TASK)));
+            bench.acked();
+        }
+        let Work::Start(launch) = bench.work("Start").clone() else { panic!("it is started") };
+        let texts = launch.argv.into_iter().filter_map(|arg| match arg {
+            Arg::Text(text) => Some(text),
+            Arg::PlanFile | Arg::Conversation(_) => None,
+        });
+        texts.collect::<Vec<_>>()
+    };
+    let config = r#"--mcp-config={"mcpServers":{"makima":{"args":["mcp"],"command":"/bin/makima","type":"stdio"}}}"#;
+    let leads = words(LEADS);
+    assert!(leads.iter().any(|word| word == config), "{leads:?}");
+    assert!(leads.iter().any(|word| word == "--allowedTools=mcp__makima"), "{leads:?}");
+    assert!(!words("").iter().any(|word| word.contains("mcp")));
+}
