@@ -29,7 +29,7 @@ impl Task {
 
     /// A subtask of its has ended. An agent that has turns begins another with that; a script is told nothing unasked.
     pub(crate) fn subtask_ended(&mut self, subtask: &Subtask, s: &mut Surroundings<'_>) {
-        if !self.spec.orchestrator || bug!(NobodyIsWoken) {
+        if bug!(NobodyIsWoken) {
             return;
         }
         let left = s.index.unended_children(self.spec.id);

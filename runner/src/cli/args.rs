@@ -117,6 +117,7 @@ Examples:
   makima run --agent shell --repo ~/src/app --name 'Tidy up' --plan-file tidy.sh
   echo 'date > built' | makima run --agent shell --on-complete none -
   makima run --agent shell --tasks tonight.toml
+  makima run --orchestrate --plan-file rewrite.md
 
 The agent works in a worktree of its own, from the commit that you stand on; your files are not touched.
 Ctrl-C interrupts the task and commits what it has done; a second one kills it.
@@ -140,6 +141,9 @@ pub(super) struct RunArgs {
     /// What to do with the work [default: branch for a repository on this machine, else none]
     #[arg(long, value_name = "ACTION")]
     pub(super) on_complete: Option<OnComplete>,
+    /// The agent leads: it splits the plan, has subtasks do the parts, and merges their branches
+    #[arg(long, conflicts_with = "tasks")]
+    pub(super) orchestrate: bool,
     /// Read the plan from a file
     #[arg(long, value_name = "FILE", conflicts_with = "tasks")]
     pub(super) plan_file: Option<PathBuf>,

@@ -36,6 +36,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     fits(action, &repo)?;
     let task = SpawnTask {
         task_name: task_name(args.name.as_deref().unwrap_or_default(), &plan),
+        is_orchestrator: args.orchestrate,
         repo_url: Some(repo.url.clone()),
         base_branch: repo.base.clone(),
         completion_action: Some(action.as_str().to_string()),

@@ -21,6 +21,7 @@ mod homes;
 mod journal;
 mod kill_loop;
 mod kills;
+mod limits;
 mod logs;
 mod manager;
 mod news;
