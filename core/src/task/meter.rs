@@ -16,6 +16,7 @@ use crate::input::Outcome;
 use crate::limits;
 use crate::policy::counted;
 use crate::time::Millis;
+use crate::view::TaskState;
 
 /// What it has used up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,9 +121,9 @@ impl Task {
         true
     }
 
-    /// Whether its agent is at work, and nobody has asked it to end.
+    /// Whether its agent is at work: neither stands still nor is about to, and nobody has asked it to end.
     fn is_metered(&self) -> bool {
-        matches!(&self.phase, Phase::Running(state) if !state.is_ending() && !state.is_frozen()) && !self.hold
+        matches!(&self.phase, Phase::Running(state) if state.at() == TaskState::Running)
     }
 
     /// Counts what it uses up, and at its limit does what its user wants then.

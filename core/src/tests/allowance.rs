@@ -129,6 +129,7 @@ fn a_new_life_counts_on() {
     bench.pass(Millis::seconds(40));
     bench.again(&[(TASK, Stage::Started(prepared()))]);
     bench.done("Attach", Outcome::Started { pid: 9, handed: 0 });
+    bench.done("Thaw", Outcome::Done);
     bench.done("Measure", Outcome::Measured { memory: 1, processes: 1 });
     assert!(!has(&bench.pass(Millis::seconds(19)), "as long as it may"));
     assert!(has(&bench.pass(Millis::seconds(2)), "as long as it may"));

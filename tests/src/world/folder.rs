@@ -24,6 +24,8 @@ pub(crate) struct Folder {
     /// Its agent, where that tells how it gets on.
     pub(super) speaker: Option<Speaker>,
     pub(super) log: Log,
+    /// How often it was looked at what its processes take.
+    pub(super) looks: u32,
     /// Changes of the agent's that are in no commit.
     pub(super) dirty: bool,
     /// Files of another task's lie in its worktree, in no commit.

@@ -237,8 +237,9 @@ impl Machine {
                 return Outcome::Cloned { to };
             }
             Work::Measure => {
-                let processes = u32::from(folder.process.is_some());
-                return Outcome::Measured { memory: u64::from(processes) << 20, processes };
+                folder.looks += 1;
+                let processes = if folder.looks % 4 == 3 { 2 } else { 1 };
+                return Outcome::Measured { memory: 1 << 20, processes };
             }
             Work::Look { path } => {
                 let exists = path == REPOSITORY || self.cloned.contains(&path);

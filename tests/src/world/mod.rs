@@ -24,6 +24,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::agent::Agent;
+use makima_core::allowance::{Allowance, Then};
 use makima_core::effect::{Effect, Exit, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Boot, Input, Stop};
@@ -123,7 +124,19 @@ pub fn config() -> Config {
         once: false,
         compat: Compat::default(),
         keep: Keep::default(),
-        allowance: makima_core::allowance::Allowance::default(),
+        allowance: Allowance::default(),
+    }
+}
+
+/// What its tasks may use up: in a few worlds not for ever, and in some of these a person lets them go on. Processes are looked at
+/// again and again, which takes a world with agents that wait for long too many steps.
+fn allowance(agent: &Agent, seed: u64) -> Allowance {
+    let then = if seed.is_multiple_of(3) { Then::Pause } else { Then::End };
+    match (seed % 16, agent) {
+        (4, Agent::Shell) => Allowance { processes: Some(1), then, ..Allowance::default() },
+        (6, _) => Allowance { time: Some(Millis::seconds(600)), then, ..Allowance::default() },
+        (11, _) => Allowance { cost: Some(250_000), then, ..Allowance::default() },
+        _ => Allowance::default(),
     }
 }
 
@@ -145,7 +158,8 @@ impl World {
     pub fn with_agents(agent: Agent, manner: Manner, speech: Speech, seed: u64, watch: Option<Box<Watch>>) -> Self {
         // Every other world has little room for what has ended.
         let keep = Keep { disk: seed.is_multiple_of(2).then_some(1), ..Keep::default() };
-        Self::of(Config { keep, agent, ..config() }, Server::new(manner, speech), seed, watch)
+        let allowance = allowance(&agent, seed);
+        Self::of(Config { keep, agent, allowance, ..config() }, Server::new(manner, speech), seed, watch)
     }
 
     /// The same for a search, which tries everything of little: what other worlds have their numbers decide is a choice

@@ -16,7 +16,7 @@ fn who_has_too_many_processes_is_ended() {
     place.configure("[limits]\nprocesses = 4\n");
     let repo = place.repo();
     let script = "echo work > work; for n in 1 2 3 4 5 6; do sleep 600 & done; echo started; wait";
-    let done = place.run(&repo, &["--agent", "shell", script]).done().code(1);
+    let done = place.run(&repo, &[script]).done().code(1);
     assert!(done.err().contains("processes, and may 4"), "{}", done.err());
     assert_eq!(repo.show(&repo.branch(), "work"), "work");
     place.assert_nothing_runs();
@@ -32,7 +32,7 @@ fn who_takes_too_much_memory_stands_still_until_a_person_lets_it_go_on() {
     place.configure("[limits]\nmemory_mib = 100\nthen = 'pause'\n");
     let fleet = Fleet::start(&place);
     let repo = place.repo();
-    let task = fleet.plan(&repo, "perl -e '$x = \"x\" x (130 << 20); sleep 8; print \"through\\n\"'");
+    let task = fleet.plan(&repo, "perl -e '$x = \"x\" x (80 << 20); sleep 8; print \"through\\n\"'");
     until("it stands still", PATIENCE, || (fleet.task(&task)["status"] == "paused").then_some(()));
     until("people are told", PATIENCE, || {
         let needs = fleet.task(&task)["needsPerson"].as_str().unwrap_or_default().to_owned();
