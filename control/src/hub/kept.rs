@@ -1,8 +1,10 @@
 //! What the records add up to. Any store has to come to the same; one that keeps all in memory needs nothing else.
 
+use makima_core::cost::cost_so_far;
 use makima_core::task::Status;
 use uuid::Uuid;
 
+use super::siblings::COMMITTED;
 use super::{DaemonState, Event, Numbers, Ordered, Record, Snapshot, TaskState};
 
 impl Snapshot {
@@ -21,6 +23,9 @@ impl Snapshot {
                 seq,
                 name,
                 status: Status::Pending.as_str().to_owned(),
+                parent: spawn.parent_task_id,
+                cost: 0,
+                committed: None,
                 daemon: None,
                 interrupt: None,
                 branch_known: false,
@@ -52,8 +57,15 @@ impl Snapshot {
                         task.status = end.status;
                         task.spawn = None;
                         task.words.clear();
+                        task.committed = None;
                     }
-                    Event::Progress { .. } | Event::Completion { .. } => {}
+                    Event::Progress { summary } => {
+                        task.cost = cost_so_far(&summary).unwrap_or(task.cost);
+                        if summary.starts_with(COMMITTED) {
+                            task.committed = Some(summary);
+                        }
+                    }
+                    Event::Completion { .. } => {}
                 }
             }),
             Record::Epoch { daemon, epoch } => self.begin_anew(daemon, epoch),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use makima_control::hub::{Record, Snapshot, TaskState};
 use makima_control::store::Store;
-use makima_control::{Config, Listen, Server, Token};
+use makima_control::{Bounds, Config, Listen, Server, Token};
 use makima_core::protocol::{
     Authenticate, DaemonCommand, DaemonMessage, TaskComplete, TaskOutput, TaskProgress, TaskStatusChange,
 };
@@ -156,6 +156,7 @@ pub(crate) fn config(data: PathBuf) -> Config {
         token: Token::new(TOKEN),
         hosts: vec!["makima.example".to_owned()],
         version: "1.2.3".to_owned(),
+        bounds: Bounds::default(),
     }
 }
 

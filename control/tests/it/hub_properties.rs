@@ -8,7 +8,8 @@ use makima_control::hub::{
 use makima_core::effect::Way;
 use makima_core::protocol::{
     CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, ListBranches, MergeResult, MergeStart,
-    MergeStatus, MergeStatusResponse, RetryCompletionAction, RevokeToolKey, SendMessage, SpawnTask, Wire,
+    MergeStatus, MergeStatusResponse, RegisterToolKey, RetryCompletionAction, RevokeToolKey, SendMessage, SpawnTask,
+    Wire,
 };
 use makima_core::time::Millis;
 use proptest::collection::vec;
@@ -36,7 +37,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (0..3_u8, -1..5_i32).prop_map(|(machine, max)| Act::Connect { machine, max }),
         1 => near.clone().prop_map(|session| Act::Gone { session }),
-        8 => (near, 0..7_u128, 0..11_u8).prop_map(|(session, task, what)| Act::Say { session, task, what }),
+        8 => (near, 0..7_u128, 0..12_u8).prop_map(|(session, task, what)| Act::Say { session, task, what }),
         4 => (0..7_u128, any::<Option<bool>>(), any::<Option<bool>>(), vec(0..7_u128, 0..3)).prop_map(|(task, parent, continues, after)| {
             let other = |relative: Option<bool>| relative.map(|before| if before { task.saturating_sub(1) } else { task + 1 });
             Act::Create { task, parent: other(parent), continues: other(continues), after }
@@ -64,6 +65,7 @@ fn say(what: u8, id: Uuid) -> DaemonMessage {
             MergeResult { task_id: id, success: true, message: String::new(), commit_sha: None, conflicts: None }.into()
         }
         9 => CompletionActionResult { task_id: id, success: true, message: String::new(), pr_url: None }.into(),
+        10 => RegisterToolKey { task_id: id, key: id.to_string() }.into(),
         _ => RevokeToolKey { task_id: id }.into(),
     }
 }
@@ -82,6 +84,15 @@ fn ask(what: u8, task_id: Uuid) -> DaemonCommand {
         }
         .into(),
     }
+}
+
+/// Whose agent is told what, if this is told once: no two of them say the same.
+fn worded(command: &DaemonCommand) -> Option<(Uuid, String)> {
+    if let DaemonCommand::SendMessage(body) = command {
+        return Some((body.task_id, body.message.clone()));
+    }
+    let DaemonCommand::InjectSiblingContext(body) = command else { return None };
+    Some((body.task_id, format!("{} of {}", body.task_id, body.sibling_task_id)))
 }
 
 /// What a store would have, and what daemons were told. It believes nothing that breaks a promise.
@@ -139,10 +150,10 @@ impl Ledger {
             self.held.insert((body.task_id, session), true);
         } else if let DaemonCommand::ResumeTask(body) = command {
             self.held.insert((body.task_id, session), false);
-        } else if let DaemonCommand::SendMessage(body) = command {
-            assert!(self.told[&body.task_id].contains(&session), "told before it was sent");
-            assert!(self.leaving.remove(&body.message), "not written down before");
-            assert!(self.said.insert(body.message), "told twice");
+        } else if let Some((task, words)) = worded(&command) {
+            assert!(self.told[&task].contains(&session), "told before it was sent");
+            assert!(self.leaving.remove(&words), "not written down before");
+            assert!(self.said.insert(words), "told twice");
         } else if let DaemonCommand::MergeStart(body) = &command {
             assert_eq!(self.tasks[&body.task_id].daemon, self.sessions.get(&session).copied());
         } else {
@@ -171,8 +182,8 @@ impl Ledger {
             Record::Told { n } => {
                 let of = self.tasks.values_mut().find(|kept| kept.words.first().is_some_and(|words| words.n == n));
                 let words = of.expect("the oldest of its task").words.remove(0);
-                let DaemonCommand::SendMessage(body) = *words.command else { panic!("no message") };
-                assert!(self.leaving.insert(body.message));
+                let (_, words) = worded(&words.command).expect("a message");
+                assert!(self.leaving.insert(words));
             }
             Record::Branch { task, .. } => self.tasks.get_mut(&task).unwrap().branch_known = true,
             Record::Placed { task, at: None } => self.live(task).log_at = None,
