@@ -72,6 +72,14 @@ impl World {
         self.folder.path().join("control.db")
     }
 
+    /// One whose tasks may ask for so much.
+    pub(crate) async fn bounded(bounds: Bounds) -> Self {
+        let folder = folder();
+        let config = Config { bounds, ..config(folder.path().join("control.db")) };
+        let server = soon("start", Server::start(config)).await.unwrap();
+        Self { folder, server: Some(server), http: client() }
+    }
+
     pub(crate) async fn start(&mut self) {
         let server = soon("start", Server::start(config(self.data()))).await.unwrap();
         self.server = Some(server);
