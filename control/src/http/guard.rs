@@ -48,7 +48,7 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
         request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
-    let message = "this needs the server's token: Authorization: Bearer …";
+    let message = "this needs the server's token, or the key of a task that is under way: Authorization: Bearer …";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
 }
 

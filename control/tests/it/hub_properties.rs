@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_control::hub::{
-    DaemonState, Effect, Event, Hub, Input, Numbers, QuestionId, Record, SessionId, Snapshot, TaskState,
+    Bounds, DaemonState, Effect, Event, Hub, Input, Kin, Numbers, QuestionId, Record, SessionId, Snapshot, TaskState,
 };
 use makima_core::effect::Way;
 use makima_core::protocol::{
@@ -25,6 +25,7 @@ enum Act {
     Gone { session: u64 },
     Say { session: u64, task: u128, what: u8 },
     Create { task: u128, parent: Option<u128>, continues: Option<u128>, after: Vec<u128> },
+    Delegate { task: u128, parent: u128, after: Vec<u128> },
     Interrupt { task: u128, graceful: bool },
     Hold { task: u128, paused: bool },
     Tell { task: u128 },
@@ -42,6 +43,7 @@ fn act() -> impl Strategy<Value = Act> {
             let other = |relative: Option<bool>| relative.map(|before| if before { task.saturating_sub(1) } else { task + 1 });
             Act::Create { task, parent: other(parent), continues: other(continues), after }
         }),
+        2 => (0..7_u128, 0..7_u128, vec(0..7_u128, 0..2)).prop_map(|(task, parent, after)| Act::Delegate { task, parent, after }),
         2 => (0..7_u128, any::<bool>()).prop_map(|(task, graceful)| Act::Interrupt { task, graceful }),
         2 => (0..7_u128, any::<bool>()).prop_map(|(task, paused)| Act::Hold { task, paused }),
         3 => (0..7_u128).prop_map(|task| Act::Tell { task }),
@@ -274,6 +276,16 @@ impl Run {
                 let (parent_task_id, continue_from_task_id) = (parent.map(task), continues.map(task));
                 let spawn = SpawnTask { parent_task_id, continue_from_task_id, ..spawn(n) };
                 self.step(Input::Create { spawn: Box::new(spawn), after: after.into_iter().map(task).collect() });
+            }
+            Act::Delegate { task: n, parent, after } => {
+                let after = after.into_iter().map(task).collect();
+                let bounds = Bounds { max_subtasks: 2, ..Bounds::default() };
+                let (parent, before) = (task(parent), self.hub.clone());
+                self.step(Input::Delegate { parent, spawn: Box::new(spawn(n)), after, bounds });
+                if before.kin(task(n), task(n)) == Kin::Neither && self.hub.kin(task(n), task(n)) == Kin::Itself {
+                    assert!(!before.has_ended(parent) && before.below(parent).len() < 2, "more than it may");
+                    assert_eq!(self.hub.kin(task(n), parent), Kin::Below);
+                }
             }
             Act::Interrupt { task: n, graceful } => self.step(Input::Interrupt { task: task(n), graceful }),
             Act::Hold { task: n, paused } => self.step(Input::Hold { task: task(n), paused }),
