@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Token;
 use crate::engine::Engine;
+use crate::hub::Bounds;
 use crate::polls::Polls;
 
 /// Connections that have not shown their key yet. Each may hold a message's worth of memory.
@@ -19,6 +20,7 @@ pub(crate) struct App {
     pub(crate) token: Token,
     pub(crate) hosts: Vec<String>,
     pub(crate) version: String,
+    pub(crate) bounds: Bounds,
     /// The server is to end: finish what you are at.
     pub(crate) stop: CancellationToken,
     /// The server ends now.
@@ -29,12 +31,13 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(engine: Engine, token: Token, hosts: Vec<String>, version: String) -> Self {
+    pub(crate) fn new(engine: Engine, token: Token, hosts: Vec<String>, version: String, bounds: Bounds) -> Self {
         Self {
             engine,
             token,
             hosts,
             version,
+            bounds,
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tracker: TaskTracker::new(),

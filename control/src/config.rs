@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use subtle::ConstantTimeEq as _;
 
+use crate::hub::Bounds;
 use crate::store::{OpenError, StoreError};
 
 /// What a server is started with.
@@ -22,6 +23,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// What it says of itself.
     pub version: String,
+    /// How much tasks may ask for by their keys.
+    pub bounds: Bounds,
 }
 
 /// Where a server listens.

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::config::Token;
 use crate::engine::Engine;
 use crate::http::router;
+use crate::hub::Bounds;
 use crate::store::Sqlite;
 
 /// The key of the server that is asked.
@@ -102,7 +103,7 @@ impl Asking {
     async fn begin(data: &Path) -> Self {
         let store = Sqlite::open(data).await.unwrap_or_else(|error| unreachable!("no store: {error}"));
         let engine = Engine::start(Arc::new(store)).await.unwrap_or_else(|error| unreachable!("no engine: {error}"));
-        let app = Arc::new(App::new(engine, Token::new(TOKEN), Vec::new(), "0".to_owned()));
+        let app = Arc::new(App::new(engine, Token::new(TOKEN), Vec::new(), "0".to_owned(), Bounds::default()));
         let stop = CancellationToken::new();
         let writer = {
             let (app, stop) = (Arc::clone(&app), stop.clone());

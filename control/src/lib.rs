@@ -25,4 +25,5 @@ pub mod store;
 
 pub use config::{Config, Listen, StartError, Token};
 pub use engine::{Activity, Counters};
+pub use hub::Bounds;
 pub use server::Server;

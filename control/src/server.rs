@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::{Config, Listen, StartError};
 use crate::engine::{Activity, Counters, Engine};
+use crate::hub::Bounds;
 use crate::store::{Sqlite, Store};
 use crate::{http, serve};
 
@@ -40,7 +41,7 @@ impl Server {
         // The port first: a second server on it is the likelier mistake, and the clearer one.
         let listener = listen(config.listen).await?;
         let store = Sqlite::open(&config.data).await?;
-        run(listener, Arc::new(store), config.token, config.hosts, config.version).await
+        run(listener, Arc::new(store), config.token, config.hosts, config.version, config.bounds).await
     }
 
     /// Starts one that keeps its records in this store; `config.data` is not used.
@@ -48,7 +49,7 @@ impl Server {
     /// # Errors
     /// Where it cannot listen, or what is stored cannot be read.
     pub async fn start_with(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        run(listen(config.listen).await?, store, config.token, config.hosts, config.version).await
+        run(listen(config.listen).await?, store, config.token, config.hosts, config.version, config.bounds).await
     }
 
     /// Where it listens.
@@ -104,13 +105,14 @@ async fn run(
     token: crate::Token,
     hosts: Vec<String>,
     version: String,
+    bounds: Bounds,
 ) -> Result<Server, StartError> {
     if token.is_empty() {
         return Err(StartError::NoToken);
     }
     let address = listener.local_addr().map_err(|source| StartError::Socket { source })?;
     let engine = Engine::start(store).await.map_err(StartError::Load)?;
-    let app = Arc::new(App::new(engine, token, hosts, version));
+    let app = Arc::new(App::new(engine, token, hosts, version, bounds));
     let writer_stop = CancellationToken::new();
     let writer = {
         let (app, stop) = (Arc::clone(&app), writer_stop.clone());

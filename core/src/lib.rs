@@ -36,6 +36,7 @@ pub mod allowance;
 mod boot;
 mod command;
 mod config;
+pub mod cost;
 mod counters;
 mod daemon;
 mod digest;

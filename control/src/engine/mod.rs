@@ -24,7 +24,7 @@ pub(crate) use outgoing::{Mailbox, Outgoing, Taken, worded};
 pub(crate) use queue::Ticket;
 
 use crate::clock;
-use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, QuestionId, Reply, Said, SessionId};
+use crate::hub::{Answer, DaemonView, Effect, Hub, Ignored, Input, Kin, QuestionId, Reply, Said, SessionId};
 use crate::store::{Store, StoreError};
 use outgoing::{COMMANDS, Line, LineEnd};
 use queue::Queue;
@@ -249,6 +249,9 @@ impl Engine {
             | Answer::Full
             | Answer::NoSuchNeed(_)
             | Answer::NeedsItself
+            | Answer::TooDeep
+            | Answer::TooManySubtasks
+            | Answer::OverBudget
             | Answer::Ignored => Unheard::Unavailable,
         })
     }
@@ -289,6 +292,31 @@ impl Engine {
     pub(crate) fn numbers(&self) -> (usize, usize) {
         let inner = self.lock();
         (inner.hub.unfinished(), inner.hub.connected_daemons())
+    }
+
+    /// The task whose key this is.
+    pub(crate) fn task_of_key(&self, shown: &str) -> Option<Uuid> {
+        self.lock().hub.task_of_key(shown)
+    }
+
+    /// How a task stands to another.
+    pub(crate) fn kin(&self, task: Uuid, of: Uuid) -> Kin {
+        self.lock().hub.kin(task, of)
+    }
+
+    /// The children of a task, oldest first.
+    pub(crate) fn children(&self, of: Uuid) -> Vec<Uuid> {
+        self.lock().hub.children(of)
+    }
+
+    /// Every task below one, oldest first.
+    pub(crate) fn below(&self, top: Uuid) -> Vec<Uuid> {
+        self.lock().hub.below(top)
+    }
+
+    /// Whether a task has ended, be that on disk or not.
+    pub(crate) fn has_ended(&self, task: Uuid) -> bool {
+        self.lock().hub.has_ended(task)
     }
 
     pub(crate) fn counters(&self) -> Counters {

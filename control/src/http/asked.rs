@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest as _, FromRequestParts, Path, Request};
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use makima_core::agent::claude::dollars;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -23,6 +24,10 @@ const UPLOAD: Duration = Duration::from_secs(60);
 
 /// For the store.
 const STORE: Duration = Duration::from_secs(20);
+
+/// For what is waited for, where nothing else is said; and at most.
+const WAIT: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// The name of a task in a request's path, whatever stands there. Where that is no text it is no task's.
 pub(super) struct Named(pub(super) String);
@@ -86,7 +91,26 @@ pub(super) fn ensure_done(app: &App, answer: Answer) -> Result<(), ApiError> {
         Answer::NeedsItself => {
             Err(ApiError::bad("needs_itself", "`after` names the task itself: it would never begin"))
         }
+        Answer::TooDeep => {
+            let most = app.bounds.max_depth;
+            Err(bounded("too_deep", format!("a subtask of this one would be deeper than {most}"), "max_depth"))
+        }
+        Answer::TooManySubtasks => {
+            let most = app.bounds.max_subtasks;
+            let message = format!("this tree has {most} subtasks already, those that have ended too");
+            Err(bounded("too_many_subtasks", message, "max_subtasks"))
+        }
+        Answer::OverBudget => {
+            let most = dollars(app.bounds.max_cost.unwrap_or_default());
+            Err(bounded("over_budget", format!("this tree of tasks has cost {most} or more"), "max_cost"))
+        }
     }
+}
+
+/// A task asked for more than the server lets it.
+fn bounded(code: &'static str, message: String, set: &str) -> ApiError {
+    let message = format!("{message}; `{set}` in the server's configuration is the bound");
+    ApiError::new(StatusCode::FORBIDDEN, code, message)
 }
 
 /// Who would have to answer, and since when it is not there.
@@ -122,4 +146,20 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// The same where nothing need be said.
 pub(super) fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() { Ok(T::default()) } else { parse(body) }
+}
+
+/// For how long a client waits: `?wait=N`, or a header `Prefer: wait=N`, in seconds.
+pub(super) fn patience(wait: Option<&str>, headers: &HeaderMap) -> Result<Duration, ApiError> {
+    let seconds = match wait {
+        Some(text) => Some(text.parse().map_err(|_| ApiError::bad("bad_query", "`wait` is a number of seconds"))?),
+        // A preference that is not understood is none.
+        None => preferred(headers),
+    };
+    Ok(seconds.map_or(WAIT, Duration::from_secs).min(LONGEST))
+}
+
+fn preferred(headers: &HeaderMap) -> Option<u64> {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut wishes = values.flat_map(|value| value.split(',')).map(str::trim);
+    wishes.find_map(|wish| wish.strip_prefix("wait=")?.trim_matches('"').parse().ok())
 }

@@ -14,6 +14,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::ApiError;
+use super::scope::Caller;
 use crate::app::App;
 use crate::config::Token;
 
@@ -35,23 +36,31 @@ pub(super) async fn caller(State(app): State<Arc<App>>, request: Request, next: 
     }
 }
 
-/// The right token.
-pub(super) async fn token(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if shows_token(request.headers(), &app.token) {
+/// The right token, or the key of a task: who asks goes along with the request.
+pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let caller = if shows_token(request.headers(), &app.token) {
+        Some(Caller::Person)
+    } else {
+        let key = shown(request.headers()).and_then(|key| std::str::from_utf8(key).ok());
+        key.and_then(|key| app.engine.task_of_key(key)).map(Caller::Task)
+    };
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
-    let message = "this needs the server's token: Authorization: Bearer …";
+    let message = "this needs the server's token, or the key of a task that is under way: Authorization: Bearer …";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
 }
 
 /// Whether the right token is there.
 pub(super) fn shows_token(headers: &HeaderMap, right: &Token) -> bool {
-    let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let token = shown.and_then(|shown| {
-        let (scheme, token) = shown.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-    });
-    token.is_some_and(|token| right.matches(token))
+    shown(headers).is_some_and(|token| right.matches(token))
+}
+
+/// What is shown as a token.
+fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
 /// The host that the caller meant, if that is us. With its port, for comparing origins.

@@ -9,8 +9,10 @@ mod guard;
 mod output;
 mod polling;
 mod questions;
+mod scope;
 mod steer;
 mod tasks;
+mod wait;
 
 use std::sync::Arc;
 
@@ -45,15 +47,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(questions())
         .route("/api/v1/tasks/{id}/output", get(output::output))
         .route("/api/v1/tasks/{id}/events", get(follow::events))
+        .route("/api/v1/tasks/{id}/wait", get(wait::wait))
         .method_not_allowed_fallback(not_allowed)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(from_fn_with_state(Arc::clone(&app), scope::within))
         // A daemon shows its key in its first message instead.
         .layer(from_fn_with_state(Arc::clone(&app), guard::token));
     // A daemon's key is asked for by the request that opens the session itself, which counts wrong ones.
     let polling = Router::new()
         .route("/api/v1/mesh/daemons/connect/poll", post(polling::poll))
         .route("/api/v1/mesh/daemons/connect/push", post(polling::push))
+        .layer(from_fn_with_state(Arc::clone(&app), scope::within))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token))
         .route("/api/v1/mesh/daemons/connect/session", post(polling::session))
         .method_not_allowed_fallback(not_allowed)

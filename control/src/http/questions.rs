@@ -21,14 +21,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::ApiError;
-use super::asked::{Named, body, ensure_done, find, parse, parse_or_default, read_id};
+use super::asked::{Named, body, ensure_done, find, parse, parse_or_default, patience, read_id};
 use crate::app::App;
 use crate::hub::Reply;
 use crate::socket;
-
-/// For the daemon to answer, where nothing else is said; and at most.
-const WAIT: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_secs(600);
 
 type Answer = Result<Response, ApiError>;
 type Wished = Result<Query<Patience>, QueryRejection>;
@@ -49,20 +45,9 @@ pub(super) struct Manner {
 impl Manner {
     /// `?wait=N`, or a header `Prefer: wait=N`: seconds.
     fn read(query: Wished, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let Query(patience) = query.map_err(|rejection| ApiError::bad("bad_query", rejection.body_text()))?;
-        let seconds = match patience.wait.as_deref() {
-            Some(text) => Some(text.parse().map_err(|_| ApiError::bad("bad_query", "`wait` is a number of seconds"))?),
-            // A preference that is not understood is none.
-            None => preferred(headers),
-        };
-        Ok(Self { wait: seconds.map_or(WAIT, Duration::from_secs).min(LONGEST), dir: patience.dir })
+        let Query(wished) = query.map_err(|rejection| ApiError::bad("bad_query", rejection.body_text()))?;
+        Ok(Self { wait: patience(wished.wait.as_deref(), headers)?, dir: wished.dir })
     }
-}
-
-fn preferred(headers: &HeaderMap) -> Option<u64> {
-    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut wishes = values.flat_map(|value| value.split(',')).map(str::trim);
-    wishes.find_map(|wish| wish.strip_prefix("wait=")?.trim_matches('"').parse().ok())
 }
 
 /// Asks the daemon, and waits for its answer.

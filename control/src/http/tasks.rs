@@ -1,10 +1,11 @@
 //! Tasks: make one, look at them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::StatusCode;
 use makima_core::policy;
 use makima_core::protocol::{DaemonCommand, SpawnTask};
@@ -13,9 +14,10 @@ use uuid::Uuid;
 
 use super::ApiError;
 use super::asked::{Id, Named, body, ensure_done, find, kept, parse, parse_or_default, read_id};
+use super::scope::Caller;
 use crate::app::App;
 use crate::clock::rfc3339;
-use crate::hub::{Answer, Input};
+use crate::hub::{Answer, Input, subtask};
 use crate::socket;
 use crate::store::TaskRow;
 
@@ -113,11 +115,63 @@ impl From<TaskRow> for TaskJson {
     }
 }
 
+/// What a task may say, by its key, of a new one below it. Everything else follows from itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewSubtask {
+    task_id: Option<Uuid>,
+    task_name: Option<String>,
+    plan: String,
+    base_branch: Option<String>,
+    copy_files: Option<Vec<String>>,
+    is_orchestrator: Option<bool>,
+    #[serde(default)]
+    after: Vec<Uuid>,
+}
+
+impl From<NewSubtask> for NewTask {
+    fn from(new: NewSubtask) -> Self {
+        Self {
+            task_id: new.task_id,
+            task_name: new.task_name,
+            plan: new.plan,
+            repo_url: None,
+            base_branch: new.base_branch,
+            target_branch: None,
+            parent_task_id: None,
+            depth: None,
+            is_orchestrator: new.is_orchestrator,
+            target_repo_path: None,
+            completion_action: None,
+            continue_from_task_id: None,
+            copy_files: new.copy_files,
+            after: new.after,
+        }
+    }
+}
+
 /// `POST /api/v1/tasks`
-pub(super) async fn create(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let new: NewTask = parse(&body(request).await?)?;
-    let (spawn, after) = new.spawn();
-    take_on(&app, spawn, after).await
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let body = body(request).await?;
+    match caller {
+        Caller::Person => {
+            let (spawn, after) = parse::<NewTask>(&body)?.spawn();
+            let input = Input::Create { spawn: Box::new(spawn.clone()), after: after.clone() };
+            take_on(&app, spawn, after, input).await
+        }
+        Caller::Task(parent) => {
+            let (asked, after) = NewTask::from(parse::<NewSubtask>(&body)?).spawn();
+            let (of, _) = app.engine.store().asked(parent).await?.ok_or_else(ApiError::no_such_task)?;
+            let spawn = subtask(asked, &of);
+            let bounds = app.bounds;
+            let input = Input::Delegate { parent, spawn: Box::new(spawn.clone()), after: after.clone(), bounds };
+            take_on(&app, spawn, after, input).await
+        }
+    }
 }
 
 /// What a client may say of how a task is gone on with.
@@ -146,17 +200,18 @@ pub(super) async fn go_on(
         copy_files: None,
         ..old
     };
-    take_on(&app, spawn, Vec::new()).await
+    let input = Input::Create { spawn: Box::new(spawn.clone()), after: Vec::new() };
+    take_on(&app, spawn, Vec::new(), input).await
 }
 
 /// Takes a task on, or says what stands against it. The same one again is as good as once.
-async fn take_on(app: &App, spawn: SpawnTask, after: Vec<Uuid>) -> Result<Response, ApiError> {
+async fn take_on(app: &App, spawn: SpawnTask, after: Vec<Uuid>, input: Input) -> Result<Response, ApiError> {
     if DaemonCommand::from(spawn.clone()).write().len() > socket::MESSAGE {
         let message = "a task of this size fits in no message to a daemon (16 MiB)";
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
     }
     let id = spawn.task_id;
-    let (answer, ticket) = app.engine.ask(Input::Create { spawn: Box::new(spawn.clone()), after: after.clone() })?;
+    let (answer, ticket) = app.engine.ask(input)?;
     kept(ticket).await?;
     if answer != Answer::Known {
         ensure_done(app, answer)?;
@@ -179,9 +234,19 @@ fn without_credentials(mut spawn: SpawnTask) -> SpawnTask {
     spawn
 }
 
-/// `GET /api/v1/tasks`
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<TaskJson>>, ApiError> {
+/// `GET /api/v1/tasks`: all of them, those first that need a person; or those below the task whose key is shown, as they came.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<TaskJson>>, ApiError> {
     let tasks = app.engine.store().tasks().await?;
+    let tasks = match caller {
+        Caller::Person => tasks,
+        Caller::Task(task) => {
+            let mut all: BTreeMap<Uuid, TaskRow> = tasks.into_iter().map(|task| (task.id, task)).collect();
+            app.engine.below(task).iter().filter_map(|id| all.remove(id)).collect()
+        }
+    };
     Ok(Json(tasks.into_iter().map(TaskJson::from).collect()))
 }
 

@@ -35,12 +35,18 @@ impl Hub {
         self.next_seq = self.next_seq.saturating_add(1);
         let name = policy::task_name(&spawn.task_name, &spawn.plan);
         out.push(Effect::Record(Record::Task { seq, name: name.clone(), spawn: spawn.clone(), after, created: now }));
+        if let Some(parent) = spawn.parent_task_id {
+            self.children.add(parent, seq, id);
+        }
         self.tasks.insert(
             id,
             Task {
                 seq,
                 name,
                 status: pending(),
+                parent: spawn.parent_task_id,
+                cost: 0,
+                committed: None,
                 branch_known: false,
                 events: 0,
                 bytes: 0,

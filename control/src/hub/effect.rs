@@ -258,6 +258,12 @@ pub enum Answer {
     NoSuchNeed(Uuid),
     /// It is to begin after itself.
     NeedsItself,
+    /// It would be deeper in its tree than a task may be.
+    TooDeep,
+    /// Its tree has as many tasks as it may have.
+    TooManySubtasks,
+    /// Its tree has cost what it may cost.
+    OverBudget,
     /// It made no sense here, or was no news.
     Ignored,
     /// The connection that it came over is over, or another has taken its place: it was not heard.
@@ -284,6 +290,9 @@ impl Answer {
             | Self::Full
             | Self::NoSuchNeed(_)
             | Self::NeedsItself
+            | Self::TooDeep
+            | Self::TooManySubtasks
+            | Self::OverBudget
             | Self::Ignored => false,
         }
     }

@@ -1,8 +1,10 @@
 //! What the records add up to. Any store has to come to the same; one that keeps all in memory needs nothing else.
 
+use makima_core::cost::cost_so_far;
 use makima_core::task::Status;
 use uuid::Uuid;
 
+use super::siblings::COMMITTED;
 use super::{DaemonState, Event, Numbers, Ordered, Record, Snapshot, TaskState};
 
 impl Snapshot {
@@ -21,6 +23,9 @@ impl Snapshot {
                 seq,
                 name,
                 status: Status::Pending.as_str().to_owned(),
+                parent: spawn.parent_task_id,
+                cost: 0,
+                committed: None,
                 daemon: None,
                 interrupt: None,
                 branch_known: false,
@@ -44,18 +49,7 @@ impl Snapshot {
             Record::Told { n } => self.tasks.iter_mut().for_each(|task| task.words.retain(|words| words.n != n)),
             Record::Branch { task, .. } => self.with(task, |task| task.branch_known = true),
             Record::Placed { task, at } => self.with(task, |task| task.log_at = at),
-            Record::Event { task, n, event, .. } => self.with(task, |task| {
-                task.events = n;
-                match event {
-                    Event::Status { to, .. } => task.status = to,
-                    Event::End(end) => {
-                        task.status = end.status;
-                        task.spawn = None;
-                        task.words.clear();
-                    }
-                    Event::Progress { .. } | Event::Completion { .. } => {}
-                }
-            }),
+            Record::Event { task, n, event, .. } => self.with(task, |task| task.happened(n, event)),
             Record::Epoch { daemon, epoch } => self.begin_anew(daemon, epoch),
             Record::Ordered { daemon, n, order } => {
                 self.with(order.task, |task| task.ordered.add(&order.what));
@@ -101,5 +95,28 @@ impl Snapshot {
 
     fn with(&mut self, id: Uuid, change: impl FnOnce(&mut TaskState)) {
         self.tasks.iter_mut().find(|task| task.id == id).map(change);
+    }
+}
+
+impl TaskState {
+    /// Something happened to it, under this number.
+    fn happened(&mut self, n: u64, event: Event) {
+        self.events = n;
+        match event {
+            Event::Status { to, .. } => self.status = to,
+            Event::Progress { summary } => {
+                self.cost = cost_so_far(&summary).unwrap_or(self.cost);
+                if summary.starts_with(COMMITTED) {
+                    self.committed = Some(summary);
+                }
+            }
+            Event::Completion { .. } => {}
+            Event::End(end) => {
+                self.status = end.status;
+                self.spawn = None;
+                self.words.clear();
+                self.committed = None;
+            }
+        }
     }
 }

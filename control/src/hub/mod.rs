@@ -7,14 +7,18 @@
 //! out earlier are on disk. The hub only orders them; whoever performs the effects keeps that order.
 
 mod assign;
+mod check;
 mod effect;
 mod kept;
+mod keys;
 mod needs;
 mod numbers;
 mod questions;
 mod restore;
+mod siblings;
 mod steer;
 mod task;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,12 +28,16 @@ use makima_core::time::Millis;
 use uuid::Uuid;
 
 pub use effect::{Answer, Effect, End, Event, Record, Tell};
+use keys::Keys;
 pub use numbers::{Numbers, Order, Ordered, Said, What};
 use questions::{Kind, Line};
 pub use questions::{QUESTIONS, QuestionId, Reply};
 pub use restore::{DaemonState, Snapshot, TaskState};
+pub(crate) use siblings::COMMITTED;
 pub use steer::{AHEAD, Words};
-use task::{Life, Task};
+use task::Task;
+use tree::Children;
+pub use tree::{Bounds, Kin, subtask};
 
 /// Tasks that one daemon is given at once, those it runs and those it queues; more wait here. A daemon
 /// refuses what goes beyond its own queue, and a refusal ends a task.
@@ -95,6 +103,17 @@ pub enum Input {
         spawn: Box<SpawnTask>,
         /// What has to end well before it begins.
         after: Vec<Uuid>,
+    },
+    /// A task that has a key wants this done below it.
+    Delegate {
+        /// Which task asks.
+        parent: Uuid,
+        /// The task, with its id. What follows from its parent is filled in here.
+        spawn: Box<SpawnTask>,
+        /// What has to end well before it begins: only tasks below the one that asks.
+        after: Vec<Uuid>,
+        /// How much there may be.
+        bounds: Bounds,
     },
     /// A client wants a task ended.
     Interrupt {
@@ -205,6 +224,8 @@ pub struct Hub {
     held_back: BTreeMap<u64, Uuid>,
     needed: BTreeMap<Uuid, BTreeSet<Uuid>>,
     questions: BTreeMap<(Uuid, Kind), Line>,
+    children: Children,
+    keys: Keys,
     /// How many questions were asked.
     asked: u64,
     next_seq: u64,
@@ -225,6 +246,7 @@ impl Hub {
             Input::Pinged { session } => self.pinged(now, session, out),
             Input::Said { session, said } => self.said(now, session, *said, out),
             Input::Create { spawn, after } => self.create(now, spawn, after, out),
+            Input::Delegate { parent, spawn, after, bounds } => self.delegate(now, parent, *spawn, after, bounds, out),
             Input::Interrupt { task, graceful } => self.interrupt(now, task, graceful, out),
             Input::Hold { task, paused } => self.hold(now, task, paused, out),
             Input::Tell { task, command } => self.tell(task, command, out),
@@ -377,46 +399,13 @@ impl Hub {
             DaemonMessage::CheckTargetExistsResult(ref body) => {
                 self.answered(now, id, (body.task_id, Kind::Target), message, out)
             }
-            DaemonMessage::Authenticate(_) | DaemonMessage::RegisterToolKey(_) | DaemonMessage::RevokeToolKey(_) => {
+            DaemonMessage::RegisterToolKey(body) => self.register(id, body),
+            DaemonMessage::RevokeToolKey(body) => self.revoke(id, &body),
+            DaemonMessage::Authenticate(_) => {
                 self.ignored.unused = self.ignored.unused.saturating_add(1);
                 Answer::Ignored
             }
         }
-    }
-
-    /// Says where the machine contradicts itself. For tests.
-    ///
-    /// # Errors
-    /// The first contradiction, in words.
-    pub fn check(&self) -> Result<(), String> {
-        for (id, task) in &self.tasks {
-            let waits = self.waiting.get(&task.seq) == Some(id);
-            let held = self.held_back.get(&task.seq) == Some(id);
-            let holders = self.daemons.values().filter(|daemon| daemon.tasks.get(&task.seq) == Some(id)).count();
-            let right = match &task.life {
-                Life::Waiting { needs, .. } => waits == needs.is_empty() && waits != held && holders == 0,
-                Life::Assigned { daemon, .. } => {
-                    let here = self.daemons.get(daemon).is_some_and(|daemon| daemon.tasks.contains_key(&task.seq));
-                    !waits && !held && holders == 1 && here
-                }
-                Life::Ended { .. } => !waits && !held && holders == 0,
-            };
-            if !right {
-                return Err(format!("task {id}: waits {waits}, held by {holders}"));
-            }
-        }
-        for (session, id) in &self.sessions {
-            if self.daemons.get(id).is_none_or(|daemon| daemon.session.map(|open| open.id) != Some(*session)) {
-                return Err(format!("session {} belongs to nobody", session.0));
-            }
-        }
-        self.check_questions()?;
-        self.daemons.values().try_for_each(|daemon| Self::check_numbers(&daemon.numbers))?;
-        let connected = self.daemons.values().filter(|daemon| daemon.session.is_some()).count();
-        if connected != self.sessions.len() {
-            return Err(format!("{connected} daemons connected over {} sessions", self.sessions.len()));
-        }
-        Ok(())
     }
 }
 

@@ -45,6 +45,12 @@ pub struct TaskState {
     pub name: String,
     /// The newest status that was told.
     pub status: String,
+    /// The task that it is a subtask of, whether that is there or not.
+    pub parent: Option<Uuid>,
+    /// What its agent has cost by its own account, in millionths of a dollar.
+    pub cost: u64,
+    /// The newest step that says what was committed; none once it has ended.
+    pub committed: Option<String>,
     /// Who has it.
     pub daemon: Option<Uuid>,
     /// Whether somebody wants it ended, and that at once.
@@ -104,6 +110,9 @@ impl Hub {
         let next = task.words.iter().map(|words| words.n.saturating_add(1)).max();
         self.next_words = self.next_words.max(next.unwrap_or_default());
         let needs = self.open_needs(&task.after);
+        if let Some(parent) = task.parent {
+            self.children.add(parent, task.seq, task.id);
+        }
         let holder = task.daemon.and_then(|id| self.daemons.get_mut(&id).map(|daemon| (id, daemon)));
         let life = match (task.spawn, holder) {
             (None, _) => Life::Ended { daemon: task.daemon },
@@ -128,6 +137,9 @@ impl Hub {
                 seq: task.seq,
                 name: task.name,
                 status: task.status,
+                parent: task.parent,
+                cost: task.cost,
+                committed: task.committed,
                 branch_known: task.branch_known,
                 events: task.events,
                 bytes: task.bytes,

@@ -20,6 +20,12 @@ pub(super) struct Task {
     pub(super) seq: u64,
     pub(super) name: String,
     pub(super) status: String,
+    /// The task that it is a subtask of, whether that is there or not.
+    pub(super) parent: Option<Uuid>,
+    /// What its agent has cost by its own account, in millionths of a dollar.
+    pub(super) cost: u64,
+    /// The newest step that says what was committed; let go of at the end.
+    pub(super) committed: Option<String>,
     pub(super) branch_known: bool,
     pub(super) events: u64,
     pub(super) bytes: u64,
@@ -182,7 +188,9 @@ impl Hub {
     pub(super) fn progress(&mut self, now: Millis, daemon: Uuid, body: TaskProgress, out: &mut Vec<Effect>) -> Answer {
         let Some(task) = self.live(daemon, body.task_id) else { return Answer::Ignored };
         task.learn_branch(body.task_id, &body.summary, out);
-        out.push(task.event(body.task_id, now, Event::Progress { summary: cut_bytes(body.summary, TEXT) }));
+        let summary = cut_bytes(body.summary, TEXT);
+        task.heed(&summary);
+        out.push(task.event(body.task_id, now, Event::Progress { summary }));
         Answer::Done
     }
 
@@ -281,13 +289,15 @@ impl Hub {
         task.drop_words(id, now, out);
         task.life = Life::Ended { daemon: holder };
         task.status.clone_from(&end.status);
-        out.push(task.event(id, now, Event::End(end)));
+        out.push(task.event(id, now, Event::End(end.clone())));
         let seq = task.seq;
+        self.keys.forget(id);
         self.waiting.remove(&seq);
         self.held_back.remove(&seq);
         if let Some(daemon) = holder.and_then(|holder| self.daemons.get_mut(&holder)) {
             daemon.tasks.remove(&seq);
         }
+        self.tell_siblings(id, &end, out);
     }
 }
 

@@ -23,8 +23,9 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
     drop(rows);
     orders(&mut transaction, &mut snapshot.daemons).await?;
     // An ended task's plan is not wanted any more, and there may be many of them.
-    let mut rows = sqlx::query("SELECT seq, id, name, status, daemon, branch FROM tasks WHERE success IS NOT NULL")
-        .fetch(&mut *transaction);
+    let mut rows =
+        sqlx::query("SELECT seq, id, name, status, daemon, branch, parent, cost FROM tasks WHERE success IS NOT NULL")
+            .fetch(&mut *transaction);
     while let Some(row) = rows.try_next().await? {
         snapshot.tasks.push(task_state(&row, None, None)?);
     }
@@ -37,6 +38,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
         task.log_at = (at != NO_PLACE).then(|| nat(at));
         task.ordered = Ordered(row.try_get("ordered")?);
         task.hold = row.try_get("hold")?;
+        task.committed = row.try_get("committed")?;
         task.after = codec::needs(&row)?;
         snapshot.tasks.push(task);
     }
@@ -95,6 +97,9 @@ fn task_state(
         seq: nat(row.try_get("seq")?),
         name: row.try_get("name")?,
         status: row.try_get("status")?,
+        parent: maybe_uuid(row, "parent")?,
+        cost: nat(row.try_get("cost")?),
+        committed: None,
         daemon: maybe_uuid(row, "daemon")?,
         interrupt,
         branch_known: branch.is_some(),

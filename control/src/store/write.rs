@@ -1,5 +1,6 @@
 //! Writes a batch in one transaction.
 
+use makima_core::cost::cost_so_far;
 use makima_core::needs;
 use makima_core::policy;
 use makima_core::protocol::{DaemonCommand, SpawnTask};
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use super::codec::{NO_PLACE, blob, event, int};
 use super::{Batch, Block, StoreError};
-use crate::hub::{End, Event, Order, Ordered, Record};
+use crate::hub::{COMMITTED, End, Event, Order, Ordered, Record};
 
 /// True if something secret was taken out: it still stands in what was written earlier.
 pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<bool, StoreError> {
@@ -208,19 +209,29 @@ async fn happened(
         Event::Status { to, .. } => sqlx::query("UPDATE tasks SET status = $2 WHERE id = $1").bind(blob(task)).bind(to),
         Event::End(End { status, success, error }) => {
             sqlx::query("DELETE FROM words WHERE task = $1").bind(blob(task)).execute(&mut *connection).await?;
-            let ended =
-                "UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5, person = NULL WHERE id = $1";
+            let ended = "UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5, person = NULL, \
+                 committed = NULL WHERE id = $1";
             sqlx::query(ended).bind(blob(task)).bind(status).bind(success).bind(error).bind(int(time))
         }
-        Event::Progress { summary } => match needs::read(&summary) {
-            Some(person) => sqlx::query("UPDATE tasks SET person = $2 WHERE id = $1")
-                .bind(blob(task))
-                .bind(person.map(str::to_owned)),
-            None => return Ok(()),
-        },
+        Event::Progress { summary } => return step(connection, task, summary).await,
         Event::Completion { .. } => return Ok(()),
     };
     change.execute(connection).await?;
+    Ok(())
+}
+
+/// A step of a fixed form says something of its task.
+async fn step(connection: &mut SqliteConnection, task: Uuid, summary: String) -> Result<(), StoreError> {
+    let query = if let Some(person) = needs::read(&summary) {
+        sqlx::query("UPDATE tasks SET person = $2 WHERE id = $1").bind(blob(task)).bind(person.map(str::to_owned))
+    } else if let Some(cost) = cost_so_far(&summary) {
+        sqlx::query("UPDATE tasks SET cost = $2 WHERE id = $1").bind(blob(task)).bind(int(cost))
+    } else if summary.starts_with(COMMITTED) {
+        sqlx::query("UPDATE tasks SET committed = $2 WHERE id = $1").bind(blob(task)).bind(summary)
+    } else {
+        return Ok(());
+    };
+    query.execute(connection).await?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use makima_control::hub::{Record, Snapshot, TaskState};
 use makima_control::store::Store;
-use makima_control::{Config, Listen, Server, Token};
+use makima_control::{Bounds, Config, Listen, Server, Token};
 use makima_core::protocol::{
     Authenticate, DaemonCommand, DaemonMessage, TaskComplete, TaskOutput, TaskProgress, TaskStatusChange,
 };
@@ -70,6 +70,14 @@ impl World {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("control.db")
+    }
+
+    /// One whose tasks may ask for so much.
+    pub(crate) async fn bounded(bounds: Bounds) -> Self {
+        let folder = folder();
+        let config = Config { bounds, ..config(folder.path().join("control.db")) };
+        let server = soon("start", Server::start(config)).await.unwrap();
+        Self { folder, server: Some(server), http: client() }
     }
 
     pub(crate) async fn start(&mut self) {
@@ -156,6 +164,7 @@ pub(crate) fn config(data: PathBuf) -> Config {
         token: Token::new(TOKEN),
         hosts: vec!["makima.example".to_owned()],
         version: "1.2.3".to_owned(),
+        bounds: Bounds::default(),
     }
 }
 

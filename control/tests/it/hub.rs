@@ -20,26 +20,26 @@ pub(crate) fn spawn(n: u128) -> SpawnTask {
     SpawnTask { task_name: format!("Task {n}"), ..SpawnTask::new(task(n), "do it".to_owned()) }
 }
 
-struct Bench {
-    now: u64,
-    hub: Hub,
-    out: Vec<Effect>,
-    answer: Answer,
+pub(crate) struct Bench {
+    pub(crate) now: u64,
+    pub(crate) hub: Hub,
+    pub(crate) out: Vec<Effect>,
+    pub(crate) answer: Answer,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { now: 7_000, hub: Hub::default(), out: Vec::new(), answer: Answer::Done }
     }
 
-    fn put(&mut self, input: Input) -> &mut Self {
+    pub(crate) fn put(&mut self, input: Input) -> &mut Self {
         self.out.clear();
         self.answer = self.hub.step(Millis(self.now), input, &mut self.out);
         self.hub.check().unwrap();
         self
     }
 
-    fn connect(&mut self, session: u64, machine: &str, max_tasks: i32) -> &mut Self {
+    pub(crate) fn connect(&mut self, session: u64, machine: &str, max_tasks: i32) -> &mut Self {
         self.put(Input::Connected {
             session: SessionId(session),
             fresh: Uuid::from_u128(session.into()),
@@ -51,16 +51,16 @@ impl Bench {
         })
     }
 
-    fn create(&mut self, spawn: SpawnTask) -> &mut Self {
+    pub(crate) fn create(&mut self, spawn: SpawnTask) -> &mut Self {
         self.put(Input::Create { spawn: Box::new(spawn), after: Vec::new() })
     }
 
-    fn say(&mut self, session: u64, message: DaemonMessage) -> &mut Self {
+    pub(crate) fn say(&mut self, session: u64, message: DaemonMessage) -> &mut Self {
         self.put(Input::Message { session: SessionId(session), message })
     }
 
     /// Session and kind of every command of the last step.
-    fn sent(&self) -> Vec<(u64, &'static str)> {
+    pub(crate) fn sent(&self) -> Vec<(u64, &'static str)> {
         let sent = |effect: &Effect| match effect {
             Effect::Send { session, command } => Some((session.0, command.kind())),
             Effect::Numbered { .. }

@@ -167,7 +167,10 @@ impl Run {
                 | Answer::Away(_)
                 | Answer::Full
                 | Answer::NoSuchNeed(_)
-                | Answer::NeedsItself) => panic!("{wrong:?}"),
+                | Answer::NeedsItself
+                | Answer::TooDeep
+                | Answer::TooManySubtasks
+                | Answer::OverBudget) => panic!("{wrong:?}"),
             }
         }
         true

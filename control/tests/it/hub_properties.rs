@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use makima_control::hub::{
-    DaemonState, Effect, Event, Hub, Input, Numbers, QuestionId, Record, SessionId, Snapshot, TaskState,
+    Bounds, DaemonState, Effect, Event, Hub, Input, Kin, Numbers, QuestionId, Record, SessionId, Snapshot, TaskState,
 };
 use makima_core::effect::Way;
 use makima_core::protocol::{
     CompletionActionResult, DaemonCommand, DaemonMessage, Heartbeat, ListBranches, MergeResult, MergeStart,
-    MergeStatus, MergeStatusResponse, RetryCompletionAction, RevokeToolKey, SendMessage, SpawnTask, Wire,
+    MergeStatus, MergeStatusResponse, RegisterToolKey, RetryCompletionAction, RevokeToolKey, SendMessage, SpawnTask,
+    Wire,
 };
 use makima_core::time::Millis;
 use proptest::collection::vec;
@@ -24,6 +25,7 @@ enum Act {
     Gone { session: u64 },
     Say { session: u64, task: u128, what: u8 },
     Create { task: u128, parent: Option<u128>, continues: Option<u128>, after: Vec<u128> },
+    Delegate { task: u128, parent: u128, after: Vec<u128> },
     Interrupt { task: u128, graceful: bool },
     Hold { task: u128, paused: bool },
     Tell { task: u128 },
@@ -36,11 +38,12 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (0..3_u8, -1..5_i32).prop_map(|(machine, max)| Act::Connect { machine, max }),
         1 => near.clone().prop_map(|session| Act::Gone { session }),
-        8 => (near, 0..7_u128, 0..11_u8).prop_map(|(session, task, what)| Act::Say { session, task, what }),
+        8 => (near, 0..7_u128, 0..12_u8).prop_map(|(session, task, what)| Act::Say { session, task, what }),
         4 => (0..7_u128, any::<Option<bool>>(), any::<Option<bool>>(), vec(0..7_u128, 0..3)).prop_map(|(task, parent, continues, after)| {
             let other = |relative: Option<bool>| relative.map(|before| if before { task.saturating_sub(1) } else { task + 1 });
             Act::Create { task, parent: other(parent), continues: other(continues), after }
         }),
+        2 => (0..7_u128, 0..7_u128, vec(0..7_u128, 0..2)).prop_map(|(task, parent, after)| Act::Delegate { task, parent, after }),
         2 => (0..7_u128, any::<bool>()).prop_map(|(task, graceful)| Act::Interrupt { task, graceful }),
         2 => (0..7_u128, any::<bool>()).prop_map(|(task, paused)| Act::Hold { task, paused }),
         3 => (0..7_u128).prop_map(|task| Act::Tell { task }),
@@ -64,6 +67,7 @@ fn say(what: u8, id: Uuid) -> DaemonMessage {
             MergeResult { task_id: id, success: true, message: String::new(), commit_sha: None, conflicts: None }.into()
         }
         9 => CompletionActionResult { task_id: id, success: true, message: String::new(), pr_url: None }.into(),
+        10 => RegisterToolKey { task_id: id, key: id.to_string() }.into(),
         _ => RevokeToolKey { task_id: id }.into(),
     }
 }
@@ -82,6 +86,15 @@ fn ask(what: u8, task_id: Uuid) -> DaemonCommand {
         }
         .into(),
     }
+}
+
+/// Whose agent is told what, if this is told once: no two of them say the same.
+fn worded(command: &DaemonCommand) -> Option<(Uuid, String)> {
+    if let DaemonCommand::SendMessage(body) = command {
+        return Some((body.task_id, body.message.clone()));
+    }
+    let DaemonCommand::InjectSiblingContext(body) = command else { return None };
+    Some((body.task_id, format!("{} of {}", body.task_id, body.sibling_task_id)))
 }
 
 /// What a store would have, and what daemons were told. It believes nothing that breaks a promise.
@@ -139,10 +152,10 @@ impl Ledger {
             self.held.insert((body.task_id, session), true);
         } else if let DaemonCommand::ResumeTask(body) = command {
             self.held.insert((body.task_id, session), false);
-        } else if let DaemonCommand::SendMessage(body) = command {
-            assert!(self.told[&body.task_id].contains(&session), "told before it was sent");
-            assert!(self.leaving.remove(&body.message), "not written down before");
-            assert!(self.said.insert(body.message), "told twice");
+        } else if let Some((task, words)) = worded(&command) {
+            assert!(self.told[&task].contains(&session), "told before it was sent");
+            assert!(self.leaving.remove(&words), "not written down before");
+            assert!(self.said.insert(words), "told twice");
         } else if let DaemonCommand::MergeStart(body) = &command {
             assert_eq!(self.tasks[&body.task_id].daemon, self.sessions.get(&session).copied());
         } else {
@@ -171,8 +184,8 @@ impl Ledger {
             Record::Told { n } => {
                 let of = self.tasks.values_mut().find(|kept| kept.words.first().is_some_and(|words| words.n == n));
                 let words = of.expect("the oldest of its task").words.remove(0);
-                let DaemonCommand::SendMessage(body) = *words.command else { panic!("no message") };
-                assert!(self.leaving.insert(body.message));
+                let (_, words) = worded(&words.command).expect("a message");
+                assert!(self.leaving.insert(words));
             }
             Record::Branch { task, .. } => self.tasks.get_mut(&task).unwrap().branch_known = true,
             Record::Placed { task, at: None } => self.live(task).log_at = None,
@@ -263,6 +276,16 @@ impl Run {
                 let (parent_task_id, continue_from_task_id) = (parent.map(task), continues.map(task));
                 let spawn = SpawnTask { parent_task_id, continue_from_task_id, ..spawn(n) };
                 self.step(Input::Create { spawn: Box::new(spawn), after: after.into_iter().map(task).collect() });
+            }
+            Act::Delegate { task: n, parent, after } => {
+                let after = after.into_iter().map(task).collect();
+                let bounds = Bounds { max_subtasks: 2, ..Bounds::default() };
+                let (parent, before) = (task(parent), self.hub.clone());
+                self.step(Input::Delegate { parent, spawn: Box::new(spawn(n)), after, bounds });
+                if before.kin(task(n), task(n)) == Kin::Neither && self.hub.kin(task(n), task(n)) == Kin::Itself {
+                    assert!(!before.has_ended(parent) && before.below(parent).len() < 2, "more than it may");
+                    assert_eq!(self.hub.kin(task(n), parent), Kin::Below);
+                }
             }
             Act::Interrupt { task: n, graceful } => self.step(Input::Interrupt { task: task(n), graceful }),
             Act::Hold { task: n, paused } => self.step(Input::Hold { task: task(n), paused }),

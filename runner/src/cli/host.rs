@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use makima_control::{Activity, Config, Listen, Server, Token};
+use makima_control::{Activity, Bounds, Config, Listen, Server, Token};
 use makima_core::input::Stop;
 use makima_transports::endpoint;
 use tokio::sync::watch;
@@ -253,6 +253,7 @@ pub(super) async fn start_server(
         token: Token::new(&token),
         hosts,
         version: VERSION.to_string(),
+        bounds: Bounds::default(),
     };
     let server = Server::start(config).await.map_err(|error| Failure::unusable(error.to_string()))?;
     let mut address = server.address();

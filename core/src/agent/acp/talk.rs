@@ -14,6 +14,7 @@ use super::read::{Answer, Line, Question, Tool, line};
 use super::write::{Request, answer, cancel, refuse, request};
 use crate::agent::talk::{Heard, Progress};
 use crate::agent::{Permissions, Result, TOOLS, Verdict};
+use crate::cost;
 use crate::limits;
 use crate::needs;
 use crate::policy::cut;
@@ -379,8 +380,8 @@ impl Talk {
                     Result::Failure(why) => format!("turn failed: {why}"),
                 };
                 let [read, written] = tokens;
-                let cost = self.cost.map(|cost| format!("; {} so far", crate::agent::claude::dollars(cost)));
-                (format!("{sum} ({read} tokens read, {written} written{})", cost.unwrap_or_default()), result)
+                let end = self.cost.map_or_else(|| ")".to_string(), cost::told);
+                (format!("{sum} ({read} tokens read, {written} written{end}"), result)
             }
             Err(why) => (format!("turn failed: {why}"), Result::Failure(why)),
         };

@@ -13,6 +13,7 @@ use super::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, Turn
 use super::write::{Request, message, request};
 use crate::agent::talk::{Heard, Progress};
 use crate::agent::{Answer, Policy, Result};
+use crate::cost;
 use crate::limits;
 use crate::policy::{counted, cut};
 use crate::time::Millis;
@@ -259,10 +260,7 @@ impl Talk {
             None => "turn over".to_string(),
         };
         text.push_str(&format!(" ({read} tokens read, {written} written"));
-        if let Some(cost) = self.cost {
-            text.push_str(&format!("; {} so far", dollars(cost)));
-        }
-        text.push(')');
+        text.push_str(&self.cost.map_or_else(|| ")".to_string(), cost::told));
         text
     }
 
