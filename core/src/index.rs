@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::mem;
 
 use crate::id::TaskId;
+use crate::step::Step;
 use crate::task::Task;
 use crate::time::Millis;
 
@@ -154,6 +155,28 @@ impl Index {
             anew.update(*id, task);
         }
         assert!(*self == anew, "the index is out of date: {self:?}, and should be {anew:?}");
+    }
+}
+
+impl Step<'_> {
+    /// What is known of all tasks at once follows each of those that were touched; and whoever waits for one that has just ended
+    /// hears of it.
+    pub(crate) fn reindex(&mut self) {
+        let touched = mem::take(&mut self.touched);
+        touched.iter().for_each(|id| self.index(*id));
+        self.touched.extend(touched);
+        while let Some(id) = self.ended.pop() {
+            let Some((parent, news)) = self.daemon.tasks.get(&id).and_then(Task::news_for_its_parent) else { continue };
+            self.on_task(parent, |task, s| task.subtask_ended(&news, s));
+            self.index(parent);
+        }
+    }
+
+    /// The same of one task.
+    pub(crate) fn index(&mut self, id: TaskId) {
+        if self.daemon.reindex(id) {
+            self.ended.push(id);
+        }
     }
 }
 

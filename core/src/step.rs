@@ -225,25 +225,6 @@ impl Step<'_> {
         }
     }
 
-    /// What is known of all tasks at once follows each of those that were touched; and whoever waits for one that has just ended
-    /// hears of it.
-    fn reindex(&mut self) {
-        let touched = mem::take(&mut self.touched);
-        touched.iter().for_each(|id| self.index(*id));
-        self.touched.extend(touched);
-        while let Some(id) = self.ended.pop() {
-            let Some((parent, news)) = self.daemon.tasks.get(&id).and_then(Task::news_for_its_parent) else { continue };
-            self.on_task(parent, |task, s| task.subtask_ended(&news, s));
-            self.index(parent);
-        }
-    }
-
-    fn index(&mut self, id: TaskId) {
-        if self.daemon.reindex(id) {
-            self.ended.push(id);
-        }
-    }
-
     /// First come, first served; subtasks before new top-level tasks.
     fn fill_slots(&mut self) {
         let slots = self.daemon.config.max_tasks;

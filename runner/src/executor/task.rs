@@ -116,14 +116,7 @@ impl Task {
                 let held = self.still.for_the_core(self, folder, matches!(work, Work::Freeze), &cancel).await;
                 answer.give(outcome(held, |()| Outcome::Done));
             }
-            Work::Measure => {
-                let measured = blocking(move || match left(&folder)? {
-                    Some(tree) => tree.takes(),
-                    None => Err("it has no processes".to_owned()),
-                });
-                let measured = measured.await.flatten();
-                answer.give(outcome(measured, |Taken { memory, processes }| Outcome::Measured { memory, processes }));
-            }
+            Work::Measure => measure(answer, folder).await,
             Work::MakeKey => self.make_key(hands, answer, folder).await,
             Work::Check(wanted) => {
                 let checked = check::check(hands, self.id, *wanted, &cancel).await;
@@ -455,6 +448,16 @@ impl Task {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(log.get_or_insert_with(|| Arc::new(opened))))
     }
+}
+
+/// Looks what a task's processes take.
+async fn measure(answer: Answer, folder: Folder) {
+    let measured = blocking(move || match left(&folder)? {
+        Some(tree) => tree.takes(),
+        None => Err("it has no processes".to_owned()),
+    });
+    let measured = measured.await.flatten();
+    answer.give(outcome(measured, |Taken { memory, processes }| Outcome::Measured { memory, processes }));
 }
 
 /// Looks whether something is at a path.

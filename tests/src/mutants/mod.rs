@@ -23,6 +23,8 @@ pub const MODULES: &[Module] = &[
     ("dialog", &["task/dialog.rs", "task/ear.rs"]),
     ("people", &["task/person.rs", "task/inherit.rs"]),
     ("pace", &["task/pace.rs"]),
+    ("meter", &["task/meter.rs", "allowance.rs"]),
+    ("leading", &["task/brood.rs", "index.rs"]),
     ("merge", &["task/errand.rs"]),
     ("link", &["link/mod.rs", "link/opening.rs", "link/route.rs", "link/session.rs", "link/shown.rs"]),
     ("sending", &["link/sending.rs"]),
@@ -35,7 +37,7 @@ pub const MODULES: &[Module] = &[
 
 /// Those that are not through yet: nobody has tried them, or something in them is caught by nothing so far.
 pub const UNFINISHED: &[&str] =
-    &["outbox", "recover", "mailbox", "dialog", "people", "prepare", "running", "finish", "task"];
+    &["outbox", "recover", "mailbox", "dialog", "people", "meter", "leading", "prepare", "running", "finish", "task"];
 
 /// So many of a hundred mutants are caught, at least, in all modules that are through together: a reason is found easily.
 const PERCENT: usize = 95;

@@ -45,6 +45,9 @@ impl Fleet {
         for name in ["user", "marks", "server", "makima"] {
             fs::create_dir_all(root.join(name))?;
         }
+        // Agents say there how far they came, out of their sandbox.
+        let sandbox = format!("[sandbox]\nwrite = [\"{}\"]\n", root.join("marks").display());
+        fs::write(root.join("makima/config.toml"), sandbox)?;
         let server = serve(root, &builds[0], "127.0.0.1:0")?;
         let address = wait_for("the server to say where it is", || {
             let file: Value = serde_json::from_slice(&fs::read(root.join("server/server.json")).ok()?).ok()?;

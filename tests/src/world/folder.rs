@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use makima_core::effect::{Deed, Delivery, Signal, Work};
+use makima_core::effect::{Check, Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
 use makima_core::input::{Change, ExitStatus, Outcome, Prepared, Stream};
 use makima_core::task::{End, EndStatus, Spec};
@@ -92,6 +92,20 @@ pub(super) struct Process {
 }
 
 impl Folder {
+    /// Its work is checked, and where it `fails` anyway so do the checks.
+    pub(super) fn checked(&self, task: TaskId, check: &Check, fails: bool) -> Outcome {
+        assert!(self.committed, "{task} is checked before it is committed");
+        let fails = fails || check.commands.iter().any(|command| command == "false");
+        Outcome::Checked { failed: fails.then(|| "a check failed".to_string()) }
+    }
+
+    /// What its processes take: now and then more than usual.
+    pub(super) fn measured(&mut self) -> Outcome {
+        self.looks += 1;
+        let processes = if self.looks % 4 == 3 { 2 } else { 1 };
+        Outcome::Measured { memory: 1 << 20, processes }
+    }
+
     /// Its end could not be written down, or it could not be ended.
     pub(super) const fn cannot_go(&self) -> bool {
         self.end.is_none() || self.process.is_some()

@@ -226,21 +226,13 @@ impl Machine {
                 assert!(folder.process.is_none() || folder.unkillable, "{task} is committed while its agent runs");
                 return Outcome::Committed(folder.commit(format!("commit-of-{}", commit.branch)));
             }
-            Work::Check(check) => {
-                assert!(folder.committed, "{task} is checked before it is committed");
-                let fails = !kind.branch || check.commands.iter().any(|command| command == "false");
-                return Outcome::Checked { failed: fails.then(|| "a check failed".to_string()) };
-            }
+            Work::Check(check) => return folder.checked(task, &check, !kind.branch),
             Work::Merge(merge) => return self.merge(task, merge),
             Work::Clone { to, .. } => {
                 self.cloned.insert(to.clone());
                 return Outcome::Cloned { to };
             }
-            Work::Measure => {
-                folder.looks += 1;
-                let processes = if folder.looks % 4 == 3 { 2 } else { 1 };
-                return Outcome::Measured { memory: 1 << 20, processes };
-            }
+            Work::Measure => return folder.measured(),
             Work::Look { path } => {
                 let exists = path == REPOSITORY || self.cloned.contains(&path);
                 return Outcome::Looked { path, exists, refused: None };

@@ -240,10 +240,10 @@ fn what_a_plan_shuts_away_is_work_like_any_other() {
     ] {
         let place = Place::new();
         let repo = place.repo();
-        let own = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(place.root()).status();
+        let own = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(place.all()).status();
         assert!(own.is_ok_and(|status| status.success()));
         let done = place.run(&repo, &[plan]).by_nobody().done().code(0);
-        let own = std::process::Command::new("chown").args(["-R", "0:0"]).arg(place.root()).status();
+        let own = std::process::Command::new("chown").args(["-R", "0:0"]).arg(place.all()).status();
         assert!(own.is_ok_and(|status| status.success()));
         assert_eq!(repo.show(&done.fact("branch"), file), "a");
     }

@@ -66,7 +66,7 @@ fn it_is_installed_once_and_taken_away_again() {
     let program = crate::support::binary().display().to_string();
     let key = place.0.home().join("service-key");
     let command = format!(
-        "ExecStart=\"{program}\" \"daemon\" \"--server\" \"wss://a.example\" \"--agent\" \"shell\" \"--api-key-file\" \"{}\"",
+        "ExecStart=\"{program}\" \"daemon\" \"--server\" \"wss://a.example\" \"--agent\" \"shell\" \"--sandbox\" \"off\" \"--api-key-file\" \"{}\"",
         key.display()
     );
     assert!(unit.lines().any(|line| line == command), "{unit}");

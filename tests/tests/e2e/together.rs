@@ -32,7 +32,8 @@ fn delivered(repo: &Repo, name: &str) -> bool {
 /// The id of a run's task, as it says it.
 fn task(run: &Proc) -> String {
     let err = run.err();
-    let id = err.lines().find_map(|line| line.strip_prefix("task ")).expect("it names its task");
+    let line = err.lines().find_map(|line| line.strip_prefix("task ")).expect("it names its task");
+    let id = line.split(',').next().unwrap_or_default();
     id.to_owned()
 }
 

@@ -52,6 +52,11 @@ impl Place {
         place
     }
 
+    /// The home, and what lies beside it.
+    pub(crate) fn all(&self) -> &Path {
+        self.all.path()
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
