@@ -59,7 +59,7 @@ pub(super) async fn mcp() -> Result<(), Failure> {
     match Tools::new(mesh).serve(stdio_pipes()).await {
         Ok(running) => running.waiting().await.map(drop).map_err(|error| broken(error.to_string())),
         // Whoever started it has left again without a word.
-        Err(error) if matches!(error, ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+        Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
         Err(error) => Err(broken(error.to_string())),
     }
 }

@@ -1,5 +1,9 @@
 //! `makima mesh`, as a script uses it.
 
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
 use serde_json::{Value, json};
 
 use crate::fake::Fake;
@@ -137,4 +141,79 @@ async fn exit_codes_say_what_kind_of_trouble_it_is() {
     let output = run(command, "").await;
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("MAKIMA_TASK_ID is not set"));
+}
+
+/// A server on which two subtasks have ended well, and the branch of the second is in conflict with that of the first.
+async fn in_conflict() -> Fake {
+    let (made, merged, open) = (Mutex::new(Vec::<Value>::new()), Mutex::new(Vec::<Value>::new()), Mutex::new(None));
+    let step = |success: bool, conflicts: Option<[&str; 2]>| json!({ "taskId": LEADER, "success": success, "message": "so", "commitSha": null, "conflicts": conflicts });
+    Fake::start(move |asked| {
+        let (mut made, mut merged) = (made.lock().expect("one at a time"), merged.lock().expect("one at a time"));
+        let mut open = open.lock().expect("one at a time");
+        let what = asked.what.replace(LEADER, "T");
+        let body = match what.split('?').next().unwrap_or_default() {
+            "POST /tasks" => {
+                made.push(asked.body["taskId"].clone());
+                return (201, json!({ "id": asked.body["taskId"] }).to_string());
+            }
+            "GET /tasks/T/wait" => {
+                let tasks = made.iter().map(|id| task(id.as_str().expect("an id"), "t", Some(true)));
+                json!({ "over": true, "tasks": tasks.collect::<Vec<_>>() })
+            }
+            "GET /tasks/T/branches" => {
+                let branch = |id: &Value| {
+                    json!({ "name": id, "taskId": id, "isMerged": merged.contains(id), "lastCommit": "",
+                    "lastCommitMessage": "" })
+                };
+                json!({ "taskId": LEADER, "branches": made.iter().map(branch).collect::<Vec<_>>() })
+            }
+            "POST /tasks/T/merge" => {
+                *open = Some(asked.body["branch"].clone());
+                let conflicts = (!merged.is_empty()).then_some(["readme", "with space"]);
+                step(conflicts.is_none(), conflicts)
+            }
+            "GET /tasks/T/merge" => json!({ "taskId": LEADER, "inProgress": true, "sourceBranch": null,
+                "conflictedFiles": ["readme", "with space"] }),
+            "POST /tasks/T/merge/resolve" => step(true, None),
+            "POST /tasks/T/merge/commit" => {
+                merged.extend(open.take());
+                step(true, None)
+            }
+            "GET /tasks/T/merge/check" => json!({ "taskId": LEADER, "canComplete": merged.len() == made.len(),
+                "unmergedBranches": [], "mergedCount": merged.len(), "skippedCount": 0 }),
+            _ => return error(404, "not_found", "nothing is there"),
+        };
+        (200, body.to_string())
+    })
+    .await
+}
+
+/// Protects a reader of the document from a script that does not do what is said of it.
+#[tokio::test]
+async fn the_script_of_the_document_works() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/orchestration.md");
+    let text = std::fs::read_to_string(document).expect("the document");
+    let script = text.split_once("```sh\n").and_then(|(_, rest)| rest.split_once("```")).expect("a script").0;
+    if !Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return eprintln!("left out: there is no jq here");
+    }
+    let fake = in_conflict().await;
+    let program = Path::new(env!("CARGO_BIN_EXE_makima")).parent().expect("a folder").to_path_buf();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(program).chain(std::env::split_paths(&path))).expect("paths");
+    let mut command = tokio::process::Command::new("sh");
+    let whole = makima(&[], &fake.url());
+    let set = whole.as_std().get_envs().filter_map(|(name, value)| Some((name, value?)));
+    command.args(["-c", script]).envs(set).env("PATH", path);
+    let pipes = std::process::Stdio::piped;
+    command.stdin(pipes()).stdout(pipes()).stderr(pipes()).kill_on_drop(true);
+    let output = run(command, "").await;
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && told.contains("nothing is left to merge"), "{told}");
+    let asked = fake.asked();
+    let times = |what: &str| asked.iter().filter(|asked| asked.what.contains(what)).count();
+    assert_eq!(["/merge/resolve", "/merge/commit"].map(times), [2, 2], "{asked:?}");
+    let settled: Vec<_> =
+        asked.iter().filter(|asked| asked.what.contains("resolve")).map(|asked| &asked.body["file"]).collect();
+    assert_eq!(settled, ["readme", "with space"]);
 }
