@@ -24,6 +24,7 @@ pub mod inspect;
 pub mod journal;
 mod links;
 pub mod logging;
+pub mod mesh;
 mod near;
 pub mod news;
 pub mod report;

@@ -272,6 +272,30 @@ impl Rest {
         self.send(self.ask(Method::POST, &format!("/tasks/{id}/interrupt")).json(&body)).await.map(drop)
     }
 
+    /// What the server answers to a question that takes it up to so long.
+    ///
+    /// # Errors
+    /// It is not reached or does not answer in time, or will not.
+    pub(crate) async fn look<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, RestError> {
+        self.json(self.request(Method::GET, path).timeout(limit)).await
+    }
+
+    /// Hands it something, and gives what it answers.
+    ///
+    /// # Errors
+    /// It is not reached, or will not.
+    pub(crate) async fn hand<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, RestError> {
+        self.json(self.ask(Method::POST, path).json(body)).await
+    }
+
     /// Says something to a task, or asks it: what stands behind `/tasks/ID/` in the path, and what goes with it. Gives
     /// what the server answers.
     ///
@@ -309,6 +333,23 @@ impl Rest {
     /// It is not reached, or knows no such task.
     pub async fn output(&self, id: Uuid, from: u64) -> Result<Response, RestError> {
         self.send(self.request(Method::GET, &format!("/tasks/{id}/output?from={from}"))).await
+    }
+
+    /// The same from its beginning, as text, a piece at a time.
+    ///
+    /// # Errors
+    /// It is not reached or goes away meanwhile, or knows no such task.
+    pub async fn read_output(&self, id: Uuid, mut take: impl FnMut(&str)) -> Result<(), RestError> {
+        let mut output = self.output(id, 0).await?;
+        let mut held = Vec::new();
+        while let Some(bytes) = output.chunk().await.map_err(|error| self.away(&error))? {
+            // The server sends text; only a chunk of the transfer can cut a character in two.
+            held.extend_from_slice(&bytes);
+            let whole = std::str::from_utf8(&held).map_or_else(|error| error.valid_up_to(), str::len);
+            let text: Vec<u8> = held.drain(..whole).collect();
+            take(&String::from_utf8_lossy(&text));
+        }
+        Ok(())
     }
 
     /// A task's events behind the one of this id.

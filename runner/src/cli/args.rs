@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 mod agent;
+mod mesh;
 mod task;
 mod tools;
 mod wire;
@@ -12,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 pub(super) use self::agent::*;
+pub(super) use self::mesh::*;
 pub(super) use self::task::*;
 pub(super) use self::tools::*;
 pub(super) use self::wire::*;
@@ -52,6 +54,10 @@ pub(super) enum Command {
     Daemon(DaemonArgs),
     /// Ask for tasks at a control server, look at them, end them
     Task(TaskArgs),
+    /// Lead other agents, from a script of an agent that leads them
+    Mesh(MeshArgs),
+    /// Lead other agents, by tools of the Model Context Protocol
+    Mcp(McpArgs),
     /// Tell how the daemon of this home stands
     Status(StatusArgs),
     /// Print what the daemon of this home has counted, as Prometheus reads it

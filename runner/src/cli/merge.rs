@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::args::{AskArgs, AskManner, CloneArgs, Deed, MergeCommand, RetryArgs, SideName};
+use super::args::{AskArgs, AskManner, CloneArgs, Deed, MergeCommand, RetryArgs};
 use super::print;
 use super::say::refused;
 use super::task::resolve;
@@ -15,9 +15,9 @@ use crate::report::{FAILED, Failure};
 use crate::rest::{Question, Rest};
 
 /// An answer: printed as it came where that is wanted, and then not again.
-struct Answer<T> {
-    body: T,
-    shown: bool,
+pub(super) struct Answer<T> {
+    pub(super) body: T,
+    pub(super) shown: bool,
 }
 
 async fn ask<T: DeserializeOwned>(
@@ -54,13 +54,16 @@ fn conclude(success: bool, message: &str, shown: bool) -> Result<(), Failure> {
 
 pub(super) async fn branches(rest: &Rest, args: &AskArgs) -> Result<(), Failure> {
     let id = resolve(rest, &args.id).await?;
-    let Answer { body, shown } = ask::<BranchList>(rest, id, Question::Look("branches"), args.manner).await?;
-    if shown {
-        return Ok(());
+    tell_branches(&ask(rest, id, Question::Look("branches"), args.manner).await?);
+    Ok(())
+}
+
+pub(super) fn tell_branches(Answer { body, shown }: &Answer<BranchList>) {
+    if *shown {
+        return;
     }
     if body.branches.is_empty() {
-        print::note("no branches: this task has no subtasks with work");
-        return Ok(());
+        return print::note("no branches: this task has no subtasks with work");
     }
     print::line(&format!("{:6}  {:12}  {}", "MERGED", "COMMIT", "BRANCH"));
     for branch in &body.branches {
@@ -68,7 +71,6 @@ pub(super) async fn branches(rest: &Rest, args: &AskArgs) -> Result<(), Failure>
         let (commit, name) = (print::tame(&branch.last_commit), print::tame(&branch.name));
         print::line(&format!("{merged:6}  {commit:12}  {name}  {}", print::tame(&branch.last_commit_message)));
     }
-    Ok(())
 }
 
 pub(super) async fn merge(rest: &Rest, command: MergeCommand) -> Result<(), Failure> {
@@ -85,11 +87,7 @@ pub(super) async fn merge(rest: &Rest, command: MergeCommand) -> Result<(), Fail
         }
         MergeCommand::Status(ask) => status(rest, &ask).await,
         MergeCommand::Resolve { ask, file, side } => {
-            let strategy = match side {
-                SideName::Ours => "ours",
-                SideName::Theirs => "theirs",
-            };
-            moved(rest, &ask, "merge/resolve", json!({ "file": file, "strategy": strategy })).await
+            moved(rest, &ask, "merge/resolve", json!({ "file": file, "strategy": side.as_str() })).await
         }
         MergeCommand::Commit { ask, message } => {
             moved(rest, &ask, "merge/commit", json!({ "message": message.unwrap_or_default() })).await
@@ -106,36 +104,43 @@ pub(super) async fn merge(rest: &Rest, command: MergeCommand) -> Result<(), Fail
 /// A step of a merge.
 async fn moved(rest: &Rest, args: &AskArgs, what: &str, body: Value) -> Result<(), Failure> {
     let id = resolve(rest, &args.id).await?;
-    let Answer { body, shown } = ask::<MergeResult>(rest, id, Question::Do(what, body), args.manner).await?;
+    tell_step(&ask(rest, id, Question::Do(what, body), args.manner).await?)
+}
+
+pub(super) fn tell_step(Answer { body, shown }: &Answer<MergeResult>) -> Result<(), Failure> {
     for file in body.conflicts.iter().flatten().filter(|_| !shown) {
         print::line(&format!("conflict  {}", print::tame(file)));
     }
-    conclude(body.success, &body.message, shown)
+    conclude(body.success, &body.message, *shown)
 }
 
 async fn status(rest: &Rest, args: &AskArgs) -> Result<(), Failure> {
     let id = resolve(rest, &args.id).await?;
-    let Answer { body, shown } = ask::<MergeStatusResponse>(rest, id, Question::Look("merge"), args.manner).await?;
-    if shown {
-        return Ok(());
+    tell_status(&ask(rest, id, Question::Look("merge"), args.manner).await?);
+    Ok(())
+}
+
+pub(super) fn tell_status(Answer { body, shown }: &Answer<MergeStatusResponse>) {
+    if *shown {
+        return;
     }
     if !body.in_progress {
-        print::line("no merge is under way");
-        return Ok(());
+        return print::line("no merge is under way");
     }
     let source = body.source_branch.as_deref().map_or_else(|| "a branch".to_owned(), print::tame);
     let how = if body.conflicted_files.is_empty() { "can be committed" } else { "has conflicts" };
     print::line(&format!("a merge of {source} is under way and {how}"));
     body.conflicted_files.iter().for_each(|file| print::line(&format!("conflict  {}", print::tame(file))));
-    Ok(())
 }
 
 async fn check(rest: &Rest, args: &AskArgs) -> Result<(), Failure> {
     let id = resolve(rest, &args.id).await?;
-    let Answer { body, shown } =
-        ask::<MergeCompleteCheck>(rest, id, Question::Look("merge/check"), args.manner).await?;
+    tell_check(&ask(rest, id, Question::Look("merge/check"), args.manner).await?)
+}
+
+pub(super) fn tell_check(Answer { body, shown }: &Answer<MergeCompleteCheck>) -> Result<(), Failure> {
     let MergeCompleteCheck { can_complete, unmerged_branches, merged_count, skipped_count, .. } = body;
-    if !shown {
+    if !*shown {
         unmerged_branches.iter().for_each(|branch| print::line(&format!("unmerged  {}", print::tame(branch))));
     }
     let counts = format!("{merged_count} merged, {skipped_count} skipped");
@@ -144,8 +149,8 @@ async fn check(rest: &Rest, args: &AskArgs) -> Result<(), Failure> {
     } else {
         format!("{counts}, {} left to merge", unmerged_branches.len())
     };
-    let message = if can_complete { format!("{counts}; nothing is left to merge") } else { why };
-    conclude(can_complete, &message, shown)
+    let message = if *can_complete { format!("{counts}; nothing is left to merge") } else { why };
+    conclude(*can_complete, &message, *shown)
 }
 
 pub(super) async fn retry(rest: &Rest, args: RetryArgs) -> Result<(), Failure> {

@@ -13,7 +13,9 @@ mod helps;
 mod host;
 mod journal;
 mod manage;
+mod mcp;
 mod merge;
+mod mesh;
 mod print;
 mod protocol;
 mod record;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::args::{Cli, Command};
+use self::args::{Cli, Command, McpArgs};
 use crate::config::{self, ConfigFile};
 use crate::logging::{self, File, Log, Target};
 use crate::report::Failure;
@@ -78,6 +80,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Command::Serve(args) => serve::serve(args).await,
             Command::Daemon(args) => daemon::daemon(args).await,
             Command::Task(args) => task::task(args).await,
+            Command::Mesh(args) => mesh::mesh(args.command).await,
+            Command::Mcp(McpArgs {}) => mcp::mcp().await,
             Command::Status(args) => status::status(&args).await,
             Command::Metrics(args) => status::metrics(&args).await,
             Command::Service(args) => manage::service(args).await,

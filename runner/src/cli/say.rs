@@ -54,7 +54,7 @@ pub(super) async fn answer(rest: &Rest, args: &AnswerArgs) -> Result<(), Failure
 }
 
 /// The message from the command line, or from stdin.
-fn words(words: &[String]) -> Result<String, Failure> {
+pub(super) fn words(words: &[String]) -> Result<String, Failure> {
     let message = match words {
         [dash] if dash == "-" => {
             let mut message = String::new();

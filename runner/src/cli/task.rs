@@ -148,15 +148,7 @@ async fn logs(rest: &Rest, id: Uuid, follow: bool, mut renderer: Renderer) -> Re
     if follow {
         return wait(rest, id, Some(renderer)).await.map(drop);
     }
-    let mut output = rest.output(id, 0).await?;
-    let mut rest_of_character = Vec::new();
-    while let Some(bytes) = output.chunk().await.map_err(|error| rest.away(&error))? {
-        // The server sends text; only a chunk of the transfer can cut a character in two.
-        rest_of_character.extend_from_slice(&bytes);
-        let whole = std::str::from_utf8(&rest_of_character).map_or_else(|error| error.valid_up_to(), str::len);
-        let text: Vec<u8> = rest_of_character.drain(..whole).collect();
-        print::out(&renderer.take(&String::from_utf8_lossy(&text)));
-    }
+    rest.read_output(id, |text| print::out(&renderer.take(text))).await?;
     print::out(&renderer.rest());
     Ok(())
 }

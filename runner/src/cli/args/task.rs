@@ -422,6 +422,15 @@ pub(in crate::cli) enum SideName {
     Theirs,
 }
 
+impl SideName {
+    pub(in crate::cli) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Theirs => "theirs",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CreateArgs {
     /// What the agent is to do; `-` reads it from stdin
