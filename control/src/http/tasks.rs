@@ -90,6 +90,9 @@ pub(super) struct TaskJson {
     /// The task that it continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     continue_from_task_id: Option<Uuid>,
+    /// The task whose subtask it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_task_id: Option<Uuid>,
     /// What it needs a person for; those that need one come first in the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     needs_person: Option<String>,
@@ -110,6 +113,7 @@ impl From<TaskRow> for TaskJson {
             repo_url: task.repository,
             completion_action: task.action,
             continue_from_task_id: task.continues,
+            parent_task_id: task.parent,
             needs_person: task.person,
         }
     }

@@ -47,6 +47,7 @@ impl Hub {
                 parent: spawn.parent_task_id,
                 cost: 0,
                 committed: None,
+                talks: false,
                 branch_known: false,
                 events: 0,
                 bytes: 0,

@@ -4,7 +4,7 @@ use makima_core::cost::cost_so_far;
 use makima_core::task::Status;
 use uuid::Uuid;
 
-use super::siblings::COMMITTED;
+use super::siblings::{COMMITTED, talks};
 use super::{DaemonState, Event, Numbers, Ordered, Record, Snapshot, TaskState};
 
 impl Snapshot {
@@ -26,6 +26,7 @@ impl Snapshot {
                 parent: spawn.parent_task_id,
                 cost: 0,
                 committed: None,
+                talks: false,
                 daemon: None,
                 interrupt: None,
                 branch_known: false,
@@ -106,6 +107,7 @@ impl TaskState {
             Event::Status { to, .. } => self.status = to,
             Event::Progress { summary } => {
                 self.cost = cost_so_far(&summary).unwrap_or(self.cost);
+                self.talks |= talks(&summary);
                 if summary.starts_with(COMMITTED) {
                     self.committed = Some(summary);
                 }
@@ -115,7 +117,7 @@ impl TaskState {
                 self.status = end.status;
                 self.spawn = None;
                 self.words.clear();
-                self.committed = None;
+                (self.committed, self.talks) = (None, false);
             }
         }
     }

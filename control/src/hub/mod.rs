@@ -33,7 +33,7 @@ pub use numbers::{Numbers, Order, Ordered, Said, What};
 use questions::{Kind, Line};
 pub use questions::{QUESTIONS, QuestionId, Reply};
 pub use restore::{DaemonState, Snapshot, TaskState};
-pub(crate) use siblings::COMMITTED;
+pub(crate) use siblings::{COMMITTED, talks};
 pub use steer::{AHEAD, Words};
 use task::Task;
 use tree::Children;

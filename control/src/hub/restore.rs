@@ -51,6 +51,8 @@ pub struct TaskState {
     pub cost: u64,
     /// The newest step that says what was committed; none once it has ended.
     pub committed: Option<String>,
+    /// Whether its agent tells how it gets on; false once it has ended.
+    pub talks: bool,
     /// Who has it.
     pub daemon: Option<Uuid>,
     /// Whether somebody wants it ended, and that at once.
@@ -140,6 +142,7 @@ impl Hub {
                 parent: task.parent,
                 cost: task.cost,
                 committed: task.committed,
+                talks: task.talks,
                 branch_known: task.branch_known,
                 events: task.events,
                 bytes: task.bytes,

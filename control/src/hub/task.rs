@@ -26,6 +26,8 @@ pub(super) struct Task {
     pub(super) cost: u64,
     /// The newest step that says what was committed; let go of at the end.
     pub(super) committed: Option<String>,
+    /// Its agent tells how it gets on: one that has turns.
+    pub(super) talks: bool,
     pub(super) branch_known: bool,
     pub(super) events: u64,
     pub(super) bytes: u64,

@@ -38,7 +38,7 @@ pub(super) fn maybe_uuid(row: &SqliteRow, column: &str) -> Result<Option<Uuid>, 
 
 /// The columns of a [`TaskRow`].
 pub(super) const TASK_ROW: &str = "id, name, status, success, error, branch, created_at, ended_at, needs, repo_url, \
-     completion_action, continue_from, person";
+     completion_action, continue_from, parent, person";
 
 pub(super) fn task_row(row: &SqliteRow) -> Result<TaskRow, StoreError> {
     Ok(TaskRow {
@@ -54,6 +54,7 @@ pub(super) fn task_row(row: &SqliteRow) -> Result<TaskRow, StoreError> {
         repository: row.try_get::<Option<String>, _>("repo_url")?.map(without_credentials),
         action: row.try_get("completion_action")?,
         continues: maybe_uuid(row, "continue_from")?,
+        parent: maybe_uuid(row, "parent")?,
         person: row.try_get("person")?,
     })
 }

@@ -76,6 +76,8 @@ pub struct TaskRow {
     pub action: Option<String>,
     /// The task that it continues.
     pub continues: Option<Uuid>,
+    /// The task whose subtask it is.
+    pub parent: Option<Uuid>,
     /// What it needs a person for.
     pub person: Option<String>,
 }

@@ -39,6 +39,7 @@ pub(super) async fn snapshot(connection: &mut SqliteConnection) -> Result<Snapsh
         task.ordered = Ordered(row.try_get("ordered")?);
         task.hold = row.try_get("hold")?;
         task.committed = row.try_get("committed")?;
+        task.talks = row.try_get("talks")?;
         task.after = codec::needs(&row)?;
         snapshot.tasks.push(task);
     }
@@ -100,6 +101,7 @@ fn task_state(
         parent: maybe_uuid(row, "parent")?,
         cost: nat(row.try_get("cost")?),
         committed: None,
+        talks: false,
         daemon: maybe_uuid(row, "daemon")?,
         interrupt,
         branch_known: branch.is_some(),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::codec::{NO_PLACE, blob, event, int};
 use super::{Batch, Block, StoreError};
-use crate::hub::{COMMITTED, End, Event, Order, Ordered, Record};
+use crate::hub::{COMMITTED, End, Event, Order, Ordered, Record, talks};
 
 /// True if something secret was taken out: it still stands in what was written earlier.
 pub(super) async fn batch(connection: &mut SqliteConnection, batch: Batch) -> Result<bool, StoreError> {
@@ -210,7 +210,7 @@ async fn happened(
         Event::End(End { status, success, error }) => {
             sqlx::query("DELETE FROM words WHERE task = $1").bind(blob(task)).execute(&mut *connection).await?;
             let ended = "UPDATE tasks SET status = $2, success = $3, error = $4, ended_at = $5, person = NULL, \
-                 committed = NULL WHERE id = $1";
+                 committed = NULL, talks = FALSE WHERE id = $1";
             sqlx::query(ended).bind(blob(task)).bind(status).bind(success).bind(error).bind(int(time))
         }
         Event::Progress { summary } => return step(connection, task, summary).await,
@@ -222,6 +222,10 @@ async fn happened(
 
 /// A step of a fixed form says something of its task.
 async fn step(connection: &mut SqliteConnection, task: Uuid, summary: String) -> Result<(), StoreError> {
+    if talks(&summary) {
+        let query = sqlx::query("UPDATE tasks SET talks = TRUE WHERE id = $1 AND NOT talks").bind(blob(task));
+        query.execute(&mut *connection).await?;
+    }
     let query = if let Some(person) = needs::read(&summary) {
         sqlx::query("UPDATE tasks SET person = $2 WHERE id = $1").bind(blob(task)).bind(person.map(str::to_owned))
     } else if let Some(cost) = cost_so_far(&summary) {

@@ -283,6 +283,11 @@ fn a_tree_keeps_to_its_bounds() {
 fn siblings_that_are_under_way_hear_of_an_end() {
     let mut bench = tree();
     bench.create(child(6, 1, 1)).say(1, complete(task(6), None));
+    assert_eq!(told(&bench), [], "a script reads lines for what it asks for itself");
+    for n in [2, 3] {
+        bench.say(1, progress(task(n), "agent: I begin"));
+    }
+    bench.create(child(8, 1, 1)).say(1, complete(task(8), None));
     let context = |to, of: u128, status: &str, summary: Option<&str>| InjectSiblingContext {
         task_id: task(to),
         sibling_task_id: task(of),
@@ -291,11 +296,11 @@ fn siblings_that_are_under_way_hear_of_an_end() {
         progress_summary: summary.map(str::to_owned),
         changed_files: Vec::new(),
     };
-    assert_eq!(told(&bench), [context(2, 6, "done", None), context(3, 6, "done", None)]);
+    assert_eq!(told(&bench), [context(2, 8, "done", None), context(3, 8, "done", None)]);
     bench.say(1, progress(task(2), "committed 1 on b")).say(1, progress(task(2), "committed 2 on b"));
     bench.say(1, progress(task(2), "agent: committed 3")).say(1, complete(task(2), Some("no")));
     assert_eq!(told(&bench), [context(3, 2, "failed", Some("committed 2 on b"))]);
-    bench.create(child(7, 3, 2)).say(1, complete(task(4), Some("out of luck")));
+    bench.create(child(7, 3, 2)).say(1, progress(task(7), "tool: Read")).say(1, complete(task(4), Some("out of luck")));
     assert_eq!(told(&bench), [context(7, 4, "failed", Some("out of luck"))]);
     bench.say(1, complete(task(5), None));
     assert_eq!(told(&bench), [], "it has no parent");
@@ -310,6 +315,7 @@ fn what_was_committed_outlives_a_restart() {
         all.extend(bench.create(one).out.clone());
     }
     all.extend(bench.say(1, progress(task(2), "committed 1 on b")).out.clone());
+    all.extend(bench.say(1, progress(task(3), "tool: Read: x")).out.clone());
     bench.hub = Hub::restore(kept(&all));
     bench.connect(2, "a", 9).say(2, complete(task(2), None));
     assert_eq!(told(&bench)[0].progress_summary.as_deref(), Some("committed 1 on b"));

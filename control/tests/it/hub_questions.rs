@@ -308,6 +308,7 @@ fn restarted() -> Hub {
         parent: None,
         cost: 0,
         committed: None,
+        talks: false,
         daemon: Some(DAEMON),
         interrupt: None,
         branch_known: false,

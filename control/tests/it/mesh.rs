@@ -305,6 +305,7 @@ async fn a_leader_asks_its_daemon() {
 #[tokio::test]
 async fn a_sibling_hears_of_an_end() {
     let mut tree = Tree::new().await;
+    tree.daemon.say(progress(tree.two, "agent: I begin")).await;
     tree.daemon.say(progress(tree.one, "committed 1 on b")).await;
     tree.daemon.say(complete(tree.one, None)).await;
     let told: Value = serde_json::from_str(&tree.daemon.command().await.write()).unwrap();
