@@ -5,6 +5,7 @@ pub mod check;
 mod either;
 mod forge;
 mod limits;
+mod orchestration;
 mod repository;
 mod sandbox;
 
@@ -22,7 +23,8 @@ use serde::de::{self, Deserializer};
 
 pub use agent::{AGENTS, AgentSetting, AgentTable, Flags, PermissionsFile, agent, find, policy};
 pub use forge::ForgeFile;
-pub use limits::LimitsFile;
+pub use limits::{LimitsFile, millionths};
+pub use orchestration::OrchestrationFile;
 pub use repository::RepositoryFile;
 pub use sandbox::{SandboxFile, mode};
 
@@ -63,6 +65,9 @@ pub struct ConfigFile {
     /// What a task may use up.
     #[serde(default)]
     pub limits: LimitsFile,
+    /// What the embedded server lets orchestrators do.
+    #[serde(default)]
+    pub orchestration: OrchestrationFile,
     /// Who is told what happens to tasks.
     #[serde(default)]
     pub notify: NotifyFile,

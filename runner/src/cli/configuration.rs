@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{ConfigCommand, ConfigShowArgs};
+use super::host::bounds;
 use super::print;
 use crate::config::check::problems;
-use crate::config::{self, AgentSetting, ConfigFile, Flags, LimitsFile, SandboxFile};
+use crate::config::{self, AgentSetting, ConfigFile, Flags, LimitsFile, OrchestrationFile, SandboxFile};
 use crate::news::Kind;
 use crate::report::{FAILED, Failure};
 use crate::sandbox::{CACHES, Mode};
@@ -162,6 +163,12 @@ impl Settings<'_> {
         self.settle("limits.cost", None, "", cost.map(|it| json!(it)), Value::Null);
         let known = (*then != Then::default()).then(|| json!(then));
         self.settle("limits.then", None, "", known, json!(Then::default()));
+        let OrchestrationFile { max_depth, max_subtasks, max_cost } = file.orchestration;
+        let usual = bounds(OrchestrationFile::default());
+        self.settle("orchestration.max_depth", None, "", max_depth.map(|it| json!(it)), json!(usual.max_depth));
+        let known = max_subtasks.map(|it| json!(it));
+        self.settle("orchestration.max_subtasks", None, "", known, json!(usual.max_subtasks));
+        self.settle("orchestration.max_cost", None, "", max_cost.map(|it| json!(it)), Value::Null);
         for own in &file.repository {
             // Their variables may be secrets.
             let told = json!({"setup": own.setup, "checks": own.checks, "env": own.env.keys().collect::<Vec<_>>(),

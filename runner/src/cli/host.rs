@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::print;
 use super::signals::Signals;
-use crate::config::{self, ConfigFile};
+use crate::config::{self, ConfigFile, OrchestrationFile};
 use crate::home::{Home, HomeError};
 use crate::report::Failure;
 use crate::rest::{Rest, RestError};
@@ -137,7 +137,7 @@ impl Owner {
         let (url, token, server) = match running(&path).await {
             Some(found) => (found.url, found.token, None),
             None => {
-                let (server, file) = start_server(&path, loopback(0), Vec::new()).await?;
+                let (server, file) = start_server(&path, loopback(0), Vec::new(), bounds(file.orchestration)).await?;
                 (file.url.clone(), file.token.clone(), Some((server, file)))
             }
         };
@@ -238,12 +238,24 @@ pub(super) async fn running(home: &Path) -> Option<ServerFile> {
     (info.server == "makima").then_some(file)
 }
 
+/// What orchestrators may do, as the configuration has it.
+pub(super) fn bounds(file: OrchestrationFile) -> Bounds {
+    let OrchestrationFile { max_depth, max_subtasks, max_cost } = file;
+    let usual = Bounds::default();
+    Bounds {
+        max_depth: max_depth.map_or(usual.max_depth, i32::from),
+        max_subtasks: max_subtasks.map_or(usual.max_subtasks, |most| most as usize),
+        max_cost: max_cost.map(config::millionths).or(usual.max_cost),
+    }
+}
+
 /// Starts the embedded server with its data in `data`, and says in the home where it is.
 /// It answers to this machine's own names, to the address that it listens on, and to `hosts`.
 pub(super) async fn start_server(
     data: &Path,
     listen: SocketAddr,
     mut hosts: Vec<String>,
+    bounds: Bounds,
 ) -> Result<(Server, ServerFile), Failure> {
     let (token, _) = server_file::token(data)?;
     hosts.push(listen.ip().to_string());
@@ -253,7 +265,7 @@ pub(super) async fn start_server(
         token: Token::new(&token),
         hosts,
         version: VERSION.to_string(),
-        bounds: Bounds::default(),
+        bounds,
     };
     let server = Server::start(config).await.map_err(|error| Failure::unusable(error.to_string()))?;
     let mut address = server.address();

@@ -137,6 +137,7 @@ async fn ask<T: MergeAnswer>(mesh: &Mesh, step: Merge<'_>, manner: AskManner) ->
 async fn merge_step(mesh: &Mesh, step: MeshMerge) -> Result<(), Failure> {
     match step {
         MeshMerge::Start { branch, manner } => {
+            let branch = mesh.branch(&branch, manner.patience).await?;
             merge::tell_step(&ask(mesh, Merge::Start(&branch), manner).await?)?;
             if !manner.json {
                 print::note("commit it, if there is something to commit: makima mesh merge commit");

@@ -3,16 +3,17 @@
 use console::style;
 
 use super::args::ServeArgs;
-use super::host::{running, start_server};
+use super::host::{bounds, running, start_server};
 use super::print;
 use super::signals::Signals;
-use crate::config;
+use crate::config::{self, ConfigFile};
 use crate::home::make_private;
 use crate::report::Failure;
 use crate::server_file::{self, Origin};
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let home = config::home_path()?;
+    let bounds = bounds(ConfigFile::read(&home)?.orchestration);
     let data = args.data.unwrap_or_else(|| home.clone());
     for folder in [&home, &data] {
         make_private(folder).map_err(|error| {
@@ -35,7 +36,7 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     }
     let mut signals = Signals::new()?;
     let (token, origin) = server_file::token(&data)?;
-    let (server, file) = start_server(&data, args.listen, args.hosts.clone()).await.inspect_err(|_| {
+    let (server, file) = start_server(&data, args.listen, args.hosts.clone(), bounds).await.inspect_err(|_| {
         if origin == Origin::New {
             // It was not shown, and is to be shown once.
             let _ = std::fs::remove_file(server_file::token_file(&data));

@@ -24,7 +24,8 @@ pub struct LimitsFile {
     pub then: Then,
 }
 
-fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+/// A number of dollars.
+pub(super) fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let dollars = f64::deserialize(deserializer)?;
     if dollars.is_finite() && dollars > 0.0 && dollars < 1e9 {
         return Ok(Some(dollars));
@@ -32,16 +33,22 @@ fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D:
     Err(D::Error::custom("a cost is a number of dollars above 0"))
 }
 
+/// Of a dollar.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is above 0 and below 1e9 dollars")]
+pub fn millionths(dollars: f64) -> u64 {
+    (dollars * 1e6).round() as u64
+}
+
 impl LimitsFile {
     /// As the core has it.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is above 0 and below 1e9 dollars")]
     pub fn allowance(&self) -> Allowance {
         Allowance {
             time: self.minutes.map(|minutes| Millis::seconds(u64::from(minutes.get()) * 60)),
             memory: self.memory_mib.map(|mib| mib.get().saturating_mul(1 << 20)),
             processes: self.processes.map(NonZeroU32::get),
-            cost: self.cost.map(|dollars| (dollars * 1e6).round() as u64),
+            cost: self.cost.map(millionths),
             then: self.then,
         }
     }

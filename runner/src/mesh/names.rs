@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::{Mesh, MeshError};
+use makima_core::protocol::BranchList;
+
+use super::{Merge, Mesh, MeshError};
 use crate::rest::Task;
 
 /// Tasks that are listed where a name does not say which.
@@ -39,6 +41,22 @@ impl Mesh {
             [id] => Ok(*id),
             _ => Err(MeshError::Name(format!("no subtask is called `{name}`"))),
         }
+    }
+}
+
+impl Mesh {
+    /// The branch that is meant: by its own name, or by its subtask's. What is neither is left as it is: the daemon says so.
+    ///
+    /// # Errors
+    /// The server is away, or the daemon does not say in time.
+    pub async fn branch(&self, name: &str, wait: u64) -> Result<String, MeshError> {
+        let known = self.merge::<BranchList>(Merge::Branches, wait).await?.body.branches;
+        if known.iter().any(|branch| branch.name == name) {
+            return Ok(name.to_owned());
+        }
+        let id = self.resolve(name).await.ok();
+        let of_it = known.into_iter().find(|branch| branch.task_id.is_some() && branch.task_id == id);
+        Ok(of_it.map_or_else(|| name.to_owned(), |branch| branch.name))
     }
 }
 

@@ -11,6 +11,7 @@ mod claudes;
 mod going_on;
 mod interrupts;
 mod kills;
+mod leading;
 mod many;
 mod outcomes;
 mod permissions;

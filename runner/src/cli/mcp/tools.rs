@@ -132,7 +132,8 @@ impl Tools {
     /// merge_commit; `conflicts` names the files to settle first, by editing them and `git add`, or by merge_resolve.
     #[tool]
     async fn merge_start(&self, Parameters(asked): Parameters<Start>) -> Answered {
-        self.step::<MergeResult>(Merge::Start(&asked.branch)).await
+        let branch = self.mesh.branch(&asked.branch, PATIENCE).await.map_err(told)?;
+        self.step::<MergeResult>(Merge::Start(&branch)).await
     }
 
     /// Tell whether a merge is under way, of which branch, and which files are still in conflict.

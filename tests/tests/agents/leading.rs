@@ -1,0 +1,80 @@
+//! An agent that leads others: it splits its plan, waits, merges what they did, and delivers one branch.
+
+use std::fs;
+use std::path::Path;
+
+use makima_tests::api::{Request, Script, Turn};
+use serde_json::{Value, json};
+
+use crate::claudes::with_each;
+use crate::scene::{May, PATIENCE, Scene, bash};
+use crate::support::until;
+
+/// Stands in the plan of the agent that leads, and in no other's.
+const LEAD: &str = "LEAD the work";
+
+/// A call of one of the tools that who leads is given.
+fn mesh(turn: Turn, name: &str, input: Value) -> Turn {
+    turn.tool(&format!("mcp__makima__{name}"), input)
+}
+
+/// For the next request of who leads in which tools have said something.
+fn next(turn: Turn) -> Turn {
+    let has_results = |request: &Request| {
+        let newest = request.messages.as_array().and_then(|all| all.last()).map(|newest| newest["content"].to_string());
+        newest.is_some_and(|newest| newest.contains("\"tool_result\""))
+    };
+    turn.when_ever(LEAD).when_request(has_results)
+}
+
+fn script(go: &str) -> Script {
+    let parts = [("one", "echo one > poem"), ("two", "echo two > poem"), ("three", "echo three > ending")];
+    let mut begin = Turn::text("I split it.").when(LEAD);
+    let mut script = Script::new().fallback(Turn::text("Done."));
+    for (name, command) in parts {
+        begin = mesh(begin, "spawn_subtask", json!({ "name": name, "plan": format!("Write PART-{name}") }));
+        let command = format!("until test -e '{go}'; do sleep 0.05; done; {command}");
+        script = script.turn(bash(Turn::default(), &command).when(&format!("PART-{name}")));
+    }
+    let merge = |branch: &str| mesh(Turn::default(), "merge_start", json!({ "branch": branch }));
+    let commit = |message: &str| mesh(Turn::default(), "merge_commit", json!({ "message": message }));
+    script
+        .turn(begin)
+        .turn(next(Turn::text("They are at work.")))
+        .turn(merge("one").when("subtasks still at work: 0"))
+        .turn(next(commit("Take one")))
+        .turn(next(merge("two")))
+        .turn(next(mesh(Turn::text("Both wrote the poem."), "merge_status", json!({}))))
+        .turn(next(bash(Turn::default(), "printf 'one\\ntwo\\n' > poem && git add poem")))
+        .turn(next(commit("Take two as well")))
+        .turn(next(merge("three")))
+        .turn(next(commit("Take three")))
+        .turn(next(mesh(Turn::default(), "merge_check", json!({}))))
+        .turn(Turn::text("All of it is merged.").when("canComplete"))
+}
+
+/// Protects the work of subtasks: what an orchestrator's agent merges by itself is on the one branch that is delivered, and what they
+/// conflicted in is as it says.
+#[test]
+fn an_agent_splits_a_plan_merges_what_conflicts_and_delivers_one_branch() {
+    with_each(|claude| {
+        let scene = Scene::new(claude, May::All, Script::new());
+        let go = scene.file("go");
+        let scene = Scene { api: makima_tests::api::Api::start(script(&go)).expect("a port"), ..scene };
+        let plan = format!("{LEAD}: a poem in three parts");
+        let run = scene.place.makima(["run", "--agent", "claude", "--orchestrate", &plan]).at(scene.repo.path());
+        let run = scene.with_agent(run).start();
+        until("it waits", PATIENCE, || run.out().contains("They are at work.").then_some(()));
+        fs::write(Path::new(&go), "").expect("room");
+        let done = run.wait(PATIENCE * 2).code(0);
+        let branches = scene.repo.branches();
+        assert_eq!(branches.len(), 1, "{branches:?}");
+        assert_eq!(scene.repo.show(&branches[0], "poem"), "one\ntwo");
+        assert_eq!(scene.repo.show(&branches[0], "ending"), "three");
+        let merges = scene.repo.git(["log", "--merges", "--format=%s", &branches[0]]);
+        assert_eq!(merges.lines().count(), 3, "{merges}");
+        assert!(done.out().contains("All of it is merged."), "{}", done.out());
+        let check = scene.asked().iter().flat_map(Request::tool_results).last().expect("results").text;
+        assert!(check.contains("\"canComplete\":true") || check.contains("\"canComplete\": true"), "{check}");
+    });
+}
