@@ -18,13 +18,10 @@ fn mesh(turn: Turn, name: &str, input: Value) -> Turn {
     turn.tool(&format!("mcp__makima__{name}"), input)
 }
 
-/// For the next request of who leads in which tools have said something.
-fn next(turn: Turn) -> Turn {
-    let has_results = |request: &Request| {
-        let newest = request.messages.as_array().and_then(|all| all.last()).map(|newest| newest["content"].to_string());
-        newest.is_some_and(|newest| newest.contains("\"tool_result\""))
-    };
-    turn.when_ever(LEAD).when_request(has_results)
+/// For the request of who leads in which so many tools have said something. What an agent adds to that by itself comes before or
+/// behind, as it likes.
+fn after(results: usize, turn: Turn) -> Turn {
+    turn.when_ever(LEAD).when_request(move |request| request.tool_results().len() == results)
 }
 
 fn script(go: &str) -> Script {
@@ -40,16 +37,16 @@ fn script(go: &str) -> Script {
     let commit = |message: &str| mesh(Turn::default(), "merge_commit", json!({ "message": message }));
     script
         .turn(begin)
-        .turn(next(Turn::text("They are at work.")))
+        .turn(after(3, Turn::text("They are at work.")))
         .turn(merge("one").when("subtasks still at work: 0"))
-        .turn(next(commit("Take one")))
-        .turn(next(merge("two")))
-        .turn(next(mesh(Turn::text("Both wrote the poem."), "merge_status", json!({}))))
-        .turn(next(bash(Turn::default(), "printf 'one\\ntwo\\n' > poem && git add poem")))
-        .turn(next(commit("Take two as well")))
-        .turn(next(merge("three")))
-        .turn(next(commit("Take three")))
-        .turn(next(mesh(Turn::default(), "merge_check", json!({}))))
+        .turn(after(4, commit("Take one")))
+        .turn(after(5, merge("two")))
+        .turn(after(6, mesh(Turn::text("Both wrote the poem."), "merge_status", json!({}))))
+        .turn(after(7, bash(Turn::default(), "printf 'one\\ntwo\\n' > poem && git add poem")))
+        .turn(after(8, commit("Take two as well")))
+        .turn(after(9, merge("three")))
+        .turn(after(10, commit("Take three")))
+        .turn(after(11, mesh(Turn::default(), "merge_check", json!({}))))
         .turn(Turn::text("All of it is merged.").when("canComplete"))
 }
 
