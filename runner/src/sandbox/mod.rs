@@ -5,7 +5,7 @@
 //! its user may read it may read too. The kernel holds it to that (Landlock, from Linux 6.2 on), else bubblewrap does,
 //! where that is installed. `docs/security.md` says what it does not do.
 //!
-//! Who decides: [`Sandbox::settle`], once, when a daemon starts. What one tree of processes may do is a [`Plan`], which its
+//! Who decides: [`Sandbox::settle`], once, when a daemon starts. What one tree of processes may do is a `Plan`, which its
 //! supervisor puts around what it starts.
 
 mod bubblewrap;

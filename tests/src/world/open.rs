@@ -38,11 +38,12 @@ impl World {
             resumed,
             answered,
             unsure,
+            left,
             watch: _,
         } = self;
         net.lay_open(text);
         journal.lay_open(text);
-        let rest = (daemon, server, incarnation, kinds, exit, interrupted, messages, resumed, answered, unsure);
+        let rest = (daemon, server, incarnation, kinds, exit, interrupted, messages, resumed, answered, (unsure, left));
         write!(text, "{rest:?}").expect("a string takes everything");
         machine.lay_open(text);
     }

@@ -1,5 +1,6 @@
 //! The second half of every run: the system is healed, and what was begun must come to its end.
 
+use makima_core::effect::Work;
 use makima_core::id::TaskId;
 use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, SendMessage, TaskComplete};
 use makima_core::task::Status;
@@ -184,6 +185,23 @@ impl<F: Far> World<F> {
     pub(super) fn interrupts_outlast(&mut self) {
         let this = self.incarnation;
         self.interrupted.values_mut().filter(|life| **life == this).for_each(|life| *life += 1);
+    }
+
+    /// An agent is asked to end by its own word for that: a subtask of its task's that is at work then, as the daemon knows.
+    pub(super) fn leaves(&self, task: TaskId, work: &Work) -> Option<TaskId> {
+        let Work::Stdin { text, .. } = work else { return None };
+        let is_its = |id: &TaskId| {
+            let spec = self.machine.folder(*id).and_then(|folder| folder.spec.as_ref());
+            spec.is_some_and(|spec| spec.parent == Some(task))
+        };
+        let mut known = self.daemon.statuses().filter(|(id, status)| !status.is_end() && is_its(id));
+        known.next().map(|(id, _)| id).filter(|_| text.contains("end_session"))
+    }
+
+    /// Whoever has done all its work has left no subtask at work.
+    pub(super) fn check_subtasks(&self, end: &TaskComplete) {
+        let left = self.left.get(&TaskId(end.task_id)).filter(|_| end.success);
+        holds!(AgentDecides, left.is_none(), "{} has done its work, and left a subtask: {left:?}", end.task_id);
     }
 
     /// It was heeded, unless the daemon was killed before it could be.

@@ -49,6 +49,7 @@ impl<F: Far> World<F> {
             && let DaemonMessage::TaskComplete(end) = *message
         {
             self.check_interrupt(&end);
+            self.check_subtasks(&end);
         }
         true
     }
