@@ -86,8 +86,8 @@ pub struct World<F = Server> {
     answered: Option<Millis>,
     /// Tasks that were paused when an earlier life of the daemon knew last.
     unsure: BTreeSet<TaskId>,
-    /// Tasks whose agents were asked to end, and a subtask of theirs that was at work then.
-    left: BTreeMap<TaskId, TaskId>,
+    /// Tasks whose agents were asked to end, and a subtask of theirs that was at work when that was settled, if one was.
+    left: BTreeMap<TaskId, Option<TaskId>>,
     /// Who looks at every step, if somebody does.
     pub watch: Option<Box<Watch>>,
 }
@@ -443,6 +443,7 @@ impl<F: Far> World<F> {
         if anew {
             self.rotate();
         }
+        self.see_ends();
         self.check();
     }
 
@@ -461,7 +462,6 @@ impl<F: Far> World<F> {
                 if matches!(work, Work::Conclude { .. }) {
                     self.give_up_what_waits(task);
                 }
-                self.left.extend(self.leaves(task, &work).map(|subtask| (task, subtask)));
                 self.machine.take(id, task, work);
             }
             Effect::Cancel { id } => {

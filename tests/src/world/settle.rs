@@ -1,9 +1,9 @@
 //! The second half of every run: the system is healed, and what was begun must come to its end.
 
-use makima_core::effect::Work;
 use makima_core::id::TaskId;
 use makima_core::protocol::{DaemonCommand, InterruptTask, ResumeTask, SendMessage, TaskComplete};
 use makima_core::task::Status;
+use makima_core::view::TaskState;
 
 use super::speaker::Speaker;
 use super::{Act, Far, GOES_ON, TASKS, World, task_id};
@@ -187,20 +187,37 @@ impl<F: Far> World<F> {
         self.interrupted.values_mut().filter(|life| **life == this).for_each(|life| *life += 1);
     }
 
-    /// An agent is asked to end by its own word for that: a subtask of its task's that is at work then, as the daemon knows.
-    pub(super) fn leaves(&self, task: TaskId, work: &Work) -> Option<TaskId> {
-        let Work::Stdin { text, .. } = work else { return None };
+    /// Which agents are being asked to end, and which subtasks are at work as that is settled.
+    pub(super) fn see_ends(&mut self) {
+        for task in (0..TASKS).map(task_id) {
+            match self.daemon.task_at(task) {
+                Some(TaskState::Ending) if !self.left.contains_key(&task) => {
+                    // A script waits for nobody, and what an earlier life has settled this one only hears of.
+                    let speaker = self.machine.folder(task).and_then(|folder| folder.speaker.as_ref());
+                    let is_new = speaker.is_some_and(|speaker| !speaker.is_asked_to_end());
+                    let subtask = self.subtask_at_work(task).filter(|_| is_new);
+                    self.left.insert(task, subtask);
+                }
+                // The end of it is forgotten, in a life of the daemon that knows less.
+                Some(TaskState::Running) => drop(self.left.remove(&task)),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// A subtask of its that has not ended, as far as the daemon knows.
+    fn subtask_at_work(&self, task: TaskId) -> Option<TaskId> {
         let is_its = |id: &TaskId| {
             let spec = self.machine.folder(*id).and_then(|folder| folder.spec.as_ref());
             spec.is_some_and(|spec| spec.parent == Some(task))
         };
         let mut known = self.daemon.statuses().filter(|(id, status)| !status.is_end() && is_its(id));
-        known.next().map(|(id, _)| id).filter(|_| text.contains("end_session"))
+        known.next().map(|(id, _)| id)
     }
 
     /// Whoever has done all its work has left no subtask at work.
     pub(super) fn check_subtasks(&self, end: &TaskComplete) {
-        let left = self.left.get(&TaskId(end.task_id)).filter(|_| end.success);
+        let left = self.left.get(&TaskId(end.task_id)).copied().flatten().filter(|_| end.success);
         holds!(AgentDecides, left.is_none(), "{} has done its work, and left a subtask: {left:?}", end.task_id);
     }
 

@@ -132,6 +132,11 @@ impl Speaker {
         self.leaving
     }
 
+    /// Whether it was asked to end, be it that it has not read that yet.
+    pub(super) fn is_asked_to_end(&self) -> bool {
+        self.leaving || self.input.iter().any(|line| line.contains("end_session"))
+    }
+
     /// Whether it has done its work by its own account, and left nothing out that it was told before it was asked to end.
     pub(super) fn is_done(&self) -> bool {
         self.late || self.last == Some(true) && self.turn.is_none() && self.cut_off == 0
