@@ -156,19 +156,7 @@ impl Settings<'_> {
         self.settle("keep.look_minutes", None, "", keep.look_minutes.map(|minutes| json!(minutes)), usual);
         let minutes = json!(executor::SET_UP_MAX.as_secs() / 60);
         self.settle("setup_minutes", None, "", file.setup_minutes.map(|it| json!(it)), minutes);
-        let LimitsFile { minutes, memory_mib, processes, cost, then } = &file.limits;
-        self.settle("limits.minutes", None, "", minutes.map(|it| json!(it)), Value::Null);
-        self.settle("limits.memory_mib", None, "", memory_mib.map(|it| json!(it)), Value::Null);
-        self.settle("limits.processes", None, "", processes.map(|it| json!(it)), Value::Null);
-        self.settle("limits.cost", None, "", cost.map(|it| json!(it)), Value::Null);
-        let known = (*then != Then::default()).then(|| json!(then));
-        self.settle("limits.then", None, "", known, json!(Then::default()));
-        let OrchestrationFile { max_depth, max_subtasks, max_cost } = file.orchestration;
-        let usual = bounds(OrchestrationFile::default());
-        self.settle("orchestration.max_depth", None, "", max_depth.map(|it| json!(it)), json!(usual.max_depth));
-        let known = max_subtasks.map(|it| json!(it));
-        self.settle("orchestration.max_subtasks", None, "", known, json!(usual.max_subtasks));
-        self.settle("orchestration.max_cost", None, "", max_cost.map(|it| json!(it)), Value::Null);
+        self.of_the_limits();
         for own in &file.repository {
             // Their variables may be secrets.
             let told = json!({"setup": own.setup, "checks": own.checks, "env": own.env.keys().collect::<Vec<_>>(),
@@ -262,6 +250,23 @@ impl Settings<'_> {
         self.settle("sandbox.write", None, "", write.map(|paths| json!(paths)), json!(CACHES));
         self.settle("sandbox.hide", None, "", (!hide.is_empty()).then(|| json!(hide)), json!([]));
         self.settle("sandbox.by", None, "", by.map(|by| json!(by)), Value::Null);
+    }
+
+    fn of_the_limits(&mut self) {
+        let file = self.file;
+        let LimitsFile { minutes, memory_mib, processes, cost, then } = &file.limits;
+        self.settle("limits.minutes", None, "", minutes.map(|it| json!(it)), Value::Null);
+        self.settle("limits.memory_mib", None, "", memory_mib.map(|it| json!(it)), Value::Null);
+        self.settle("limits.processes", None, "", processes.map(|it| json!(it)), Value::Null);
+        self.settle("limits.cost", None, "", cost.map(|it| json!(it)), Value::Null);
+        let known = (*then != Then::default()).then(|| json!(then));
+        self.settle("limits.then", None, "", known, json!(Then::default()));
+        let OrchestrationFile { max_depth, max_subtasks, max_cost } = file.orchestration;
+        let usual = bounds(OrchestrationFile::default());
+        self.settle("orchestration.max_depth", None, "", max_depth.map(|it| json!(it)), json!(usual.max_depth));
+        let known = max_subtasks.map(|it| json!(it));
+        self.settle("orchestration.max_subtasks", None, "", known, json!(usual.max_subtasks));
+        self.settle("orchestration.max_cost", None, "", max_cost.map(|it| json!(it)), Value::Null);
     }
 
     fn of_the_log(&mut self) {
