@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use makima_tests::api::{Request, Script, Turn};
+use makima_tests::api::{Api, Request, Script, Turn};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::claudes::with_each;
 use crate::scene::{May, PATIENCE, Scene, bash};
-use crate::support::until;
+use crate::support::{Fleet, until};
 
 /// Stands in the plan of the agent that leads, and in no other's.
 const LEAD: &str = "LEAD the work";
@@ -50,28 +51,63 @@ fn script(go: &str) -> Script {
         .turn(Turn::text("All of it is merged.").when("canComplete"))
 }
 
+/// A scene in which that is what is answered, and the file that the subtasks wait for.
+fn scene(claude: &Path) -> (Scene, String) {
+    let scene = Scene::new(claude, May::All, Script::new());
+    let go = scene.file("go");
+    (Scene { api: Api::start(script(&go)).expect("a port"), ..scene }, go)
+}
+
+/// All that the subtasks did is on one branch, and it alone is delivered.
+#[track_caller]
+fn is_whole(scene: &Scene) {
+    let branches = scene.repo.branches();
+    assert_eq!(branches.len(), 1, "{branches:?}");
+    assert_eq!(scene.repo.show(&branches[0], "poem"), "one\ntwo");
+    assert_eq!(scene.repo.show(&branches[0], "ending"), "three");
+    let merges = scene.repo.git(["log", "--merges", "--format=%s", &branches[0]]);
+    assert_eq!(merges.lines().count(), 3, "{merges}");
+}
+
 /// Protects the work of subtasks: what an orchestrator's agent merges by itself is on the one branch that is delivered, and what they
 /// conflicted in is as it says.
 #[test]
 fn an_agent_splits_a_plan_merges_what_conflicts_and_delivers_one_branch() {
     with_each(|claude| {
-        let scene = Scene::new(claude, May::All, Script::new());
-        let go = scene.file("go");
-        let scene = Scene { api: makima_tests::api::Api::start(script(&go)).expect("a port"), ..scene };
+        let (scene, go) = scene(claude);
         let plan = format!("{LEAD}: a poem in three parts");
         let run = scene.place.makima(["run", "--agent", "claude", "--orchestrate", &plan]).at(scene.repo.path());
         let run = scene.with_agent(run).start();
         until("it waits", PATIENCE, || run.out().contains("They are at work.").then_some(()));
         fs::write(Path::new(&go), "").expect("room");
         let done = run.wait(PATIENCE * 2).code(0);
-        let branches = scene.repo.branches();
-        assert_eq!(branches.len(), 1, "{branches:?}");
-        assert_eq!(scene.repo.show(&branches[0], "poem"), "one\ntwo");
-        assert_eq!(scene.repo.show(&branches[0], "ending"), "three");
-        let merges = scene.repo.git(["log", "--merges", "--format=%s", &branches[0]]);
-        assert_eq!(merges.lines().count(), 3, "{merges}");
+        is_whole(&scene);
         assert!(done.out().contains("All of it is merged."), "{}", done.out());
         let check = scene.asked().iter().flat_map(Request::tool_results).last().expect("results").text;
         assert!(check.contains("\"canComplete\":true") || check.contains("\"canComplete\": true"), "{check}");
+    });
+}
+
+/// Protects a night's work from a daemon that dies in the middle of it: those who are led and who leads go on, and each end is told once.
+#[test]
+fn a_daemon_that_is_killed_meanwhile_changes_nothing() {
+    with_each(|claude| {
+        let (scene, go) = scene(claude);
+        let mut fleet = scene.fleet();
+        let fields = json!({ "plan": format!("{LEAD}: a poem in three parts"), "repoUrl": scene.repo.path(),
+            "isOrchestrator": true, "completionAction": "branch" });
+        let task = fleet.spawn(fields);
+        until("it waits", PATIENCE, || fleet.output(&task).contains("They are at work.").then_some(()));
+        fleet.daemon.signal(Signal::KILL);
+        until("it is gone", PATIENCE, || (!fleet.daemon.is_running()).then_some(()));
+        fs::write(Path::new(&go), "").expect("room");
+        fleet.daemon = Fleet::connected(scene.daemon());
+        until("its end", PATIENCE * 2, || fleet.task(&task)["endedAt"].as_str().map(drop));
+        assert_eq!(fleet.task(&task)["success"], true, "{}", fleet.task(&task));
+        is_whole(&scene);
+        let told =
+            scene.asked().last().map(|request| request.times_said("[news of a subtask of yours")).expect("requests");
+        assert_eq!(told, 3, "each end is told once");
+        fleet.end();
     });
 }

@@ -21,6 +21,7 @@ mod homes;
 mod journal;
 mod kill_loop;
 mod kills;
+mod leading;
 mod limits;
 mod logs;
 mod manager;
