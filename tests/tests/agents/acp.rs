@@ -58,7 +58,10 @@ impl Scene {
             Which::Claude => format!("['{}', '{}']", node.display(), adapter.display()),
             Which::Opencode => format!("['{}', 'acp']", opencode.display()),
         };
-        place.configure(&format!("permissions = '{policy}'\n[agent]\nname = 'acp'\ncommand = {command}\n"));
+        // What commands say to the test they write into files of the place.
+        let sandbox = format!("[sandbox]\nwrite = [\"{}\"]\n", place.root().display());
+        let agent = format!("[agent]\nname = 'acp'\ncommand = {command}\n");
+        place.configure(&format!("permissions = '{policy}'\n{agent}{sandbox}"));
         let scene = Self { place, repo, api, which, folder: folder.to_owned() };
         let settings = scene.place.path("opencode.json");
         let options = json!({ "baseURL": format!("{}/v1", scene.api.url()), "apiKey": "sk-ant-api03-nobodys-key" });
@@ -73,6 +76,7 @@ impl Scene {
         let path = std::env::var("PATH").unwrap_or_default();
         let bin = self.folder.join("node_modules/.bin");
         call.env("PATH", format!("{}:{path}", bin.display()))
+            .env("MAKIMA_SANDBOX", "required")
             .env("ANTHROPIC_BASE_URL", self.api.url())
             .env("ANTHROPIC_API_KEY", "sk-ant-api03-nobodys-key")
             .env("CLAUDE_CONFIG_DIR", self.place.path("claude"))
@@ -104,6 +108,12 @@ impl Scene {
             Which::Claude => Turn::text(text).tool("Write", json!({ "file_path": path, "content": content })),
             Which::Opencode => Turn::text(text).tool("write", json!({ "filePath": path, "content": content })),
         }
+    }
+
+    /// A turn that uses one of the tools by which agents lead others.
+    fn mesh(&self, name: &str, input: Value) -> Turn {
+        let begin = if self.which == Which::Claude { "mcp__makima__" } else { "makima_" };
+        Turn::default().tool(&format!("{begin}{name}"), input)
     }
 
     /// A turn that runs a command.
@@ -249,4 +259,32 @@ fn a_task_is_gone_on_with() {
         let worktree = scene.place.home().join("worktrees").join(&other);
         assert_eq!(fs::read_to_string(worktree.join("one")).expect("the file of before"), "1\n");
     });
+}
+
+/// Protects plans that are too large for one agent: any agent of the protocol that takes tools leads others by those that it is handed.
+#[test]
+fn an_agent_of_the_protocol_leads_others() {
+    with_each(
+        &ALL,
+        "full",
+        || Script::new().fallback(Turn::text("Done.")),
+        |scene| {
+            let lead = "LEAD the work";
+            let after = |results: usize, turn: Turn| {
+                turn.when_ever(lead).when_request(move |request| request.tool_results().len() == results)
+            };
+            scene.api.push(scene.write("I do my part.", "made", "by a subtask\n").when("PART-one"));
+            let spawn = scene.mesh("spawn_subtask", json!({ "name": "one", "plan": "Write PART-one" }));
+            scene.api.push(spawn.when(lead));
+            scene.api.push(after(1, Turn::text("It is at work.")));
+            scene.api.push(scene.mesh("merge_start", json!({ "branch": "one" })).when("subtasks still at work: 0"));
+            scene.api.push(after(2, scene.mesh("merge_commit", json!({ "message": "Take one" }))));
+            scene.api.push(after(3, Turn::text("It is merged.")));
+            let run = scene.place.makima(["run", "--orchestrate", &format!("{lead}: one part")]).at(scene.repo.path());
+            let done = scene.with_agent(run).start().wait(PATIENCE).code(0);
+            assert!(done.out().contains("It is merged."), "{}", done.out());
+            assert_eq!(scene.repo.show(&scene.repo.branch(), "made"), "by a subtask");
+            assert_eq!(scene.repo.git(["log", "--merges", "--format=%s", &scene.repo.branch()]), "Take one");
+        },
+    );
 }
