@@ -147,6 +147,9 @@ pub const UNANSWERED: Millis = Millis::seconds(60);
 /// While nothing is to be had of an agent's model before a moment of the wall clock, it is looked at that so often at least.
 pub const PARKED: Millis = Millis::seconds(900);
 
+/// Files that are in conflict for so long are looked at, and people told of those that still are.
+pub const CONFLICT: Millis = Millis::seconds(600);
+
 /// What begins after a subtask has ended is on its way to the daemon for so long at most, as far as an orchestrator waits for it.
 pub const FOLLOWS: Millis = Millis::seconds(3);
 

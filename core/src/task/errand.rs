@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::conflict::Conflict;
 use super::cx::{Cx, Wait};
 use super::prepare::{given_up, reason};
 use super::spec::{Completion, Spec};
@@ -154,6 +155,9 @@ pub(crate) struct Errands {
     under_way: Vec<UnderWay>,
     /// Subtasks that are meant not to be merged, and why.
     skipped: BTreeMap<TaskId, String>,
+    /// Files that wait to be settled.
+    #[serde(default)]
+    conflict: Option<Conflict>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -181,7 +185,18 @@ impl Errands {
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
-        self.under_way.iter().map(|under_way| under_way.wait.due).min()
+        let conflict = self.conflict.as_ref().and_then(Conflict::deadline);
+        self.under_way.iter().map(|under_way| under_way.wait.due).chain(conflict).min()
+    }
+
+    /// What a person is needed for.
+    pub(super) fn needs(&self) -> Option<String> {
+        self.conflict.as_ref().and_then(Conflict::needs)
+    }
+
+    /// The worktree is left: what was in conflict there is committed as it is.
+    pub(super) fn leave(&mut self) {
+        self.conflict = None;
     }
 
     /// Calls all of them off: they would keep the task's own end waiting.
@@ -198,6 +213,9 @@ impl Errands {
             under_way.wait = cx.wait(errand.work(spec, children), errand.limit());
             under_way.again = true;
         }
+        if let Some(conflict) = &mut self.conflict {
+            conflict.recover();
+        }
     }
 
     /// What an earlier life of the daemon wrote down.
@@ -212,12 +230,27 @@ impl Errands {
         for id in late {
             self.answered(id, &mut Some(given_up()), cx);
         }
+        if let Some(conflict) = &mut self.conflict {
+            conflict.due(cx);
+        }
     }
 
     /// An effect was answered: takes the outcome where it is one of these.
     pub(super) fn answered(&mut self, id: EffectId, outcome: &mut Option<Outcome>, cx: &mut Cx<'_>) {
+        if let Some(left) = self
+            .conflict
+            .as_mut()
+            .zip(outcome.as_ref())
+            .and_then(|(conflict, outcome)| conflict.answered(id, outcome, cx.now))
+        {
+            (self.conflict, *outcome) = (left, None);
+            return;
+        }
         let Some(at) = self.under_way.iter().position(|under_way| under_way.wait.id == id) else { return };
         let Some(outcome) = outcome.take() else { return };
+        if let Outcome::Merging(merging) = &outcome {
+            self.conflict = Conflict::after(self.conflict.take(), merging, cx.now);
+        }
         let UnderWay { errand, again, .. } = self.under_way.remove(at);
         let report = self.report(&errand, again, outcome, cx);
         cx.report(report, 0);

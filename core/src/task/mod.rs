@@ -3,6 +3,7 @@
 mod attach;
 mod brood;
 mod conclude;
+mod conflict;
 mod cx;
 mod dialog;
 mod ear;
@@ -234,6 +235,7 @@ impl Task {
                 None => {
                     let mut outcome = Some(outcome);
                     self.with_errands(s, |errands, _, cx| errands.answered(id, &mut outcome, cx));
+                    self.tell_needs(s);
                     if let Some(outcome) = outcome {
                         self.advance(Event::Done(id, outcome), s);
                     }
@@ -300,6 +302,9 @@ impl Task {
             | Phase::Starting(_)
             | Phase::Attaching(_)
             | Phase::Concluding(_) => {}
+        }
+        if !matches!(self.phase, Phase::Running(_) | Phase::Attaching(_)) {
+            self.errands.leave();
         }
         self.keyed |= self.spec.orchestrator && self.phase.is_keyed();
         self.tell_needs(s);

@@ -53,6 +53,7 @@ impl Task {
         let folder = format!("{}/{}", s.worktrees, self.spec.id);
         let over = self.meter.over().map(Into::into);
         let needs = over.or_else(|| self.phase.dialog().and_then(|dialog| dialog.needs()));
+        let needs = needs.or_else(|| self.errands.needs());
         let needs = needs.map(|needs| inner(&needs, &folder));
         if needs == self.needs {
             return;

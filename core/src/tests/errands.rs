@@ -12,6 +12,7 @@ use crate::input::{Branch, ExitStatus, Input, Leftover, Merging, Outcome, Stage}
 use crate::limits;
 use crate::protocol::{DaemonMessage, Wire};
 use crate::task::{End, EndStatus};
+use crate::time::Millis;
 use crate::view::TaskState;
 
 const ORCHESTRATOR: &str = r#""isOrchestrator":true,"completionAction":"branch","repoUrl":"https://example.org/a.git""#;
@@ -425,4 +426,41 @@ fn an_action_without_a_target_is_refused() {
             "#12 action false `branch` needs a repository on this machine, and none was named"
         ]
     );
+}
+
+/// Protects a merge from being forgotten half-way: people are told of a conflict that stays, until somebody has resolved it.
+#[test]
+fn a_conflict_that_nobody_resolves_needs_a_person() {
+    let open = |files: &[&str]| Merging::Open {
+        source: Some("b".into()),
+        conflicts: files.iter().map(ToString::to_string).collect(),
+    };
+    let looks = |bench: &Bench| bench.asked.values().any(|(_, work)| *work == Work::Merge(Merge::Status));
+    let has = |out: &[String], text: &str| out.iter().any(|line| line.ends_with(text));
+    let mut bench = orchestrator();
+    bench.tell(TASK, "mergeStart", r#""sourceBranch":"b""#);
+    merging(&mut bench, open(&["poem", "src/x"]));
+    bench.pass(Millis(limits::CONFLICT.0 - 1));
+    assert!(!looks(&bench), "it is given time");
+    bench.pass(Millis(1));
+    let out = merging(&mut bench, open(&["poem"]));
+    assert!(has(&out, "progress: needs a person: a conflict that nobody resolves, in `poem`"), "{out:?}");
+    bench.pass(limits::CONFLICT);
+    let out = merging(&mut bench, open(&[]));
+    assert!(has(&out, "progress: needs nobody any more"), "{out:?}");
+    bench.pass(limits::CONFLICT);
+    assert!(!looks(&bench), "there is none");
+    // One that is settled in time is nobody's business.
+    bench.tell(TASK, "mergeStatus", "");
+    merging(&mut bench, open(&["poem"]));
+    bench.tell(TASK, "mergeCommit", r#""message":"m""#);
+    merging(&mut bench, Merging::Committed("c".into()));
+    bench.pass(limits::CONFLICT);
+    assert!(!looks(&bench));
+    // Nor is one of a task that has ended: it is committed as it is, and that is told.
+    bench.tell(TASK, "mergeStatus", "");
+    merging(&mut bench, open(&["poem"]));
+    bench.exit(ExitStatus::Code(0));
+    bench.pass(limits::CONFLICT);
+    assert!(!looks(&bench));
 }

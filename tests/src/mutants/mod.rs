@@ -26,6 +26,7 @@ pub const MODULES: &[Module] = &[
     ("meter", &["task/meter.rs", "allowance.rs"]),
     ("leading", &["task/brood.rs", "index.rs"]),
     ("merge", &["task/errand.rs"]),
+    ("conflict", &["task/conflict.rs"]),
     ("link", &["link/mod.rs", "link/opening.rs", "link/route.rs", "link/session.rs", "link/shown.rs"]),
     ("sending", &["link/sending.rs"]),
     ("output", &["task/output.rs", "task/lines.rs", "task/stretches.rs"]),
@@ -36,8 +37,10 @@ pub const MODULES: &[Module] = &[
 ];
 
 /// Those that are not through yet: nobody has tried them, or something in them is caught by nothing so far.
-pub const UNFINISHED: &[&str] =
-    &["outbox", "recover", "mailbox", "dialog", "people", "meter", "leading", "prepare", "running", "finish", "task"];
+pub const UNFINISHED: &[&str] = &[
+    "outbox", "recover", "mailbox", "dialog", "people", "meter", "leading", "merge", "conflict", "prepare", "running",
+    "finish", "task",
+];
 
 /// So many of a hundred mutants are caught, at least, in all modules that are through together: a reason is found easily.
 const PERCENT: usize = 95;
