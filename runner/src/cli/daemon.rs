@@ -13,6 +13,7 @@ use super::signals::{Asked, Signals};
 use crate::config::{self, ConfigFile};
 use crate::home::{Home, is_held};
 use crate::report::{Failure, KEY_REFUSED, NOT_REACHED};
+use crate::sandbox::Settled;
 use crate::service::{self, MAX_TASKS, Options};
 
 pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
@@ -21,12 +22,13 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     file.portable |= args.portable;
     file.overrule(args.agent.flags())?;
     file.settle_permissions(false)?;
-    config::agent(&file)?;
+    let how = how(&file)?;
     let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;
     let server = service::server_endpoint(&chosen.url, args.insecure)?;
     let mut signals = Signals::new()?;
     let home = Home::open(&home).map_err(|error| Failure::unusable(error.to_string()))?;
     tracing::info!("makima {} in {} for {server}", service::VERSION, home.root().display());
+    tracing::info!("{how}");
     let max_tasks = args.max_tasks.or(file.max_tasks).unwrap_or(MAX_TASKS);
     let mut service = service::start(Options { home, server, key: chosen.key, max_tasks, once: args.once, file })?;
     let mut end = End { drain: args.drain, asked: 0, detach_at: None };
@@ -57,6 +59,17 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
         }
         Exit::NotReached => Err(Failure::failed("with --once a server is tried once").with_code(NOT_REACHED)),
     }
+}
+
+/// Which agent it runs, what that may do, and what fences it in.
+fn how(file: &ConfigFile) -> Result<String, Failure> {
+    let agent = config::agent(file)?;
+    let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name())).unwrap_or_default();
+    let fence = match file.sandbox()? {
+        Settled::On(sandbox) => format!("sandboxed by {}", sandbox.held_by().name()),
+        Settled::Off(why) => format!("no sandbox: {why}"),
+    };
+    Ok(format!("agent {}{may}; {fence}", agent.name()))
 }
 
 /// How long a person has to say that the agents are to end as well.
