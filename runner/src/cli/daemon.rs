@@ -21,6 +21,7 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
     let mut file = ConfigFile::read(&home)?;
     file.portable |= args.portable;
     file.overrule(args.agent.flags())?;
+    file.api_key_file = args.api_key_file.clone().or(file.api_key_file);
     file.settle_permissions(false)?;
     let how = how(&file)?;
     let chosen = choose(&home, args.server.as_deref(), args.api_key_file.as_deref(), &file).await?;

@@ -135,7 +135,11 @@ impl ConfigFile {
     /// One is required, and none can be.
     pub fn sandbox(&self) -> Result<Settled, Failure> {
         if self.wrap().is_empty() {
-            return Sandbox::settle(&self.sandbox);
+            let mut file = self.sandbox.clone();
+            // Keys that are the daemon's lie wherever its user has put them.
+            file.hide.extend(self.api_key_file.clone());
+            file.hide.extend(self.forges().into_iter().filter_map(|forge| forge.token_file));
+            return Sandbox::settle(&file);
         }
         match self.sandbox.mode {
             // Who makes containers needs what nobody has in there.

@@ -59,7 +59,11 @@ pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
     for path in plan.write.iter().filter(|path| !is_inside(path)) {
         say(&["--bind".as_ref(), path.as_ref(), path.as_ref()]);
     }
-    for path in &plan.hidden {
+    let (files, folders): (Vec<_>, Vec<_>) = plan.hidden.iter().partition(|path| path.is_file());
+    for path in files {
+        say(&["--ro-bind".as_ref(), "/dev/null".as_ref(), path.as_ref()]);
+    }
+    for path in &folders {
         say(&["--tmpfs".as_ref(), path.as_ref()]);
     }
     for path in plan.shown.iter().filter(is_inside) {
@@ -68,7 +72,7 @@ pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
     for path in plan.write.iter().filter(is_inside) {
         say(&["--bind".as_ref(), path.as_ref(), path.as_ref()]);
     }
-    for path in &plan.hidden {
+    for path in folders {
         say(&["--remount-ro".as_ref(), path.as_ref()]);
     }
     if plan.network == Network::None {

@@ -142,6 +142,11 @@ fn an_agent_changes_nothing_outside() {
 fn an_agent_reads_nothing_of_the_daemons() {
     for mode in ["required", "off"] {
         let scene = Scene::new("");
+        let key = scene.place.path("keys/of the daemon");
+        fs::create_dir(scene.place.path("keys")).expect("a folder");
+        fs::write(&key, SECRET).expect("room");
+        fs::copy(&key, scene.place.path("keys/of another")).expect("room");
+        scene.place.configure(&format!("api_key_file = '{}'\n", key.display()));
         scene.run("off", &format!("echo {SECRET} > work")).code(0);
         let home = scene.place.home();
         let only = |folder: &str| {
@@ -152,9 +157,11 @@ fn an_agent_reads_nothing_of_the_daemons() {
         let files = [home.join("token.copy"), only("tasks").join("plan"), only("worktrees").join("work")];
         let journal = fs::read_dir(home.join("journal")).expect("a journal").next();
         let journal = journal.expect("a segment").expect("an entry").path();
-        for file in files.iter().chain([&journal]) {
+        let out = scene.run(mode, &format!("cat '{}'", scene.place.path("keys/of another").display()));
+        assert!(out.code(0).out().contains(SECRET), "what is beside it is not hidden");
+        for file in files.iter().chain([&journal, &key]) {
             let script = attempts(READS, |number, call| {
-                let path = file.display().to_string();
+                let path = file.display().to_string().replace(' ', "\\ ");
                 let call = call.replace("/F", &path).replace(" F", &format!(" {path}"));
                 format!("echo attempt {number}; {call}")
             });
