@@ -59,11 +59,9 @@ impl Conflict {
     pub(super) fn answered(&mut self, id: EffectId, outcome: &Outcome, now: Millis) -> Option<Option<Self>> {
         self.asked.take_if(|asked| *asked == id)?;
         let known = Self { look: now + limits::CONFLICT, lasts: true, ..self.clone() };
-        Some(match outcome {
-            Outcome::Merging(merging) => Self::after(Some(known), merging, now),
-            // Perhaps it can be seen another time.
-            _ => Some(known),
-        })
+        // Perhaps it can be seen another time.
+        let Outcome::Merging(merging) = outcome else { return Some(Some(known)) };
+        Some(Self::after(Some(known), merging, now))
     }
 
     /// The daemon has a new life: nobody answers what the one before has asked.
