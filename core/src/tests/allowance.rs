@@ -2,10 +2,9 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::bench::{Bench, TASK, config, prepared};
-use super::talking::{INIT, READY, Talk};
+use super::talking::Talk;
 use crate::agent::{Agent, Claude};
 use crate::allowance::{Allowance, Then};
 use crate::config::Config;
@@ -76,12 +75,7 @@ fn at_the_end_of_its_money_an_agent_is_broken_off() {
     let mut bench = Bench::with(Config { agent, allowance, ..config() });
     bench.open_session(Wire::Two);
     bench.running(TASK, "");
-    let mut talk = Talk { bench, log: 0, names: Vec::new() };
-    talk.took();
-    talk.says(READY);
-    talk.took();
-    talk.says(&talk.started("do it"));
-    talk.says(INIT);
+    let mut talk = Talk::of(bench);
     // There is something more for it: its turn is over, and it is not.
     talk.message("and that");
     talk.took();

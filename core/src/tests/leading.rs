@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::bench::{Bench, OTHER, TASK, config, prepared};
-use super::talking::{INIT, READY, Talk, WELL};
+use super::talking::{Talk, WELL};
 use crate::agent::{Agent, Claude};
 use crate::config::Config;
 use crate::effect::{Arg, Work};
@@ -16,10 +16,8 @@ use crate::view::TaskState;
 
 const LEADS: &str = r#""isOrchestrator":true"#;
 
-/// An orchestrator at work on its plan, under an agent that has turns.
-fn leading() -> Talk {
-    let agent = Agent::Claude(Claude::default());
-    let mut bench = Bench::with(Config { agent, max_tasks: 4, ..config() });
+/// An orchestrator has just been started.
+fn starts(bench: &mut Bench) {
     bench.open_session(Wire::Two);
     bench.spawn(TASK, LEADS);
     bench.done("Accept", Outcome::Done);
@@ -27,13 +25,14 @@ fn leading() -> Talk {
     bench.done("MakeKey", Outcome::Key(crate::id::SecretId::ToolKey(TASK)));
     bench.acked();
     bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
-    let mut talk = Talk { bench, log: 0, names: Vec::new() };
-    talk.took();
-    talk.says(READY);
-    talk.took();
-    talk.says(&talk.started("do it"));
-    talk.says(INIT);
-    talk
+}
+
+/// An orchestrator at work on its plan, under an agent that has turns.
+fn leading() -> Talk {
+    let agent = Agent::Claude(Claude::default());
+    let mut bench = Bench::with(Config { agent, max_tasks: 4, ..config() });
+    starts(&mut bench);
+    Talk::of(bench)
 }
 
 /// A subtask of its that waits for its turn to be prepared.
@@ -89,13 +88,7 @@ fn what_begins_after_a_subtask_is_waited_for() {
 #[test]
 fn a_script_is_told_nothing() {
     let mut bench = Bench::with(Config { max_tasks: 4, ..config() });
-    bench.open_session(Wire::Two);
-    bench.spawn(TASK, LEADS);
-    bench.done("Accept", Outcome::Done);
-    bench.done("Prepare", Outcome::Prepared(prepared()));
-    bench.done("MakeKey", Outcome::Key(crate::id::SecretId::ToolKey(TASK)));
-    bench.acked();
-    bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
+    starts(&mut bench);
     let mut talk = Talk { bench, log: 0, names: Vec::new() };
     subtask(&mut talk);
     fails(&mut talk);

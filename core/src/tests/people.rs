@@ -4,7 +4,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::bench::{Bench, TASK, config, prepared};
-use super::talking::{INIT, READY, Talk, WELL};
+use super::talking::{INIT, Talk, WELL};
 use crate::agent::{Agent, Answer, Claude, Permissions, Policy, Verdict};
 use crate::config::Config;
 use crate::effect::Effect;
@@ -25,13 +25,7 @@ fn asking(wire: Wire) -> Talk {
     let mut bench = Bench::with(Config { agent, ..config() });
     bench.open_session(wire);
     bench.running(TASK, "");
-    let mut talk = Talk { bench, log: 0, names: Vec::new() };
-    talk.took();
-    talk.says(READY);
-    talk.took();
-    talk.says(&talk.started("do it"));
-    talk.says(INIT);
-    talk
+    Talk::of(bench)
 }
 
 fn answer(talk: &mut Talk, question: u64, verdict: Verdict) -> Vec<String> {

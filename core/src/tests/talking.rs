@@ -63,9 +63,23 @@ impl Talk {
     /// It is at work on its plan.
     pub(super) fn at_work() -> Self {
         let mut talk = Self::open();
-        talk.says(&talk.started("do it"));
-        talk.says(INIT);
+        talk.takes_up_its_plan();
         talk
+    }
+
+    /// The same in a daemon that has just started it.
+    pub(super) fn of(bench: Bench) -> Self {
+        let mut talk = Self { bench, log: 0, names: Vec::new() };
+        talk.took();
+        talk.says(READY);
+        talk.took();
+        talk.takes_up_its_plan();
+        talk
+    }
+
+    fn takes_up_its_plan(&mut self) {
+        self.says(&self.started("do it"));
+        self.says(INIT);
     }
 
     /// What comes of what a stream brings, beside that it goes to the server.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use tokio::process::{Child, Command};
 
 use super::reach::Held;
+#[cfg(target_os = "linux")]
+use crate::sandbox::apart;
 
 /// Where a process may write.
 #[derive(Clone, Debug)]
@@ -26,16 +28,11 @@ impl Fence {
     #[cfg(target_os = "linux")]
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let runtime = tokio::runtime::Handle::current();
-        // What a thread is denied, those that it starts are denied, and no other: it ends with that.
-        let started = std::thread::scope(|scope| {
-            let start = || {
-                let _inside = runtime.enter();
-                self.close().map_err(io::Error::other)?;
-                command.spawn()
-            };
-            scope.spawn(start).join()
-        });
-        started.unwrap_or_else(|_| Err(io::Error::other("the thread that was to start it broke off")))
+        apart(|| {
+            let _inside = runtime.enter();
+            self.close().map_err(io::Error::other)?;
+            command.spawn()
+        })
     }
 
     #[cfg(not(target_os = "linux"))]

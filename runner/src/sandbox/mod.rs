@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::places::{CACHES, in_home};
+#[cfg(target_os = "linux")]
+pub(crate) use self::plan::apart;
 pub(crate) use self::plan::{Plan, Room};
 use crate::config::SandboxFile;
 use crate::report::Failure;

@@ -128,20 +128,16 @@ impl Plan {
         }
     }
 
-    /// Starts a process inside: what a thread is denied, those that it starts are denied, and no other.
+    /// Starts a process inside.
     ///
     /// # Errors
     /// The fence cannot be closed: then nothing is started. Else as starting a process does.
     #[cfg(target_os = "linux")]
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        let started = std::thread::scope(|scope| {
-            let start = || {
-                self.close().map_err(|why| io::Error::other(format!("the fence around it cannot be closed: {why}")))?;
-                command.spawn()
-            };
-            scope.spawn(start).join()
-        });
-        started.unwrap_or_else(|_| Err(io::Error::other("the thread that was to start it broke off")))
+        apart(|| {
+            self.close().map_err(|why| io::Error::other(format!("the fence around it cannot be closed: {why}")))?;
+            command.spawn()
+        })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -158,6 +154,16 @@ impl Plan {
         }
         super::calls::close(self)
     }
+}
+
+/// Starts something from a thread that ends with that: what the thread is denied, those that it starts are denied, and no other.
+///
+/// # Errors
+/// As `start` says, or it broke off.
+#[cfg(target_os = "linux")]
+pub(crate) fn apart<T: Send>(start: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let started = std::thread::scope(|scope| scope.spawn(start).join());
+    started.unwrap_or_else(|_| Err(io::Error::other("the thread that was to start it broke off")))
 }
 
 /// What stands in place of a folder in which something is hidden: what is in it, but for what is hidden and what leads
