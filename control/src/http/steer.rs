@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::ApiError;
 use super::asked::{Id, Named, body, ensure_done, kept, parse, parse_or_default, read_id};
+use super::scope::Caller;
 use crate::app::App;
 use crate::hub::Input;
 use crate::socket;
@@ -80,7 +81,12 @@ pub(super) async fn message(
     Named(id): Named,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let caller = request.extensions().get::<Caller>().copied();
     let Message { message } = parse(&body(request).await?)?;
+    // A person's answers go to daemons as messages of a form that is theirs alone.
+    if caller != Some(Caller::Person) && Answer::read(&message).is_some() {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", "what an agent asks is for a person to answer"));
+    }
     if message.trim().is_empty() {
         return Err(ApiError::bad("empty_message", "`message` is empty: write what the agent is to be told"));
     }

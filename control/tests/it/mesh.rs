@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use makima_control::Bounds;
+use makima_core::agent::{Answer, Verdict};
 use makima_core::protocol::{BranchList, DaemonCommand, DaemonMessage, Heartbeat, RegisterToolKey, RevokeToolKey};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -281,6 +282,18 @@ async fn those_below_are_steered() {
         let told: Value = serde_json::from_str(&tree.daemon.command().await.write()).unwrap();
         assert_eq!((&told["type"], &told["taskId"]), (&json!(kind), &json!(tree.deep)));
     }
+}
+
+/// Protects people from an agent that answers in their place what another may do: an answer is a message of a form of its own.
+#[tokio::test]
+async fn no_agent_answers_for_a_person() {
+    let tree = Tree::new().await;
+    let answer = Answer { question: 1, verdict: Verdict::Allow }.write();
+    let (status, body) = tree.post(&format!("/tasks/{}/messages", tree.deep), &json!({ "message": answer })).await;
+    assert_eq!((status, &body["error"]["code"]), (403, &json!("forbidden")));
+    let (status, _) =
+        tree.world.post(&format!("/api/v1/tasks/{}/messages", tree.deep), json!({ "message": answer })).await;
+    assert_eq!(status, 202, "who has the token is a person");
 }
 
 /// Protects a leader's merging: the daemon is asked about its own task, and its answer comes back.
