@@ -54,32 +54,28 @@ impl Talk {
     /// It is ready, and has been handed its plan.
     pub(super) fn open() -> Self {
         let mut talk = Self::begun();
-        talk.took();
-        talk.says(READY);
-        talk.took();
+        talk.is_ready();
         talk
     }
 
     /// It is at work on its plan.
     pub(super) fn at_work() -> Self {
-        let mut talk = Self::open();
-        talk.takes_up_its_plan();
-        talk
+        Self::of(Self::begun().bench)
     }
 
     /// The same in a daemon that has just started it.
     pub(super) fn of(bench: Bench) -> Self {
         let mut talk = Self { bench, log: 0, names: Vec::new() };
-        talk.took();
-        talk.says(READY);
-        talk.took();
-        talk.takes_up_its_plan();
+        talk.is_ready();
+        talk.says(&talk.started("do it"));
+        talk.says(INIT);
         talk
     }
 
-    fn takes_up_its_plan(&mut self) {
-        self.says(&self.started("do it"));
-        self.says(INIT);
+    fn is_ready(&mut self) {
+        self.took();
+        self.says(READY);
+        self.took();
     }
 
     /// What comes of what a stream brings, beside that it goes to the server.
