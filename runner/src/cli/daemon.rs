@@ -64,13 +64,12 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
 
 /// Which agent it runs, what that may do, and what fences it in.
 fn how(file: &ConfigFile) -> Result<String, Failure> {
-    let agent = config::agent(file)?;
-    let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name())).unwrap_or_default();
+    let agent = config::told(&config::agent(file)?);
     let fence = match file.sandbox()? {
         Settled::On(sandbox) => format!("sandboxed by {}", sandbox.held_by().name()),
         Settled::Off(why) => format!("no sandbox: {why}"),
     };
-    Ok(format!("agent {}{may}; {fence}", agent.name()))
+    Ok(format!("agent {agent}; {fence}"))
 }
 
 /// How long a person has to say that the agents are to end as well.

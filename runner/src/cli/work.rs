@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use console::style;
-use makima_core::agent::Agent;
 use makima_core::input::Stop;
 use makima_core::needs;
 use makima_core::policy::counted;
@@ -233,10 +232,7 @@ impl<'a> Work<'a> {
         // Whoever else does the work has its own settings.
         let how = config::agent(self.file).ok().filter(|_| is_ours);
         let fence = if matches!(self.file.sandbox(), Ok(Settled::On(_))) { "sandboxed" } else { "no sandbox" };
-        let told = |agent: Agent| {
-            let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name()));
-            format!(", {}{}, {fence}", print::tame(&agent.name()), may.unwrap_or_default())
-        };
+        let told = |agent| format!(", {}, {fence}", print::tame(&config::told(&agent)));
         let how = how.map(told).unwrap_or_default();
         if let Order::GoOn { with, .. } = &self.order {
             self.view.note(&format!("{name}, going on where {with} is"));

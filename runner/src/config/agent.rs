@@ -257,6 +257,13 @@ pub fn agent(file: &ConfigFile) -> Result<Agent, Failure> {
     }
 }
 
+/// An agent's name and what it may do, for people.
+#[must_use]
+pub fn told(agent: &Agent) -> String {
+    let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name()));
+    agent.name() + &may.unwrap_or_default()
+}
+
 /// How the name of an agent begins that speaks the Agent Client Protocol; its command line follows.
 const ACP: &str = "acp:";
 

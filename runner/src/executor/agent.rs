@@ -2,7 +2,7 @@
 //! supervisor gets its orders.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,8 @@ use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
 use super::user::User;
-use super::{Hands, blocking, conversation, foreign, group, log, supervisor, user, wrap};
+use super::wrap::{self, Places};
+use super::{Hands, blocking, conversation, foreign, group, log, supervisor, user};
 use crate::sandbox::{Plan, Room};
 use crate::supervise::orders::{Orders, SetUp};
 use crate::supervise::{NO_GROUP, WORD};
@@ -206,7 +207,8 @@ fn orders(
     let passes = |name: &str| policy::passes(name) || launch.agent.passes(name);
     let own = hands.settings.environment.iter().filter(|(name, _)| passes(name));
     let texts = own.chain(&user.identity).chain(&hands.settings.agent_env);
-    let mut env: Vec<(OsString, OsString)> = vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), temporary.into())];
+    let mut env: Vec<(OsString, OsString)> =
+        vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), (&temporary).into())];
     // What comes later wins.
     env.extend(texts.map(|(name, value)| (name.into(), value.into())));
     for (name, value) in &launch.env {
@@ -223,10 +225,10 @@ fn orders(
         Arg::PlanFile => folder.plan().into_os_string(),
         Arg::Conversation(id) => conversation::find(*id, &env),
     });
-    let places = wrap::Places { worktree: &worktree, folder };
+    let places = Places { worktree: &worktree, temporary: &temporary, folder };
     let (argv, commands) = wrap::wrapped(hands, task, &places, argv.collect(), &launch.setup)?;
     let setup = SetUp { commands, seconds: limit.as_secs() };
-    let fence = fence(hands, task, launch, (&worktree, folder), &env)?;
+    let fence = fence(hands, task, launch, &places, &env)?;
     let (nonce, way) = (intent.nonce.clone(), hands.settings.way);
     Ok(Orders { nonce, way, folder: worktree, setup, argv, env, fence })
 }
@@ -236,7 +238,7 @@ fn fence(
     hands: &Hands,
     task: TaskId,
     launch: &Launch,
-    (worktree, folder): (&Path, &Folder),
+    places: &Places<'_>,
     env: &[(OsString, OsString)],
 ) -> Result<Option<Plan>, String> {
     let Some(sandbox) = &hands.settings.sandbox else {
@@ -245,13 +247,13 @@ fn fence(
             false => Ok(None),
         };
     };
-    let temporary = folder.temporary().map_err(|failure| failure.to_string())?;
+    let Places { worktree, temporary, folder } = *places;
     let standing = Folder::of(&hands.home, task).standing().map_err(|failure| failure.to_string())?;
     let reads: Vec<PathBuf> = [folder.plan(), hands.settings.launcher.clone()]
         .into_iter()
         .chain(standing.map(|standing| standing.bare).filter(|bare| !bare.as_os_str().is_empty()))
         .collect();
-    let room = Room { home: hands.home.root(), works_in: [worktree, &temporary], reads: &reads, own: &launch.own, env };
+    let room = Room { home: hands.home.root(), works_in: [worktree, temporary], reads: &reads, own: &launch.own, env };
     Ok(Some(sandbox.plan(&room)))
 }
 

@@ -169,7 +169,7 @@ impl Kin {
     pub(super) fn takes(&self) -> Taken {
         let members = self.members();
         let counted = self.own_group().and_then(group::memory);
-        let memory = counted.unwrap_or_else(|| members.iter().map(|process| proc::memory(process.id.pid)).sum());
+        let memory = counted.unwrap_or_else(|| members.iter().filter_map(|process| proc::memory(process.id.pid)).sum());
         Taken { memory, processes: u32::try_from(members.len()).unwrap_or(u32::MAX) }
     }
 

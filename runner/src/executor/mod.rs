@@ -96,6 +96,7 @@ pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use look::is_dirty;
 pub use mask::Secrets;
 pub(crate) use proc::identity;
+pub(crate) use proc::memory as proc_memory;
 #[cfg(feature = "server")]
 pub(crate) use proc::tells as proc_tells;
 pub use record::RecordError;

@@ -1,5 +1,7 @@
 //! What `/proc` says of processes.
 
+use std::fmt::Display;
+
 use fs_err as fs;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -67,11 +69,12 @@ pub(super) fn bears(pid: i32, variable: &[u8]) -> bool {
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == variable))
 }
 
-/// Bytes of memory that it has for itself, or shares with others; none of one that is gone.
-pub(super) fn memory(pid: i32) -> u64 {
-    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages: u64 = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
-    pages.saturating_mul(rustix::param::page_size() as u64)
+/// Bytes of memory that a process has for itself, or shares with others; none of one that is gone. `process`: its number, or
+/// `self`.
+pub(crate) fn memory(process: impl Display) -> Option<u64> {
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(rustix::param::page_size() as u64))
 }
 
 /// Signals this very process, and no other that has got its number meanwhile. False if it is gone.

@@ -9,9 +9,10 @@ use makima_core::id::TaskId;
 use super::Hands;
 use super::record::Folder;
 
-/// The folders of a task that such a command line can name.
+/// The folders of a task that such a command line can name, and a fence lets its processes work in.
 pub(super) struct Places<'a> {
     pub(super) worktree: &'a Path,
+    pub(super) temporary: &'a Path,
     pub(super) folder: &'a Folder,
 }
 
@@ -28,10 +29,10 @@ pub(super) fn wrapped(
         return Ok((argv, commands));
     }
     let standing = Folder::of(&hands.home, task).standing().map_err(|why| why.to_string())?;
-    let temporary = places.folder.temporary().map_err(|failure| failure.to_string())?;
     let plan = places.folder.plan();
     let bare = standing.map(|standing| standing.bare).unwrap_or_default();
-    let known = [("{worktree}", places.worktree), ("{repository}", &bare), ("{tmp}", &temporary), ("{plan}", &plan)];
+    let known =
+        [("{worktree}", places.worktree), ("{repository}", &bare), ("{tmp}", places.temporary), ("{plan}", &plan)];
     let before: Vec<OsString> = hands.settings.wrap.iter().map(|word| filled(word, &known)).collect();
     let line = |command: &String| {
         let words = before.iter().map(OsString::as_os_str).chain([OsStr::new("sh"), OsStr::new("-c")]);

@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::Told;
 use super::disk::Disk;
 use super::status::Identity;
+use crate::executor::proc_memory;
 
 /// The type of a page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -79,9 +80,7 @@ fn of_the_process(page: &mut Page, home: &Path) {
     if let Some(most) = getrlimit(Resource::Nofile).current {
         page.one("process_max_fds", "gauge", "Descriptors that may be open.", most);
     }
-    let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    if let Some(pages) = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok()) {
-        let bytes = pages.saturating_mul(rustix::param::page_size() as u64);
+    if let Some(bytes) = proc_memory("self") {
         page.one("process_resident_memory_bytes", "gauge", "Memory that is in use.", bytes);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Network, Plan};
@@ -15,8 +16,13 @@ const TRIAL: Duration = Duration::from_secs(5);
 /// Between two looks whether that has ended.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Whether it is here and can do what it is to; why not. Blocks.
+/// Whether it is here and can do what it is to; why not. Tried once for all who ask. Blocks.
 pub(super) fn is_here() -> Result<(), String> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    TRIED.get_or_init(is_found).clone()
+}
+
+fn is_found() -> Result<(), String> {
     let mut command = Command::new(PROGRAM);
     command.args(["--ro-bind", "/", "/", "--dev", "/dev", "true"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

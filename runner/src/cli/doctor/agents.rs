@@ -41,10 +41,7 @@ pub(super) async fn agents(file: &ConfigFile) -> Vec<Check> {
 fn configured(file: &ConfigFile) -> Check {
     let mut file = file.clone();
     match file.settle_permissions(false).and_then(|()| config::agent(&file)) {
-        Ok(agent) => {
-            let may = agent.permissions().map(|rules| format!(", permissions {}", rules.policy.name()));
-            Check::ok("agent", format!("{}{}", agent.name(), may.unwrap_or_default()))
-        }
+        Ok(agent) => Check::ok("agent", config::told(&agent)),
         Err(failure) => Check::of("agent", failure),
     }
 }
