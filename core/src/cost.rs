@@ -4,10 +4,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::agent::TURN;
 use crate::agent::claude::dollars;
-
-/// How a step begins that tells of a turn.
-const TURN: &str = "turn ";
 
 /// What stands before the sum, and behind it.
 const BEFORE: &str = "; $";

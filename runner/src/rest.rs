@@ -60,6 +60,9 @@ pub struct Task {
     /// The task that it continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continue_from_task_id: Option<Uuid>,
+    /// The task whose subtask it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_task_id: Option<Uuid>,
     /// What it needs a person for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_person: Option<String>,

@@ -29,7 +29,10 @@ use crate::policy;
 use crate::task::Spec;
 
 /// How a step begins that tells of what an agent itself has said: its words, a tool that it uses, what a turn came to.
-pub const OF_THE_AGENT: [&str; 3] = ["agent: ", "tool: ", "turn "];
+pub const OF_THE_AGENT: [&str; 3] = ["agent: ", "tool: ", TURN];
+
+/// How the last of these begins.
+pub(crate) const TURN: &str = "turn ";
 
 /// How an agent's run went, by its own account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -201,7 +204,7 @@ impl Sibling {
             }
         }
         for (what, value) in more {
-            text.push_str(&format!("{what}: {}\n", fenced(value)));
+            say(what, value);
         }
         text.push_str("[end of the news]");
         text
@@ -213,7 +216,8 @@ fn fenced(text: &str) -> String {
     let plain = |c: char| match c {
         '[' => '(',
         ']' => ')',
-        c if c.is_control() => ' ',
+        // What a model may take for the end of a line.
+        c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => ' ',
         c => c,
     };
     policy::cut(&text.chars().map(plain).collect::<String>(), limits::REASON)

@@ -183,7 +183,7 @@ Run all tasks of a file, each when those that it comes after have ended well
   base = \"main\"               # the default is the commit that you stand on
   after = [\"parser\"]
 
-A task may have a `repo` and an `on_complete` of its own. Paths are meant from the file's folder. The whole file is
+A task may have a `repo` and an `on_complete` of its own, and `orchestrate = true` where its agent leads others. Paths are meant from the file's folder. The whole file is
 checked before anything starts.";
 
 #[derive(Debug, Args)]

@@ -79,6 +79,7 @@ pub(super) async fn connect(args: &ServerArgs) -> Result<Rest, Failure> {
 async fn create(rest: &Rest, args: CreateArgs) -> Result<(), Failure> {
     let task = SpawnTask {
         task_name: args.name.unwrap_or_default(),
+        is_orchestrator: args.orchestrate,
         repo_url: args.repo.map(absolute),
         base_branch: args.base,
         completion_action: args.on_complete.map(OnComplete::as_str).map(ToString::to_string),

@@ -11,11 +11,23 @@ use makima_core::id::TaskId;
 /// So much of a start's nonce is in the name of its group.
 const NONCE: usize = 8;
 
-/// Makes a group for a start of a task below the daemon's own. None where that is not possible: it is only the best of
+/// The group in which a service manager starts the daemon, below the service's own. Only then is nobody in that one itself, and
+/// only then does the kernel count and hold what is in the groups below it.
+pub(crate) const OF_THE_DAEMON: &str = "makima-daemon";
+
+/// What the kernel is asked to count and hold for each task.
+const CONTROLLERS: [&str; 2] = ["memory", "pids"];
+
+/// Makes a group for a start of a task below [`base`]. None where that is not possible: it is only the best of
 /// several marks. Another daemon, with a home of its own, may have a task of the same id: the start's nonce tells them
 /// apart.
 pub(super) fn make(task: TaskId, nonce: &str) -> Option<PathBuf> {
-    let group = own()?.join(format!("{}-{}", name(task), nonce.get(..NONCE)?));
+    let base = base()?;
+    let group = base.join(format!("{}-{}", name(task), nonce.get(..NONCE)?));
+    for controller in CONTROLLERS {
+        // Not where there is none, or somebody is in that group.
+        write(&base.join("cgroup.subtree_control"), &format!("+{controller}"));
+    }
     match fs::create_dir(&group) {
         Err(failure) if failure.kind() != io::ErrorKind::AlreadyExists => return None,
         Ok(()) | Err(_) => {}
@@ -29,9 +41,9 @@ pub(super) fn make(task: TaskId, nonce: &str) -> Option<PathBuf> {
 
 /// Takes the groups of a task away that were left and that nobody is in.
 pub(super) fn discard(task: TaskId) {
-    let (own, name) = (own(), name(task));
+    let (base, name) = (base(), name(task));
     let of_the_task = |group: &PathBuf| group.file_name().is_some_and(|is| is.as_bytes().starts_with(name.as_bytes()));
-    for group in own.iter().flat_map(|own| below(own)).filter(of_the_task) {
+    for group in base.iter().flat_map(|base| below(base)).filter(of_the_task) {
         // The kernel refuses while somebody is.
         let _ = remove(&group);
     }
@@ -40,12 +52,12 @@ pub(super) fn discard(task: TaskId) {
 /// Whether groups can be made: makes one and takes it away. Gives the group below which, or why not.
 #[cfg(feature = "server")]
 pub(crate) fn trial() -> Result<PathBuf, String> {
-    let own = own().ok_or("no version 2 of control groups is mounted here")?;
+    let base = base().ok_or("no version 2 of control groups is mounted here")?;
     // Of a task that nobody has.
     let task = TaskId(uuid::Uuid::now_v7());
-    let group = make(task, &task.to_string()).ok_or_else(|| format!("none can be made below {}", own.display()))?;
+    let group = make(task, &task.to_string()).ok_or_else(|| format!("none can be made below {}", base.display()))?;
     remove(&group).map_err(|failure| failure.to_string())?;
-    Ok(own)
+    Ok(base)
 }
 
 fn name(task: TaskId) -> String {
@@ -81,25 +93,42 @@ pub(super) fn kill(group: &Path) {
     let _ = fs::write(group.join("cgroup.kill"), "1");
 }
 
-/// Bytes of memory that all in it take, where the machine counts that by groups.
+/// Bytes of memory that all in it take, where the machine counts that by groups: what only they have, wherever it is. Not what
+/// they have read of files, which the kernel gives up when it is needed elsewhere.
 pub(super) fn memory(group: &Path) -> Option<u64> {
-    fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()
+    let told = fs::read_to_string(group.join("memory.stat")).ok()?;
+    let swapped = fs::read_to_string(group.join("memory.swap.current")).unwrap_or_default();
+    Some(own_memory(&told)?.saturating_add(swapped.trim().parse().unwrap_or(0)))
 }
 
-/// Has the kernel itself hold what is in the group to this, where it can by groups: a little more than the daemon does, which
-/// tells why.
+/// What `memory.stat` tells of memory that is no copy of a file.
+fn own_memory(told: &str) -> Option<u64> {
+    let bytes =
+        |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
+    Some(bytes("anon")?.saturating_add(bytes("shmem").unwrap_or(0)))
+}
+
+/// Has the kernel itself hold what is in the group to this, where it can by groups. The daemon is to come first, as it tells why,
+/// and ends nobody who is only to stand still: so who takes more memory is slowed down at a little more, and killed at a lot more.
 pub(super) fn bound(group: &Path, memory: Option<u64>, processes: Option<u32>) {
-    let more = |most: u64| most.saturating_add(most / 8).saturating_add(1);
-    let lines = [("memory.max", memory.map(more)), ("pids.max", processes.map(|most| more(most.into())))];
+    let more = |most: u64, part: u64| most.saturating_add(most / part).saturating_add(1).to_string();
+    let lines = [
+        ("memory.high", memory.map(|most| more(most, 8))),
+        ("memory.max", memory.map(|most| more(most, 2))),
+        ("pids.max", processes.map(|most| more(most.into(), 8))),
+    ];
     for (file, most) in lines {
         if let Some(most) = most {
             // Where there is no such file, it is only looked at now and then.
-            let _ = fs::OpenOptions::new()
-                .write(true)
-                .open(group.join(file))
-                .and_then(|mut file| io::Write::write_all(&mut file, most.to_string().as_bytes()));
+            write(&group.join(file), &most);
         }
     }
+}
+
+/// Writes to a file of the kernel's, if it is there and lets us.
+fn write(file: &Path, text: &str) {
+    let file = fs::OpenOptions::new().write(true).open(file);
+    let _ = file.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
 }
 
 /// Takes the group away. It has to be empty.
@@ -125,6 +154,12 @@ pub(crate) fn own() -> Option<PathBuf> {
     Some(point.join(below))
 }
 
+/// The group below which tasks have theirs: this process's own, or where that is one for the daemon alone, the one above it.
+fn base() -> Option<PathBuf> {
+    let own = own()?;
+    if own.ends_with(OF_THE_DAEMON) { own.parent().map(Path::to_path_buf) } else { Some(own) }
+}
+
 /// Root and mount point, if this line of mountinfo is of the second version's file system.
 fn mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     let (place, kind) = line.split_once(" - ")?;
@@ -145,5 +180,12 @@ mod tests {
         let v2 = "41 31 0:38 /a /sys/fs/cgroup/unified rw,relatime shared:4 - cgroup2 cgroup2 rw";
         assert_eq!(mount(v1), None);
         assert_eq!(mount(v2), Some((PathBuf::from("/a"), PathBuf::from("/sys/fs/cgroup/unified"))));
+    }
+    /// Protects a task from being ended for the files that it has read.
+    #[test]
+    fn what_is_read_of_files_is_no_memory_of_a_task() {
+        let told = "anon 1000\nfile 500000\nkernel 70\nshmem 20\nanon_thp 8\n";
+        assert_eq!(own_memory(told), Some(1020));
+        assert_eq!(own_memory("file 1\n"), None);
     }
 }

@@ -126,13 +126,23 @@ fn a_daemon_without_descriptors_loses_no_task() {
     fleet.end();
 }
 
-/// A control group as a service has it: the daemon is in it, and only the daemon is signalled.
-struct Group(String);
+/// A control group as a service has it: the daemon is in it, or in one below it, and only the daemon is signalled.
+struct Group {
+    name: String,
+    /// As systemd makes it of `DelegateSubgroup`.
+    of_the_daemon: &'static str,
+}
 
 impl Group {
     /// What a shell does to be in it.
     fn join(&self) -> String {
-        format!("mount -t cgroup2 none /mnt && mkdir -p /mnt/{0} && echo 0 > /mnt/{0}/cgroup.procs", self.0)
+        let own = self.own();
+        format!("mount -t cgroup2 none /mnt && mkdir -p /mnt{own} && echo 0 > /mnt{own}/cgroup.procs")
+    }
+
+    /// The daemon's, below the root of all groups.
+    fn own(&self) -> String {
+        format!("/{}{}", self.name, self.of_the_daemon)
     }
 
     /// Where a process is, below the root of all groups; none once it is gone.
@@ -144,13 +154,23 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let script = format!("mount -t cgroup2 none /mnt && rmdir /mnt/{0}/* /mnt/{0}", self.0);
+        let script = format!("mount -t cgroup2 none /mnt && rmdir /mnt/{0}/* /mnt/{0}", self.name);
         let _ = Command::new("unshare").args(["--mount", "sh", "-c", &script]).stderr(Stdio::null()).status();
     }
 }
 
 #[test]
 fn a_service_that_is_stopped_leaves_agents_and_supervisors_in_its_group_and_the_next_finds_them() {
+    stops_and_starts("");
+}
+
+/// Protects the limits of tasks: the kernel holds nobody below a group that has processes itself.
+#[test]
+fn a_service_whose_daemon_has_a_group_of_its_own_has_nobody_in_the_one_above() {
+    stops_and_starts("/makima-daemon");
+}
+
+fn stops_and_starts(of_the_daemon: &'static str) {
     if not_portable("there are no control groups") {
         return;
     }
@@ -159,7 +179,8 @@ fn a_service_that_is_stopped_leaves_agents_and_supervisors_in_its_group_and_the_
     }
     let place = Place::new();
     let (repo, go) = (place.repo(), place.path("go"));
-    let group = Group(place.root().file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned());
+    let name = place.root().file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+    let group = Group { name, of_the_daemon };
     let mut fleet = Fleet::start(&place);
     let service = || {
         let daemon = place.makima(["daemon", "--agent", "shell"]).under(&group.join()).start();
@@ -168,7 +189,7 @@ fn a_service_that_is_stopped_leaves_agents_and_supervisors_in_its_group_and_the_
     };
     std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate().code(0);
     fleet.daemon = service();
-    if Group::of(fleet.daemon.pid().unsigned_abs().into()) != Some(format!("/{}", group.0)) {
+    if Group::of(fleet.daemon.pid().unsigned_abs().into()) != Some(group.own()) {
         fleet.end();
         return eprintln!("skipped: there are no control groups of version 2");
     }
@@ -179,11 +200,11 @@ fn a_service_that_is_stopped_leaves_agents_and_supervisors_in_its_group_and_the_
     let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).expect("it runs");
     let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
     let supervisor: u64 = parent.expect("its supervisor");
-    let of_task = format!("/{}/makima-{id}-", group.0);
+    let of_task = format!("/{}/makima-{id}-", group.name);
     let stand = || (Group::of(agent), Group::of(supervisor));
     let expected = stand();
     assert!(expected.0.as_ref().is_some_and(|group| group.starts_with(&of_task)), "{expected:?}");
-    assert_eq!(expected.1, Some(format!("/{}", group.0)));
+    assert_eq!(expected.1, Some(group.own()));
     // As `KillMode=process` has it.
     std::mem::replace(&mut fleet.daemon, place.makima(["version"]).start()).terminate().code(0);
     assert_eq!(stand(), expected);

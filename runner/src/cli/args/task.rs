@@ -448,6 +448,9 @@ pub(in crate::cli) struct CreateArgs {
     /// What to do with the work
     #[arg(long, value_name = "ACTION")]
     pub(in crate::cli) on_complete: Option<OnComplete>,
+    /// The agent leads: it splits the plan, has subtasks do the parts, and merges their branches
+    #[arg(long)]
+    pub(in crate::cli) orchestrate: bool,
     /// Begin only once this task has ended well; may be given several times
     #[arg(long, value_name = "TASK")]
     pub(in crate::cli) after: Vec<TaskName>,

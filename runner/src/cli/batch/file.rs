@@ -32,6 +32,8 @@ struct Entry {
     base: Option<String>,
     on_complete: Option<Spanned<String>>,
     #[serde(default)]
+    orchestrate: bool,
+    #[serde(default)]
     after: Vec<Spanned<String>>,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Planned {
     pub(super) base: Option<String>,
     /// What is done with its work, if that is said.
     pub(super) on_complete: Option<OnComplete>,
+    /// Whether its agent leads others.
+    pub(super) orchestrate: bool,
     /// The tasks that it comes after, by their places in the list: all of them before its own.
     pub(super) after: Vec<usize>,
     /// The line that it begins in.
@@ -106,6 +110,7 @@ fn parse(source: &Source<'_>) -> Result<Vec<Planned>, Failure> {
             repo: repo.map(|repo| beside(source.path, repo)),
             base: entry.base.clone(),
             on_complete: own.or(common),
+            orchestrate: entry.orchestrate,
             after: after(source, entry, &names)?,
             line,
         });
@@ -285,11 +290,12 @@ mod tests {
     #[test]
     fn each_task_stands_behind_what_it_comes_after() {
         let text = "repo = 'app'\non_complete = 'none'\n[[task]]\nname = 'c'\nplan = 'x'\nafter = ['b', 'a', 'b']\n\
-            [[task]]\nname = 'a'\nplan = 'x'\nrepo = '/b'\n[[task]]\nname = 'b'\nplan = 'x'\non_complete = 'pr'\nafter = ['a']";
+            [[task]]\nname = 'a'\nplan = 'x'\nrepo = '/b'\norchestrate = true\n[[task]]\nname = 'b'\nplan = 'x'\non_complete = 'pr'\nafter = ['a']";
         let tasks = parsed(text).expect("they are fine");
         let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
         assert_eq!(tasks[2].after, [0, 1]);
+        assert_eq!(tasks.iter().map(|task| task.orchestrate).collect::<Vec<_>>(), [true, false, false]);
         assert_eq!(
             (tasks[2].line, tasks[0].repo.as_deref(), tasks[2].repo.as_deref()),
             (3, Some("/b"), Some("/etc/app"))

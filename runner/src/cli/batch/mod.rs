@@ -92,7 +92,7 @@ fn jobs(args: &RunArgs, path: &Path) -> Result<Vec<Job>, Failure> {
 }
 
 fn job(args: &RunArgs, path: &Path, planned: Planned, id: Uuid, ids: &[Uuid]) -> Result<Job, Failure> {
-    let Planned { name, plan, repo, base, on_complete, after, line } = planned;
+    let Planned { name, plan, repo, base, on_complete, orchestrate, after, line } = planned;
     let placed = |failure: Failure| {
         let message = format!("{}, line {line}: `{name}`: {}", path.display(), failure.message);
         Failure { message, ..failure }
@@ -103,6 +103,7 @@ fn job(args: &RunArgs, path: &Path, planned: Planned, id: Uuid, ids: &[Uuid]) ->
     fits(action, &repo).map_err(placed)?;
     let task = SpawnTask {
         task_name: name,
+        is_orchestrator: orchestrate,
         repo_url: Some(repo.url.clone()),
         base_branch: repo.base.clone(),
         completion_action: Some(action.as_str().to_string()),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::executor::OF_THE_DAEMON;
+
 /// What the service is to be.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -47,8 +49,9 @@ TimeoutStopSec=30
 WatchdogSec=60
 # Agents outlive the daemon: the next one finds them.
 KillMode=process
-# Each task has a control group below the service's own.
+# Each task has a control group below the service's own, beside the daemon's.
 Delegate=yes
+DelegateSubgroup={OF_THE_DAEMON}
 # One agent that takes too much memory is not the end of all.
 OOMPolicy=continue
 TasksMax=infinity
@@ -145,7 +148,14 @@ mod tests {
         for line in [command, r#"Environment="MAKIMA_HOME=/srv/100%% \\mine""#, r#"Environment="PATH=/bin:$x""#] {
             assert!(unit.lines().any(|found| found == line), "{line}\nis to stand in\n{unit}");
         }
-        for line in ["Type=notify", "KillMode=process", "Delegate=yes", "Restart=always", "WatchdogSec=60"] {
+        for line in [
+            "Type=notify",
+            "KillMode=process",
+            "Delegate=yes",
+            "DelegateSubgroup=makima-daemon",
+            "Restart=always",
+            "WatchdogSec=60",
+        ] {
             assert!(unit.lines().any(|found| found == line), "{line}");
         }
     }

@@ -105,7 +105,7 @@ impl From<Mode> for Until {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
-    /// The branch, as list_branches names it.
+    /// The branch, as list_branches names it; or its subtask, by name or id.
     pub(super) branch: String,
 }
 
