@@ -1,5 +1,6 @@
 //! What each command of the server's asks for, and the truth where it cannot apply.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -212,6 +213,9 @@ impl Step<'_> {
 
     fn specify(&self, mut spawn: SpawnTask, credentials: Option<SecretId>) -> Result<Spec, String> {
         let agent = &self.daemon.config.agent;
+        // Two that wait for each other would do so for ever.
+        let id = TaskId(spawn.task_id);
+        spawn.parent_task_id = spawn.parent_task_id.filter(|parent| !self.is_below(TaskId(*parent), id));
         let conversation = match self.continued(&spawn) {
             Some(old) => {
                 if spawn.plan.trim().is_empty() {
@@ -223,6 +227,13 @@ impl Step<'_> {
         };
         let allowance = self.daemon.config.allowance.clone();
         Ok(Spec { conversation, allowance, ..specify(spawn, credentials, agent)? })
+    }
+
+    /// Whether a task is that one, or a subtask of it, or of a subtask's and so on.
+    fn is_below(&self, task: TaskId, of: TaskId) -> bool {
+        let mut climbed = BTreeSet::new();
+        let parent = |task: &TaskId| self.daemon.tasks.get(task).and_then(Task::parent);
+        core::iter::successors(Some(task), parent).take_while(|task| climbed.insert(*task)).any(|task| task == of)
     }
 
     /// The task that it continues, where that means what its agent was told and did, and not the worktree alone.

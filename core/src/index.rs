@@ -38,6 +38,7 @@ pub(crate) struct Index {
 struct Children {
     ids: BTreeSet<TaskId>,
     unended: usize,
+    not_closed: usize,
 }
 
 /// What is to be done about one task.
@@ -93,6 +94,7 @@ impl Index {
             let children = self.children.entry(parent).or_default();
             children.ids.insert(id);
             count(&mut children.unended, old.unended, new.unended);
+            count(&mut children.not_closed, old.not_closed, new.not_closed);
             self.lend(parent);
         }
         self.lend(id);
@@ -112,6 +114,7 @@ impl Index {
             && let Some(children) = self.children.get_mut(&parent)
         {
             children.ids.remove(&id);
+            count(&mut children.not_closed, old.not_closed, false);
             if children.ids.is_empty() {
                 self.children.remove(&parent);
             }
@@ -146,6 +149,11 @@ impl Index {
     /// How many of them have not ended.
     pub(crate) fn unended_children(&self, of: TaskId) -> usize {
         self.children.get(&of).map_or(0, |children| children.unended)
+    }
+
+    /// How many of them have ended, and the server does not know it as far as is known: nothing begins after one of these yet.
+    pub(crate) fn untold_children(&self, of: TaskId) -> usize {
+        self.children.get(&of).map_or(0, |children| children.not_closed.saturating_sub(children.unended))
     }
 
     /// What must hold between any two steps.

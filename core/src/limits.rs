@@ -150,8 +150,15 @@ pub const PARKED: Millis = Millis::seconds(900);
 /// Files that are in conflict for so long are looked at, and people told of those that still are.
 pub const CONFLICT: Millis = Millis::seconds(600);
 
-/// What begins after a subtask has ended is on its way to the daemon for so long at most, as far as an orchestrator waits for it.
+/// Subtasks that an orchestrator has asked for, or that begin after one that has ended, are on their way from the server for so
+/// long at most, as far as it waits for them.
 pub const FOLLOWS: Millis = Millis::seconds(3);
+
+/// Where the server is away meanwhile, or does not know of the end of a subtask yet, they are waited for until then.
+pub const FOLLOWS_AT_LAST: Millis = Millis::seconds(600);
+
+/// A task that could not be made to stand still at its limit is told to once more after so long.
+pub const HELD_AGAIN: Millis = Millis::seconds(60);
 
 /// Between two looks at what the processes of a task take.
 pub const MEASURE: Millis = Millis::seconds(2);

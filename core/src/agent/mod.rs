@@ -21,6 +21,7 @@ pub use self::conversation::{Conversation, GoingOn, Utterance};
 pub use self::kind::{Acp, Agent, Claude, Kind, Permissions, Policy};
 pub use self::own::Own;
 pub(crate) use self::talk::{Heard, Progress, Talk};
+use crate::allowance::Then;
 use crate::effect::{Arg, Launch, Value};
 use crate::id::SecretId;
 use crate::input::{ExitStatus, Prepared};
@@ -154,6 +155,8 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, (api_url, program): (&str
         set("MAKIMA_API_URL", Value::Text(api_url.to_string()));
         set("MAKIMA_TOOL_KEY", Value::Secret(SecretId::ToolKey(spec.id)));
     }
+    // Where it is to stand still at its limit nobody may end it before, and a person lets it have as much again.
+    let held = spec.allowance.then == Then::End;
     Launch {
         setup: prepared.setup.clone(),
         argv: spec.agent.argv(spec, prepared, tools(spec, program)),
@@ -161,8 +164,8 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, (api_url, program): (&str
         agent: spec.agent.kind(),
         own: spec.agent.own(),
         only_fenced: spec.agent.permissions().is_some_and(|permissions| permissions.only_fenced),
-        memory: spec.allowance.memory,
-        processes: spec.allowance.processes,
+        memory: spec.allowance.memory.filter(|_| held),
+        processes: spec.allowance.processes.filter(|_| held),
     }
 }
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::brood::Brood;
 use super::mailbox::{Mailbox, Origin};
 use crate::counters::Counters;
 use crate::effect::{Effect, Work};
@@ -72,8 +73,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) api_url: &'a str,
     /// The daemon's own program, for agents.
     pub(crate) program: &'a str,
-    /// How many subtasks of its have not ended here.
-    pub(crate) brood: usize,
+    /// Its subtasks, if it leads some.
+    pub(crate) brood: Option<Brood>,
     /// One folder per task.
     pub(crate) worktrees: &'a str,
     /// Whether its parent is known here, and works on the same repository.
@@ -201,7 +202,7 @@ mod tests {
             log_read: 0,
             api_url: "",
             program: "",
-            brood: 0,
+            brood: None,
             worktrees: "",
             parent_here: false,
             hold: &mut hold,

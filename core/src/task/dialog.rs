@@ -6,13 +6,14 @@ use alloc::string::{String, ToString as _};
 
 use serde::{Deserialize, Serialize};
 
+use super::brood::Follows;
 use super::cx::Cx;
 use super::ear::{Ear, Lines};
-use super::mailbox::{Mailbox, What};
+use super::mailbox::{Mailbox, Origin, What};
 use super::spec::Spec;
 use crate::agent::{self, Answer, Heard, Progress, Talk, Utterance};
 use crate::effect::Work;
-use crate::id::EffectId;
+use crate::id::{EffectId, TaskId};
 use crate::input::{Outcome, Prepared};
 use crate::limits;
 use crate::policy::{counted, cut};
@@ -41,9 +42,9 @@ pub(crate) struct Dialog {
     silence: Option<Silence>,
     /// People were told that nothing is heard of it.
     told_silent: bool,
-    /// A subtask has ended, and what comes after that may be on its way until then.
+    /// What may be on its way to it, if its task leads others.
     #[serde(default)]
-    follows: Option<Millis>,
+    following: Option<Follows>,
 }
 
 /// What an earlier life of the daemon said and heard, of which nothing is known.
@@ -92,9 +93,9 @@ impl Dialog {
         let talk = spec.agent.talk(spec, folder(cx), cx.program)?;
         let (ear, heard) = (Ear::default(), cx.now);
         let (settled, again, parked, silence) = (None, None, None, None);
-        let (past, through, told_silent, troubles, follows) = (None, false, false, 0, None);
+        let (past, through, told_silent, troubles, following) = (None, false, false, 0, None);
         let dialog =
-            Self { talk, ear, settled, troubles, again, parked, past, through, heard, silence, told_silent, follows };
+            Self { talk, ear, settled, troubles, again, parked, past, through, heard, silence, told_silent, following };
         Some(Box::new(dialog))
     }
 
@@ -177,6 +178,7 @@ impl Dialog {
             }
             Heard::TurnOver { well } => {
                 cx.mailbox.turn_over();
+                self.following = Follows::from_now(cx);
                 if well {
                     (self.troubles, self.again, self.parked) = (0, None, None);
                 }
@@ -231,9 +233,9 @@ impl Dialog {
     }
 
     /// A subtask of its has ended: it is told, and may have something to do about it.
-    pub(super) fn subtask_ended(&mut self, news: &str, cx: &mut Cx<'_>) {
-        cx.mailbox.go_on(news, cx.task, cx.now);
-        self.follows = Some(cx.now + limits::FOLLOWS);
+    pub(super) fn subtask_ended(&mut self, subtask: TaskId, news: &str, cx: &mut Cx<'_>) {
+        cx.mailbox.go_on(news, cx.task, Origin::Subtask(subtask));
+        self.following = Follows::from_now(cx);
     }
 
     /// What it has cost so far, in millionths of a dollar, by its own account.
@@ -256,7 +258,8 @@ impl Dialog {
         }
         let busy = cx.mailbox.is_busy() && !bug!(EndedOverAMessage);
         // It is told of each of them as it ends.
-        let leads = (cx.brood > 0 || self.follows.is_some()) && !bug!(EndedBeforeItsSubtasks);
+        let waits = cx.brood.is_some_and(|brood| brood.unended > 0) || self.following.is_some();
+        let leads = waits && !bug!(EndedBeforeItsSubtasks);
         self.talk.done().filter(|_| self.again.is_none() && !busy && !leads)
     }
 
@@ -330,7 +333,8 @@ impl Dialog {
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let silence = self.silence.as_ref().map(|silence| self.heard + silence.limit());
-        [self.listens_again(), self.again, silence, self.follows].into_iter().flatten().min()
+        let follows = self.following.as_ref().map(Follows::deadline);
+        [self.listens_again(), self.again, silence, follows].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -341,11 +345,11 @@ impl Dialog {
                 Some(until) => self.park(until, cx),
                 None => {
                     (self.again, self.parked) = (None, None);
-                    cx.mailbox.go_on(GO_ON, cx.task, cx.now);
+                    cx.mailbox.go_on(GO_ON, cx.task, Origin::At(cx.now));
                 }
             }
         }
-        self.follows = self.follows.filter(|until| *until > cx.now);
+        self.following = self.following.take().and_then(|follows| follows.left(cx));
         let over = |silence: &mut Silence| self.heard + silence.limit() <= cx.now;
         if let Some(silence) = self.silence.take_if(over) {
             self.too_silent(&silence, cx);

@@ -213,9 +213,11 @@ impl Errands {
             under_way.wait = cx.wait(errand.work(spec, children), errand.limit());
             under_way.again = true;
         }
-        if let Some(conflict) = &mut self.conflict {
-            conflict.recover();
-        }
+    }
+
+    /// The daemon has a new life, whether errands are under way or not.
+    pub(super) fn recover_conflict(&mut self) {
+        self.conflict.iter_mut().for_each(Conflict::recover);
     }
 
     /// What an earlier life of the daemon wrote down.

@@ -133,6 +133,8 @@ pub(crate) enum Origin {
     Numbered((u64, u64)),
     /// It has none, and came at this moment.
     At(Millis),
+    /// It tells of the end of this one, which ends once.
+    Subtask(TaskId),
 }
 
 /// The name of a task's message for its agent. Another message has another name, and the same one has the same: one that is
@@ -205,8 +207,13 @@ impl Mailbox {
     }
 
     /// Takes a word of ours in a user's place, which goes before what users have to say.
-    pub(crate) fn go_on(&mut self, word: &str, task: TaskId, now: Millis) {
-        let name = name_of(task, Origin::At(now), word, 0);
+    pub(crate) fn go_on(&mut self, word: &str, task: TaskId, origin: Origin) {
+        // What ends once is told once, even where it reads otherwise by now.
+        let text = if matches!(origin, Origin::Subtask(_)) { "" } else { word };
+        let name = name_of(task, origin, text, 0);
+        if self.letters.iter().any(|letter| letter.what.name() == Some(name)) {
+            return;
+        }
         let what = What::Word(Utterance { name, text: word.into() });
         let behind = self.letters.iter().position(|letter| letter.at == At::Waiting && letter.what.is_a_users());
         self.letters.insert(behind.unwrap_or(self.letters.len()), Letter { n: None, what, at: At::Waiting });

@@ -83,7 +83,21 @@ impl Meter {
     pub(super) fn deadline(&self, may: &Allowance) -> Option<Millis> {
         let since = self.since?;
         let left = |time: Millis| since + Millis(self.times(time.0).saturating_sub(self.ran.0));
-        [may.time.map(left), self.look].into_iter().flatten().min()
+        // Who is over the limit already is only told to stand still once more.
+        let time = may.time.map(left).filter(|_| self.over.is_none());
+        [time, self.look].into_iter().flatten().min()
+    }
+
+    /// A person lets it go on: for as much again, if that is what it stands still for.
+    pub(super) fn resume(&mut self) {
+        if self.over.take().is_some() {
+            (self.again, self.look) = (self.again.saturating_add(1), None);
+        }
+    }
+
+    /// Its agent has ended: it stands still for nothing.
+    pub(super) fn leave(&mut self) {
+        self.over = None;
     }
 
     /// The daemon has a new life: nobody answers what the one before has asked. In between the agent was at work.
@@ -132,12 +146,15 @@ impl Task {
             return;
         }
         let runs = self.is_metered();
-        if runs && self.meter.over.take().is_some() {
-            self.meter.again = self.meter.again.saturating_add(1);
-            self.tell_needs(s);
-        }
         self.meter.runs(runs, s.now);
         if !runs {
+            return;
+        }
+        if self.meter.over.is_some() {
+            // It was to stand still, and could not be made to.
+            if self.meter.look.is_none_or(|look| look <= s.now) {
+                self.hold_at_its_limit(s);
+            }
             return;
         }
         let cost = self.phase.dialog().and_then(|dialog| dialog.cost());
@@ -160,9 +177,14 @@ impl Task {
             Then::End => self.advance(Event::Over(why), s),
             Then::Pause => {
                 self.meter.over = Some(why);
-                self.hold = true;
-                self.advance(Event::Hold, s);
+                self.hold_at_its_limit(s);
             }
         }
+    }
+
+    fn hold_at_its_limit(&mut self, s: &mut Surroundings<'_>) {
+        self.meter.look = Some(s.now + limits::HELD_AGAIN);
+        self.hold = true;
+        self.advance(Event::Hold, s);
     }
 }

@@ -36,6 +36,7 @@ use core::mem;
 
 use serde::{Deserialize, Serialize};
 
+use self::brood::Brood;
 use self::cx::Cx;
 pub(crate) use self::cx::Ids;
 pub(crate) use self::errand::Errand;
@@ -210,7 +211,7 @@ impl Task {
             log_read: self.output.log_end(),
             api_url: s.api_url,
             program: s.program,
-            brood: s.index.unended_children(self.spec.id),
+            brood: self.spec.orchestrator.then(|| Brood::of(self.spec.id, s.index)),
             worktrees: s.worktrees,
             parent_here: self.parent_here,
             hold: &mut self.hold,
@@ -305,6 +306,7 @@ impl Task {
         }
         if !matches!(self.phase, Phase::Running(_) | Phase::Attaching(_)) {
             self.errands.leave();
+            self.meter.leave();
         }
         self.keyed |= self.spec.orchestrator && self.phase.is_keyed();
         self.tell_needs(s);

@@ -41,6 +41,7 @@ impl Task {
         };
         let (old, was_ended) = (self.phase.status(), self.has_ended());
         self.meter.recover(s.now);
+        self.errands.recover_conflict();
         self.output = Output::resumed(self.output.delivered().max(delivered), None);
         self.phase = self.within(s, |phase, spec, cx| phase.recover(stage, spec, cx));
         if let Phase::Ended(end) = &self.phase {

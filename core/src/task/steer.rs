@@ -59,10 +59,12 @@ impl Task {
 
     /// It is to go on.
     pub(crate) fn resume(&mut self, s: &mut Surroundings<'_>) {
-        let refusal = self.is_past_pausing().or((!self.hold).then_some("it is not paused"));
+        let stands = self.hold || self.meter.over().is_some();
+        let refusal = self.is_past_pausing().or((!stands).then_some("it is not paused"));
         if let Some(why) = refusal {
             return self.inapplicable(Some(why), s);
         }
+        self.meter.resume();
         self.hold = false;
         if !matches!(self.phase, Phase::Running(_) | Phase::Held) {
             self.within_phase(s, |cx| cx.progress("it will not stand still"));

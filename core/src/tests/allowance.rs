@@ -60,11 +60,39 @@ fn time_in_which_it_stands_still_does_not_count_and_a_person_gives_as_much_again
     bench.done("Freeze", Outcome::Done);
     assert_eq!(bench.at(TASK), TaskState::Paused);
     assert!(!has(&bench.pass(Millis::seconds(600)), "as long as it may"), "it is told once");
-    bench.tell(TASK, "resumeTask", "");
-    let out = bench.done("Thaw", Outcome::Done);
+    let out = bench.tell(TASK, "resumeTask", "");
     assert!(has(&out, "progress: needs nobody any more"), "{out:?}");
+    bench.done("Thaw", Outcome::Done);
     assert!(!has(&bench.pass(Millis::seconds(58)), "as long as it may"));
     assert!(has(&bench.pass(Millis::seconds(4)), "it has been at work for 2 minutes, as long as it may"));
+}
+
+/// Protects a limit from a tree that cannot be stopped: nobody but a person gives it as much again, and it is tried once more.
+#[test]
+fn who_cannot_be_made_to_stand_still_is_given_nothing() {
+    let mut bench = with(Allowance { time: Some(MINUTE), then: Then::Pause, ..Allowance::default() });
+    bench.pass(MINUTE);
+    let out = bench.failed("Freeze", "not all obey");
+    assert!(has(&out, "the agent could not be paused: not all obey") && !has(&out, "nobody any more"), "{out:?}");
+    bench.done("Thaw", Outcome::Done);
+    assert_eq!(bench.at(TASK), TaskState::Running);
+    assert!(bench.asked.values().all(|(_, work)| *work != Work::Freeze), "not at once");
+    bench.pass(limits::HELD_AGAIN);
+    bench.done("Freeze", Outcome::Done);
+    assert_eq!(bench.at(TASK), TaskState::Paused);
+    assert!(has(&bench.tell(TASK, "resumeTask", ""), "progress: needs nobody any more"));
+    bench.done("Thaw", Outcome::Done);
+    assert!(!has(&bench.pass(Millis::seconds(50)), "as long as it may"), "as much again, from when it was used up");
+}
+
+/// Protects people from being asked for a task that has ended.
+#[test]
+fn who_has_ended_stands_still_for_nothing() {
+    let mut bench = with(Allowance { time: Some(MINUTE), then: Then::Pause, ..Allowance::default() });
+    bench.pass(MINUTE);
+    bench.done("Freeze", Outcome::Done);
+    let told = bench.tell(TASK, "interruptTask", r#""graceful":false"#);
+    assert!(has(&told, "progress: needs nobody any more"), "{told:?}");
 }
 
 /// Protects a user's money.

@@ -445,7 +445,11 @@ fn a_conflict_that_nobody_resolves_needs_a_person() {
     bench.pass(Millis(1));
     let out = merging(&mut bench, open(&["poem"]));
     assert!(has(&out, "progress: needs a person: a conflict that nobody resolves, in `poem`"), "{out:?}");
+    // A new life of the daemon looks as well, also where the one before was about to.
     bench.pass(limits::CONFLICT);
+    bench.again(&[(TASK, Stage::Started(prepared()))]);
+    bench.done("Attach", Outcome::Started { pid: 9, handed: 0 });
+    bench.done("Thaw", Outcome::Done);
     let out = merging(&mut bench, open(&[]));
     assert!(has(&out, "progress: needs nobody any more"), "{out:?}");
     bench.pass(limits::CONFLICT);

@@ -12,7 +12,8 @@ use crate::effect::{Arg, Work};
 use crate::input::{ExitStatus, Outcome, Stage};
 use crate::limits;
 use crate::protocol::Wire;
-use crate::view::TaskState;
+use crate::time::Millis;
+use crate::view::{LinkState, TaskState};
 
 const LEADS: &str = r#""isOrchestrator":true"#;
 
@@ -65,6 +66,19 @@ fn it_waits_for_its_subtasks_and_is_told_as_they_end() {
     talk.says(WELL);
     assert_eq!(talk.bench.at(TASK), TaskState::Running, "what comes after that subtask may be on its way");
     talk.bench.pass(limits::FOLLOWS);
+    assert_eq!(
+        talk.bench.at(TASK),
+        TaskState::Running,
+        "the server does not know of the end yet: nothing comes after it"
+    );
+    talk.bench.acked();
+    ends_soon(&mut talk);
+}
+
+/// It ends once nothing that it may have asked for can be on its way any more.
+fn ends_soon(talk: &mut Talk) {
+    talk.bench.pass(limits::FOLLOWS);
+    talk.bench.pass(limits::FOLLOWS);
     assert_eq!(talk.took(), "end_session");
     assert_eq!(talk.bench.at(TASK), TaskState::Ending);
 }
@@ -104,6 +118,54 @@ fn what_begins_after_a_subtask_is_waited_for() {
     talk.bench.spawn(crate::id::TaskId(uuid::Uuid::from_u128(9)), &format!(r#""parentTaskId":"{}""#, TASK.0));
     talk.bench.pass(limits::FOLLOWS);
     assert_eq!(talk.bench.at(TASK), TaskState::Running);
+}
+
+/// Protects subtasks that an agent asked for by itself, and the server has, from an orchestrator that ends before its daemon has
+/// heard of them; and an orchestrator from waiting for ever for a server that does not come back.
+#[test]
+fn what_it_has_asked_for_is_waited_for_while_the_server_is_away() {
+    let mut talk = leading();
+    talk.bench.cut();
+    talk.says(WELL);
+    let waits = |talk: &mut Talk, from: Millis, to: Millis| {
+        let mut passed = from;
+        while passed < to {
+            talk.bench.wait(limits::FOLLOWS);
+            passed = passed + limits::FOLLOWS;
+        }
+    };
+    waits(&mut talk, Millis(0), Millis::seconds(300));
+    assert_eq!(talk.bench.at(TASK), TaskState::Running);
+    let mut stays_away = Talk { bench: talk.bench.clone(), log: talk.log, names: talk.names.clone() };
+    while talk.bench.daemon.link_at() != LinkState::Connecting {
+        talk.bench.wait(Millis::seconds(1));
+    }
+    talk.bench.open_session(Wire::Two);
+    talk.bench.pass(limits::FOLLOWS);
+    assert_eq!(talk.bench.at(TASK), TaskState::Running, "they come once the server is back");
+    subtask(&mut talk);
+    talk.bench.pass(limits::FOLLOWS_AT_LAST);
+    assert_eq!(talk.bench.at(TASK), TaskState::Running);
+    waits(&mut stays_away, Millis::seconds(300), limits::FOLLOWS_AT_LAST);
+    assert_eq!(stays_away.took(), "end_session");
+}
+
+/// Protects a task that somebody else has called a parent, and slots: who does not lead waits for nobody, and nobody for themselves.
+#[test]
+fn who_leads_nobody_waits_for_nobody() {
+    let mut talk = Talk::at_work();
+    subtask(&mut talk);
+    talk.says(WELL);
+    assert_eq!(talk.took(), "end_session");
+    let mut bench = Bench::with(Config { agent: Agent::Claude(Claude::default()), max_tasks: 4, ..config() });
+    bench.open_session(Wire::Two);
+    bench.spawn(OTHER, &format!(r#"{LEADS},"parentTaskId":"{TASK}""#));
+    bench.spawn(TASK, &format!(r#"{LEADS},"parentTaskId":"{OTHER}""#));
+    assert_eq!(bench.daemon.tasks[&OTHER].parent(), Some(TASK));
+    assert_eq!(bench.daemon.tasks[&TASK].parent(), None, "it is above that one");
+    let own = crate::id::TaskId(uuid::Uuid::from_u128(9));
+    bench.spawn(own, &format!(r#"{LEADS},"parentTaskId":"{own}""#));
+    assert_eq!(bench.daemon.tasks[&own].parent(), None);
 }
 
 /// Protects a script, which reads lines when it likes: it is told nothing unasked, and its exit is its end.
