@@ -252,7 +252,8 @@ impl BranchName {
     }
 }
 
-const PREFIX: &str = "makima/";
+/// How every task's branch begins.
+pub const PREFIX: &str = "makima/";
 
 impl fmt::Display for BranchName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::tail::Tail;
@@ -25,12 +24,6 @@ use crate::service::server_endpoint;
 
 /// The longest that the server lets itself be asked to wait, in seconds.
 pub const LONGEST_WAIT: u64 = 600;
-
-/// How much longer than what it waits itself the server may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
-
-/// For all of a task's output, which may be long.
-const OUTPUT: Duration = Duration::from_secs(60);
 
 /// What the variable of the environment is called that says where the server is.
 const URL: &str = "MAKIMA_API_URL";
@@ -127,6 +120,9 @@ pub enum MeshError {
     /// The server is away, or will not.
     #[error(transparent)]
     Server(#[from] RestError),
+    /// The server was asked to do something, and its answer did not come: the question may have.
+    #[error("{0}; it may have been done all the same: look how it stands before you ask again")]
+    Lost(RestError),
     /// The daemon was asked and does not say yet.
     #[error("the daemon has not answered within {0} s; it goes on with it, so ask how it stands before you ask again")]
     NoAnswerYet(u64),
@@ -141,13 +137,13 @@ impl From<MeshError> for Failure {
         match error {
             MeshError::Name(_) => Self::unusable(told),
             MeshError::NoAnswerYet(_) => Self::failed(told),
-            MeshError::Server(RestError::Away { .. }) => {
+            MeshError::Server(RestError::Away { .. }) | MeshError::Lost(_) => {
                 Self::unusable(told).with_code(NOT_REACHED).hint(format!("{URL} says where it is meant to be"))
             }
             MeshError::Server(RestError::Refused { status, message }) => match status.as_u16() {
                 401 => Self::unusable(format!("the server refuses the key in {KEY}: {message}"))
                     .with_code(KEY_REFUSED)
-                    .hint("a task's key holds until the task ends"),
+                    .hint("a task's key holds until the task ends; to a server that was started anew its daemon tells it again"),
                 400 => Self::unusable(message),
                 _ => Self::failed(message),
             },
@@ -157,11 +153,23 @@ impl From<MeshError> for Failure {
 }
 
 impl MeshError {
-    /// Whether the server was not reached, or its answer was not: then it is not known what became of what was asked.
+    /// Whether it may pass: the server is away or not itself, or was started anew and has not heard of the key again.
     #[must_use]
-    pub fn is_away(&self) -> bool {
-        matches!(self, Self::Server(RestError::Away { .. }))
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Server(RestError::Refused { status, .. }) if status.as_u16() == 401 => true,
+            Self::Server(error) | Self::Lost(error) => error.is_troubled(),
+            Self::NoAnswerYet(_) | Self::Name(_) => false,
+        }
     }
+}
+
+/// What was to be done: an answer that did not come says nothing of whether it was.
+fn done<T>(answer: Result<T, RestError>) -> Result<T, MeshError> {
+    answer.map_err(|error| match error {
+        RestError::Away { .. } => MeshError::Lost(error),
+        RestError::Refused { .. } | RestError::Strange { .. } => MeshError::Server(error),
+    })
 }
 
 /// What the environment says, or why that cannot be used.
@@ -193,21 +201,6 @@ impl Mesh {
         self.task
     }
 
-    /// No request takes longer than the server was asked to wait, and a little.
-    async fn within<T>(
-        &self,
-        limit: Duration,
-        request: impl Future<Output = Result<T, RestError>>,
-    ) -> Result<T, MeshError> {
-        match timeout(limit, request).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => {
-                let why = format!("it has not answered within {} s", limit.as_secs());
-                Err(MeshError::Server(RestError::Away { origin: self.rest.origin().to_owned(), why }))
-            }
-        }
-    }
-
     /// Asks for a subtask, and gives its id.
     ///
     /// # Errors
@@ -217,7 +210,7 @@ impl Mesh {
         struct Made {
             id: Uuid,
         }
-        let made: Made = self.within(ANSWER, self.rest.hand("/tasks", subtask)).await?;
+        let made: Made = done(self.rest.hand("/tasks", subtask).await)?;
         Ok(made.id)
     }
 
@@ -226,7 +219,7 @@ impl Mesh {
     /// # Errors
     /// The server is away, or will not.
     pub async fn list(&self) -> Result<Answer<Vec<Task>>, MeshError> {
-        self.look("/tasks", ANSWER).await
+        self.look("/tasks", 0).await
     }
 
     /// One task: this one, or one below it.
@@ -234,11 +227,12 @@ impl Mesh {
     /// # Errors
     /// The server is away, or will not.
     pub async fn status(&self, id: Uuid) -> Result<Answer<Task>, MeshError> {
-        self.look(&format!("/tasks/{id}"), ANSWER).await
+        self.look(&format!("/tasks/{id}"), 0).await
     }
 
-    async fn look<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<Answer<T>, MeshError> {
-        let raw: Box<RawValue> = self.within(limit, self.rest.look(path, limit)).await?;
+    /// The server waits so many seconds itself before it answers.
+    async fn look<T: DeserializeOwned>(&self, path: &str, seconds: u64) -> Result<Answer<T>, MeshError> {
+        let raw: Box<RawValue> = self.rest.look(path, Duration::from_secs(seconds)).await?;
         self.read(raw.get().to_owned())
     }
 
@@ -256,7 +250,7 @@ impl Mesh {
     /// # Errors
     /// The server is away, or will not.
     pub async fn output(&self, id: Uuid, take: impl FnMut(&str)) -> Result<(), MeshError> {
-        self.within(OUTPUT, self.rest.read_output(id, take)).await
+        Ok(self.rest.read_output(id, take).await?)
     }
 
     /// Tells a subtask's agent something. Gives what the server answers, as all of this kind do.
@@ -264,7 +258,7 @@ impl Mesh {
     /// # Errors
     /// The server is away, or will not.
     pub async fn message(&self, id: Uuid, message: &str) -> Result<String, MeshError> {
-        self.within(ANSWER, self.rest.say(id, "messages", &json!({ "message": message }))).await
+        done(self.rest.say(id, "messages", &json!({ "message": message })).await)
     }
 
     /// Lets a subtask stand still, or go on.
@@ -273,7 +267,7 @@ impl Mesh {
     /// The server is away, or will not.
     pub async fn hold(&self, id: Uuid, held: bool) -> Result<String, MeshError> {
         let what = if held { "pause" } else { "resume" };
-        self.within(ANSWER, self.rest.say(id, what, &json!({}))).await
+        done(self.rest.say(id, what, &json!({})).await)
     }
 
     /// Ends a subtask: asks its agent first, or kills it at once.
@@ -281,7 +275,7 @@ impl Mesh {
     /// # Errors
     /// The server is away, or will not.
     pub async fn interrupt(&self, id: Uuid, graceful: bool) -> Result<String, MeshError> {
-        self.within(ANSWER, self.rest.say(id, "interrupt", &json!({ "graceful": graceful }))).await
+        done(self.rest.say(id, "interrupt", &json!({ "graceful": graceful })).await)
     }
 
     /// Waits for these subtasks, or for all children of the task that leads where none is named, so many seconds at most.
@@ -298,7 +292,7 @@ impl Mesh {
             let of: Vec<String> = of.iter().map(Uuid::to_string).collect();
             path.push_str(&format!("&for={}", of.join(",")));
         }
-        self.look(&path, ANSWER.saturating_add(Duration::from_secs(seconds))).await
+        self.look(&path, seconds).await
     }
 
     /// Asks the daemon about the branches of the subtasks, or has it do something with them, and waits so many seconds.
@@ -306,8 +300,10 @@ impl Mesh {
     /// # Errors
     /// The server is away, or will not; or the daemon does not say in time.
     pub async fn merge<T: MergeAnswer>(&self, step: Merge<'_>, wait: u64) -> Result<Answer<T>, MeshError> {
-        let limit = ANSWER.saturating_add(Duration::from_secs(wait));
-        let answer = self.within(limit, self.rest.question(self.task, question(step), wait)).await?;
+        let question = question(step);
+        let looks = matches!(question, Question::Look(_));
+        let answer = self.rest.question(self.task, question, wait).await;
+        let answer = if looks { answer? } else { done(answer)? };
         self.read(answer.ok_or(MeshError::NoAnswerYet(wait))?)
     }
 }

@@ -275,16 +275,16 @@ impl Rest {
         self.send(self.ask(Method::POST, &format!("/tasks/{id}/interrupt")).json(&body)).await.map(drop)
     }
 
-    /// What the server answers to a question that takes it up to so long.
+    /// What the server answers to a question for which it waits up to so long itself.
     ///
     /// # Errors
     /// It is not reached or does not answer in time, or will not.
     pub(crate) async fn look<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
-        limit: Duration,
+        wait: Duration,
     ) -> Result<T, RestError> {
-        self.json(self.request(Method::GET, path).timeout(limit)).await
+        self.json(self.request(Method::GET, path).timeout(ANSWER.saturating_add(wait))).await
     }
 
     /// Hands it something, and gives what it answers.
@@ -343,9 +343,10 @@ impl Rest {
     /// # Errors
     /// It is not reached or goes away meanwhile, or knows no such task.
     pub async fn read_output(&self, id: Uuid, mut take: impl FnMut(&str)) -> Result<(), RestError> {
-        let mut output = self.output(id, 0).await?;
+        let mut output = self.soon(self.output(id, 0)).await?;
         let mut held = Vec::new();
-        while let Some(bytes) = output.chunk().await.map_err(|error| self.away(&error))? {
+        // Whoever takes it may read it in peace: only the server has to be quick.
+        while let Some(bytes) = self.soon(async { output.chunk().await.map_err(|error| self.away(&error)) }).await? {
             // The server sends text; only a chunk of the transfer can cut a character in two.
             held.extend_from_slice(&bytes);
             let whole = std::str::from_utf8(&held).map_or_else(|error| error.valid_up_to(), str::len);
@@ -365,7 +366,12 @@ impl Rest {
             request = request.header("Last-Event-ID", last);
         }
         // The answer begins at once; how long it goes on is the task's matter.
-        match timeout(ANSWER, self.send(request)).await {
+        self.soon(self.send(request)).await
+    }
+
+    /// What has to come soon, though not all that follows it.
+    async fn soon<T>(&self, answer: impl Future<Output = Result<T, RestError>>) -> Result<T, RestError> {
+        match timeout(ANSWER, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(RestError::Away { origin: self.origin.clone(), why: "it does not answer".to_string() }),
         }

@@ -130,7 +130,8 @@ impl Hub {
         bounds: Bounds,
         out: &mut Vec<Effect>,
     ) -> Answer {
-        if self.tasks.contains_key(&asked.task_id) {
+        // Whom somebody has named as a parent already would bring that one's tasks below this one.
+        if self.tasks.contains_key(&asked.task_id) || self.children.of(asked.task_id).next().is_some() {
             return Answer::Known;
         }
         let of = match self.tasks.get(&parent).map(|task| &task.life) {

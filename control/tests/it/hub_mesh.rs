@@ -249,6 +249,16 @@ fn a_subtask_needs_only_what_is_below_its_parent() {
     assert_eq!(delegate(&mut bench, 3, spawn(7), Vec::new(), Bounds::default()), Answer::Ended);
 }
 
+/// Protects tasks whose parent is not there from whoever has a key and takes that one's id.
+#[test]
+fn nobody_becomes_the_parent_of_tasks_that_are_there() {
+    let mut bench = tree();
+    bench.create(child(6, 9, 0));
+    assert_eq!(delegate(&mut bench, 1, spawn(9), Vec::new(), Bounds::default()), Answer::Known);
+    assert_eq!(bench.hub.kin(task(6), task(1)), Kin::Neither);
+    assert_eq!(bench.hub.below(task(1)), [task(2), task(3), task(4)]);
+}
+
 /// Protects a person's machine and money from trees that grow without an end.
 #[test]
 fn a_tree_keeps_to_its_bounds() {

@@ -124,6 +124,11 @@ async fn a_key_opens_what_the_table_says() {
             assert_eq!(refused, (404, "no_such_task".to_owned()), "{method} {path}");
         }
     }
+    // That one goes on and on: it is enough that it begins.
+    let places = [(tree.lead, 200), (tree.one, 200), (tree.deep, 200), (tree.top, 404), (outside, 404)];
+    for (id, status) in places {
+        assert_eq!(tree.ask(Method::HEAD, &format!("/tasks/{id}/events"), None).await.0, status);
+    }
     assert_eq!(tree.refused(Method::GET, "/tasks/rubbish", &wrong).await.0, 404);
     assert_eq!(tree.get("/info").await.0, 200);
     let (_, tasks) = tree.get("/tasks").await;

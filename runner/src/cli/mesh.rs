@@ -69,12 +69,7 @@ async fn spawn(mesh: &Mesh, args: SpawnArgs) -> Result<(), Failure> {
         copy_files: args.copies,
         is_orchestrator: args.leads,
     };
-    let id = mesh.spawn(&subtask).await.map_err(|error| {
-        // The answer may be what was lost, and not the question.
-        let lost = error.is_away();
-        let failure = Failure::from(error);
-        if lost { failure.hint("`makima mesh list` tells whether it was started all the same") } else { failure }
-    })?;
+    let id = mesh.spawn(&subtask).await?;
     if args.json {
         print::json(&json!({ "id": id }));
     } else {

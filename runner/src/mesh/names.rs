@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use makima_core::policy;
 use makima_core::protocol::BranchList;
 
 use super::{Merge, Mesh, MeshError};
@@ -45,34 +46,45 @@ impl Mesh {
 }
 
 impl Mesh {
-    /// The branch that is meant: by its own name, or by its subtask's. What is neither is left as it is: the daemon says so.
+    /// The branch that is meant: by its own name, or by its subtask's, of those that have one. What is neither is left as it is:
+    /// the daemon says so.
     ///
     /// # Errors
-    /// The server is away, or the daemon does not say in time.
+    /// Several are called so, the server is away, or the daemon does not say in time which branches there are.
     pub async fn branch(&self, name: &str, wait: u64) -> Result<String, MeshError> {
+        if name.starts_with(policy::PREFIX) {
+            return Ok(name.to_owned());
+        }
         let known = self.merge::<BranchList>(Merge::Branches, wait).await?.body.branches;
         if known.iter().any(|branch| branch.name == name) {
             return Ok(name.to_owned());
         }
-        let id = self.resolve(name).await.ok();
-        let of_it = known.into_iter().find(|branch| branch.task_id.is_some() && branch.task_id == id);
+        let branch = |task: &Task| known.iter().find(|branch| branch.task_id == Some(task.id));
+        let mut tasks = self.list().await?.body;
+        // Deeper down others may be called the same.
+        tasks.retain(|task| branch(task).is_some());
+        if matching(&tasks, name).is_empty() {
+            return Ok(name.to_owned());
+        }
+        let id = find(&tasks, name).map_err(MeshError::Name)?;
+        let of_it = known.into_iter().find(|branch| branch.task_id == Some(id));
         Ok(of_it.map_or_else(|| name.to_owned(), |branch| branch.name))
     }
 }
 
-/// The one of that name, else the one whose id begins so.
+/// Those of that name, else those whose ids begin so.
+fn matching<'a>(tasks: &'a [Task], name: &str) -> Vec<&'a Task> {
+    let named: Vec<&Task> = tasks.iter().filter(|task| task.name == name).collect();
+    let begin = name.to_ascii_lowercase();
+    if named.is_empty() { tasks.iter().filter(|task| task.id.to_string().starts_with(&begin)).collect() } else { named }
+}
+
+/// The one that is meant.
 fn find(tasks: &[Task], name: &str) -> Result<Uuid, String> {
     if name.is_empty() {
         return Err("it is not said which subtask is meant: name it, or give its id".to_owned());
     }
-    let named: Vec<&Task> = tasks.iter().filter(|task| task.name == name).collect();
-    let begin = name.to_ascii_lowercase();
-    let found = if named.is_empty() {
-        tasks.iter().filter(|task| task.id.to_string().starts_with(&begin)).collect()
-    } else {
-        named
-    };
-    match found.as_slice() {
+    match matching(tasks, name).as_slice() {
         [one] => Ok(one.id),
         [] => Err(format!("no subtask is called `{name}`, and no subtask's id begins so")),
         several => {

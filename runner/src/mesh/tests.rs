@@ -1,6 +1,7 @@
 //! What the client asks, and what it makes of answers.
 
 use serde_json::json;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::fake::Fake;
@@ -169,15 +170,55 @@ async fn a_server_that_is_away_or_none_of_ours_is_told_of() {
     assert!(pending.to_string().contains("ask how it stands"), "{pending}");
 }
 
-/// Protects an agent from a server that takes a request and says nothing, for ever.
-#[tokio::test]
+/// Protects an agent from a server that takes a request and says nothing, for ever: whatever it is asked. (Time passes as soon as
+/// everybody waits.)
+#[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_is_not_waited_for_without_an_end() {
     let fake = Fake::start(|_| (0, String::new())).await;
+    let (mesh, one) = (mesh(&fake.url()), id(ONE));
+    let bound = Duration::from_secs(700);
+    let looks = [
+        timeout(bound, async { mesh.list().await.map(drop) }).await,
+        timeout(bound, async { mesh.status(one).await.map(drop) }).await,
+        timeout(bound, mesh.output(one, |_| ())).await,
+        timeout(bound, async { mesh.wait(Until::All, &[], LONGEST_WAIT).await.map(drop) }).await,
+        timeout(bound, async { mesh.merge::<MergeStatusResponse>(Merge::Status, 60).await.map(drop) }).await,
+    ];
+    for answer in looks {
+        let error = answer.expect("a bound").expect_err("no answer");
+        assert!(matches!(error, MeshError::Server(RestError::Away { .. })) && error.may_pass(), "{error}");
+    }
+    let deeds = [
+        timeout(bound, async { mesh.spawn(&subtask()).await.map(drop) }).await,
+        timeout(bound, async { mesh.message(one, "x").await.map(drop) }).await,
+        timeout(bound, async { mesh.hold(one, true).await.map(drop) }).await,
+        timeout(bound, async { mesh.interrupt(one, true).await.map(drop) }).await,
+        timeout(bound, async { mesh.merge::<MergeResult>(Merge::Start("b"), 60).await.map(drop) }).await,
+    ];
+    for answer in deeds {
+        let error = answer.expect("a bound").expect_err("no answer");
+        assert!(error.to_string().contains("may have been done all the same"), "{error}");
+        assert_eq!(Failure::from(error).code, NOT_REACHED);
+    }
+}
+
+/// Protects a merge by a subtask's name from tasks deeper down that are called the same, and a branch's own name from being looked up.
+#[tokio::test]
+async fn a_branch_is_meant_by_its_subtasks_name() {
+    let deeper = DONE.replace(ONE, LEADER);
+    let fake = Fake::start(move |asked| match asked.what.as_str() {
+        "GET /tasks" => (200, format!("[{DONE},{deeper}]")),
+        what if what.contains("/branches") => {
+            let branch = json!({ "name": "makima/parser", "taskId": ONE, "isMerged": false, "lastCommit": "c", "lastCommitMessage": "m" });
+            (200, json!({ "taskId": LEADER, "branches": [branch] }).to_string())
+        }
+        _ => (404, String::new()),
+    })
+    .await;
     let mesh = mesh(&fake.url());
-    let soon = Duration::from_millis(50);
-    let silent = mesh.rest.question(mesh.task, question(Merge::Status), 600);
-    let error = mesh.within(soon, silent).await.expect_err("no answer").to_string();
-    assert!(error.contains("it has not answered within 0 s"), "{error}");
-    let failure = Failure::from(mesh.look::<Vec<Task>>("/tasks", soon).await.expect_err("no answer"));
-    assert_eq!(failure.code, NOT_REACHED);
+    assert_eq!(mesh.branch("parser", 5).await.expect("the one that has a branch"), "makima/parser");
+    assert_eq!(mesh.branch("theirs", 5).await.expect("as it is"), "theirs");
+    let asked = fake.asked().len();
+    assert_eq!(mesh.branch("makima/x", 5).await.expect("as it is"), "makima/x");
+    assert_eq!(fake.asked().len(), asked, "nobody is asked");
 }

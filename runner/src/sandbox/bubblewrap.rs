@@ -16,15 +16,37 @@ const TRIAL: Duration = Duration::from_secs(5);
 /// Between two looks whether that has ended.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// A view of processes of its own: those outside cannot be seen, and so neither be signalled nor looked into.
+const APART: [&str; 3] = ["--unshare-pid", "--proc", "/proc"];
+
 /// Whether it is here and can do what it is to; why not. Tried once for all who ask. Blocks.
 pub(super) fn is_here() -> Result<(), String> {
-    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
-    TRIED.get_or_init(is_found).clone()
+    holds().map(drop)
 }
 
-fn is_found() -> Result<(), String> {
+/// Whether what is inside sees no process outside. Blocks.
+pub(super) fn holds_signals() -> bool {
+    holds() == Ok(Holds::Processes)
+}
+
+/// What it can hold here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    /// Files alone: in some containers no view of processes can be made.
+    Files,
+    /// Processes as well.
+    Processes,
+}
+
+fn holds() -> Result<Holds, String> {
+    static TRIED: OnceLock<Result<Holds, String>> = OnceLock::new();
+    let tried = || tries(&APART).map(|()| Holds::Processes).or_else(|_| tries(&[]).map(|()| Holds::Files));
+    TRIED.get_or_init(tried).clone()
+}
+
+fn tries(more: &[&str]) -> Result<(), String> {
     let mut command = Command::new(PROGRAM);
-    command.args(["--ro-bind", "/", "/", "--dev", "/dev", "true"]);
+    command.args(["--ro-bind", "/", "/", "--dev", "/dev"]).args(more).arg("true");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|_| format!("`{PROGRAM}` is not installed"))?;
     let until = Instant::now() + TRIAL;
@@ -55,6 +77,9 @@ pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
     // Shared memory in which the daemon lives is not shared.
     let is_shared = !plan.hidden.iter().any(|hidden| hidden.starts_with(SHARED));
     say(&[if is_shared { "--bind" } else { "--ro-bind" }, SHARED, SHARED].map(AsRef::as_ref));
+    if holds_signals() {
+        say(&APART.map(AsRef::as_ref));
+    }
     // The superuser keeps what it has otherwise.
     for capability in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_SYS_RAWIO", "CAP_SYS_MODULE", "CAP_MKNOD"]
     {

@@ -27,9 +27,10 @@ pub(super) fn is_here() -> Result<(), String> {
         .ok_or_else(|| "this kernel does not have it (Linux 6.2 does)".to_owned())
 }
 
-/// Whether this kernel holds anybody off sockets in the file system.
-pub(super) fn holds_sockets() -> bool {
-    has(AccessFs::ResolveUnix.into())
+/// Whether this kernel keeps signals inside, and off sockets without a file.
+pub(super) fn holds_signals() -> bool {
+    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    strict.scope(Scope::from_all(NEWEST)).and_then(|rules| rules.create()).is_ok()
 }
 
 fn has(rights: BitFlags<AccessFs>) -> bool {

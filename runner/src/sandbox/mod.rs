@@ -157,14 +157,24 @@ impl Sandbox {
         self.by
     }
 
-    /// What is not held here and would be elsewhere, for people; none where nothing is missing.
+    /// What is open though it could be shut, or is shut elsewhere, for people.
     #[must_use]
-    pub fn gap(&self) -> Option<&'static str> {
-        #[cfg(target_os = "linux")]
-        if self.sockets && self.by == By::Landlock && !kernel::holds_sockets() {
-            return Some("this kernel (before 7.1) cannot keep it from sockets of other programs of yours");
+    pub fn gaps(&self) -> Vec<&'static str> {
+        let mut gaps = Vec::new();
+        match self.by {
+            #[cfg(target_os = "linux")]
+            By::Landlock if !kernel::holds_signals() => gaps.push(
+                "this kernel (before 6.12) does not keep agents from signalling programs of yours, nor from sockets without a file",
+            ),
+            By::Bubblewrap if !bubblewrap::holds_signals() => {
+                gaps.push("no view of processes of their own can be made for agents: they may signal programs of yours");
+            }
+            By::Landlock | By::Bubblewrap => {}
         }
-        None
+        if self.sockets {
+            gaps.push("agents may speak to sockets of other programs of yours, unless `sockets = false`");
+        }
+        gaps
     }
 }
 

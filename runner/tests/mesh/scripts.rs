@@ -89,6 +89,23 @@ async fn a_wait_prints_each_and_fails_with_one_that_failed() {
     assert!(code == 1 && out.contains("running") && notes.contains("time is over"), "{out}{notes}");
 }
 
+/// Protects a script that has waited for hours from a server that is started anew: its answer, its absence, and its not knowing the
+/// key until the daemon is back.
+#[tokio::test]
+async fn a_wait_outlives_a_restart_of_the_server() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let anew = Fake::start(move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        0 => (200, json!({ "over": false, "tasks": [task(ONE, "parser", None)] }).to_string()),
+        1 => error(503, "server_ends", "the server ends: ask again when it is back"),
+        2 => error(401, "unauthorized", "no such key"),
+        _ => (200, json!({ "over": true, "tasks": [task(ONE, "parser", Some(true))] }).to_string()),
+    })
+    .await;
+    let (out, notes, code) = mesh(&anew.url(), &["wait"], "").await;
+    assert!(code == 0 && out.contains("done"), "{out}{notes}");
+    assert_eq!(notes.matches("asking again").count(), 1, "{notes}");
+}
+
 #[tokio::test]
 async fn branches_are_merged_step_by_step() {
     let fake = Fake::start(two_subtasks).await;

@@ -60,10 +60,8 @@ pub(super) fn sandbox(file: &ConfigFile) -> Check {
         Err(failure) => Check::of("sandbox", failure),
         Ok(Settled::On(sandbox)) => {
             let held = format!("held by {}", sandbox.held_by().name());
-            match sandbox.gap() {
-                None => Check::ok("sandbox", held),
-                Some(gap) => Check::ok("sandbox", format!("{held}; {gap}")),
-            }
+            let told: Vec<&str> = std::iter::once(held.as_str()).chain(sandbox.gaps()).collect();
+            Check::ok("sandbox", told.join("; "))
         }
         // Whoever wants it so is not to be warned each time.
         Ok(Settled::Off(why)) if file.sandbox.mode == Mode::Off || !file.wrap().is_empty() => {

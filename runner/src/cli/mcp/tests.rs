@@ -1,5 +1,7 @@
 //! What a model is told of the tools.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
 use serde_json::Value;
 
@@ -56,16 +58,22 @@ fn the_tools_are_these() {
     assert_eq!(listed, expected);
 }
 
-/// Protects a reader of `docs/orchestration.md` from tools that are not there, and from those that it leaves out.
+/// Protects a reader of `docs/orchestration.md` from tools and parameters that are not there, and from those that it leaves out.
 #[test]
 fn the_document_has_each_tool() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/orchestration.md");
     let text = std::fs::read_to_string(path).expect("the document");
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('('));
-    let mut listed: Vec<&str> = rows.map(|(name, _)| name).collect();
-    listed.sort_unstable();
-    let tools = tools();
-    let mut names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
-    names.sort_unstable();
-    assert_eq!(listed, names);
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(")`")?.0.split_once('('));
+    let listed: BTreeMap<String, BTreeSet<String>> = rows
+        .map(|(name, parameters)| {
+            let parameters = parameters.split(", ").map(|name| name.trim_end_matches("[]"));
+            (name.to_owned(), parameters.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+        })
+        .collect();
+    let properties = |tool: &rmcp::model::Tool| -> BTreeSet<String> {
+        let of = tool.input_schema.get("properties").and_then(Value::as_object);
+        of.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    };
+    let tools: BTreeMap<_, _> = tools().iter().map(|tool| (tool.name.to_string(), properties(tool))).collect();
+    assert_eq!(listed, tools);
 }

@@ -46,13 +46,8 @@ impl Tools {
             copy_files: asked.copy_files,
             is_orchestrator: asked.leads,
         };
-        let made = self.mesh.spawn(&subtask).await;
-        made.map(|id| json!({ "id": id, "name": subtask.task_name }).to_string()).map_err(|error| {
-            // The answer may be what was lost, and not the question.
-            let lost = error.is_away();
-            let more = if lost { "; list_subtasks tells whether it was started all the same" } else { "" };
-            format!("{error}{more}")
-        })
+        let made = self.mesh.spawn(&subtask).await.map_err(told)?;
+        Ok(json!({ "id": made, "name": subtask.task_name }).to_string())
     }
 
     /// List all tasks below you, those of your subtasks too, oldest first: id, name, status, success, error, branch.

@@ -3,16 +3,24 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cli::args::WaitArgs;
 use crate::cli::print;
-use crate::mesh::{Answer, Mesh, Until, Waited};
+use crate::mesh::{Mesh, Until, Waited};
 use crate::report::{FAILED, Failure};
 use crate::rest::Task;
 
-/// How long one question waits, in seconds. What ends between two of them is seen with the next answer.
+/// How long one question waits, in seconds. What ends between two of them is seen with the next answer, and where any end is waited
+/// for, at the end of that one's wait.
 const ONE: u64 = 30;
+const ONE_OF_ANY: u64 = 5;
+
+/// For so long without a break the server may be away, or started anew and without its daemon.
+const TROUBLE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn wait(mesh: &Mesh, args: &WaitArgs) -> Result<(), Failure> {
     let ids = mesh.resolve_all(&args.ids).await?;
@@ -22,6 +30,8 @@ pub(super) async fn wait(mesh: &Mesh, args: &WaitArgs) -> Result<(), Failure> {
     let first = mesh.wait(until, &ids, 0).await?;
     let open: BTreeSet<Uuid> = first.body.tasks.iter().filter(|task| !has_ended(task)).map(|task| task.id).collect();
     let mut answer = first;
+    let mut troubled: Option<Instant> = None;
+    let one = if args.any { ONE_OF_ANY } else { ONE };
     let over = loop {
         if is_over(&answer.body, until, &open) {
             break true;
@@ -31,10 +41,20 @@ pub(super) async fn wait(mesh: &Mesh, args: &WaitArgs) -> Result<(), Failure> {
             break false;
         }
         // A part of a second is waited for as a whole one.
-        let seconds = left.map_or(ONE, |left| left.as_millis().div_ceil(1000).try_into().unwrap_or(ONE)).min(ONE);
-        answer = mesh.wait(until, &ids, seconds).await?;
+        let seconds = left.map_or(one, |left| left.as_millis().div_ceil(1000).try_into().unwrap_or(one)).min(one);
+        match mesh.wait(until, &ids, seconds).await {
+            Ok(new) => (answer, troubled) = (new, None),
+            Err(error) if error.may_pass() && troubled.is_none_or(|since| since.elapsed() < TROUBLE) => {
+                if troubled.is_none() {
+                    print::note(&format!("{error}; asking again"));
+                }
+                troubled.get_or_insert_with(Instant::now);
+                sleep(left.map_or(PAUSE, |left| left.min(PAUSE))).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
     };
-    tell(&answer, args.json);
+    tell(&answer.body, over, args.json);
     conclude(&answer.body.tasks, args.any.then_some(&open), over)
 }
 
@@ -50,11 +70,11 @@ fn is_over(answer: &Waited, until: Until, open: &BTreeSet<Uuid>) -> bool {
     }
 }
 
-fn tell(answer: &Answer<Waited>, json: bool) {
+fn tell(waited: &Waited, over: bool, json: bool) {
     if json {
-        return print::line(&answer.text);
+        return print::json(&json!({ "over": over, "tasks": waited.tasks }));
     }
-    for task in &answer.body.tasks {
+    for task in &waited.tasks {
         let why = task.error.as_deref().map(|why| format!("  {}", print::tame(why))).unwrap_or_default();
         let (status, name) = (print::tame(&task.status), print::tame(&task.name));
         print::line(&format!("{}  {status:11}  {name}{why}", task.id));
