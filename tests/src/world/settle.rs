@@ -205,12 +205,11 @@ impl<F: Far> World<F> {
         }
     }
 
-    /// A subtask of its that has not ended, as far as the daemon knows.
+    /// A subtask that it leads and that has not ended, as far as the daemon knows.
     fn subtask_at_work(&self, task: TaskId) -> Option<TaskId> {
-        let is_its = |id: &TaskId| {
-            let spec = self.machine.folder(*id).and_then(|folder| folder.spec.as_ref());
-            spec.is_some_and(|spec| spec.parent == Some(task))
-        };
+        let spec = |id: TaskId| self.machine.folder(id).and_then(|folder| folder.spec.as_ref());
+        let leads = spec(task).is_some_and(|spec| spec.orchestrator);
+        let is_its = |id: &TaskId| leads && spec(*id).is_some_and(|spec| spec.parent == Some(task));
         let mut known = self.daemon.statuses().filter(|(id, status)| !status.is_end() && is_its(id));
         known.next().map(|(id, _)| id)
     }
