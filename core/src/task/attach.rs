@@ -104,9 +104,11 @@ impl Attaching {
             cx.progress(format!("the agent is in hand again (process {pid})"));
             let is_known = dialog.is_some();
             let mut running = Running::new(self.wait.id, prepared, pace, dialog, spec, cx).resume(ending, cx);
-            cx.mailbox.handed(handed);
-            if let Some(dialog) = running.dialog().filter(|_| !is_known) {
-                dialog.was_begun(handed, cx);
+            let unknown = cx.mailbox.handed(handed);
+            match running.dialog() {
+                Some(dialog) if !is_known => dialog.was_begun(handed, cx),
+                Some(dialog) if unknown => dialog.was_told_more(),
+                Some(_) | None => {}
             }
             return match asked {
                 Some(graceful) => running.on(Event::Interrupt { graceful }, cx),

@@ -34,6 +34,9 @@ pub(crate) struct Dialog {
     parked: Option<Millis>,
     /// It was begun in a life of the daemon of which nothing is known.
     past: Option<Past>,
+    /// It was told something in such a life, and may have that still to do.
+    #[serde(default)]
+    told_more: bool,
     /// It has broken off what it did, and has only to be ended.
     through: bool,
     /// When something was heard of it last.
@@ -65,7 +68,7 @@ enum Silence {
     Messages,
     /// It rests, and something runs behind the conversation.
     Background,
-    /// It rests, and something that ran there has ended.
+    /// It rests, and something that ran there has ended, or it was told something that is not known here.
     Returns,
     /// It waits for a person's answer.
     Answer,
@@ -93,10 +96,22 @@ impl Dialog {
         let talk = spec.agent.talk(spec, folder(cx), cx.program)?;
         let (ear, heard) = (Ear::default(), cx.now);
         let (settled, again, parked, silence) = (None, None, None, None);
-        let (past, through, told_silent, troubles, following) = (None, false, false, 0, None);
-        let dialog =
-            Self { talk, ear, settled, troubles, again, parked, past, through, heard, silence, told_silent, following };
-        Some(Box::new(dialog))
+        let (past, told_more, through, told_silent, troubles, following) = (None, false, false, false, 0, None);
+        Some(Box::new(Self {
+            talk,
+            ear,
+            settled,
+            troubles,
+            again,
+            parked,
+            past,
+            told_more,
+            through,
+            heard,
+            silence,
+            told_silent,
+            following,
+        }))
     }
 
     /// The first words to an agent that was just started, or of which nothing else is known here than that it was.
@@ -111,6 +126,11 @@ impl Dialog {
         self.talk.was_begun(handed);
         self.past = Some(Past { handed, told_apart: false });
         self.remembers(cx);
+    }
+
+    /// An earlier life of the daemon told it something that it could not write down.
+    pub(super) const fn was_told_more(&mut self) {
+        self.told_more = true;
     }
 
     /// Tells the letters apart that were handed over before, as soon as it is known which came first.
@@ -182,6 +202,9 @@ impl Dialog {
                 if well {
                     (self.troubles, self.again, self.parked) = (0, None, None);
                 }
+            }
+            Heard::Settled(agent::Result::Success) if cx.mailbox.is_busy() => {
+                self.fails("it was asked to end before it had done all that it was told".to_string());
             }
             Heard::Settled(result) => {
                 self.settled.get_or_insert(result);
@@ -260,7 +283,7 @@ impl Dialog {
         // It is told of each of them as it ends.
         let waits = cx.brood.is_some_and(|brood| brood.unended > 0) || self.following.is_some();
         let leads = waits && !bug!(EndedBeforeItsSubtasks);
-        self.talk.done().filter(|_| self.again.is_none() && !busy && !leads)
+        self.talk.done().filter(|_| self.again.is_none() && !busy && !leads && !self.told_more)
     }
 
     /// Has what waits for the agent sent, in order.
@@ -326,6 +349,9 @@ impl Dialog {
             (None, agent::Result::Success) if cx.mailbox.is_busy() => {
                 agent::Result::Failure(format!("{how} before it had done all that it was told"))
             }
+            (None, agent::Result::Success) if cx.brood.is_some_and(|brood| brood.unended > 0) => {
+                agent::Result::Failure(format!("{how} before its subtasks had ended"))
+            }
             (None, result) => result,
         }
     }
@@ -376,7 +402,10 @@ impl Dialog {
                 ));
                 self.talk.forget_background();
             }
-            Silence::Returns => self.talk.forget_background(),
+            Silence::Returns => {
+                self.told_more = false;
+                self.talk.forget_background();
+            }
             Silence::Answer if cx.people => {}
             // It has asked while no server was there, and the one that is has no people who answer.
             Silence::Answer => {
@@ -398,7 +427,7 @@ impl Dialog {
             Some(Silence::Messages)
         } else if self.talk.has_background() {
             Some(Silence::Background)
-        } else if self.talk.returns() {
+        } else if self.talk.returns() || self.told_more && self.talk.is_at_rest() {
             Some(Silence::Returns)
         } else {
             None

@@ -165,12 +165,15 @@ impl Mailbox {
         self.tells = true;
     }
 
-    /// Whoever hands letters over has handed all up to this number.
-    pub(crate) fn handed(&mut self, last: u64) {
+    /// Whoever hands letters over has handed all up to this number. Whether some of them are not known here: of an agent that
+    /// tells which it takes up.
+    pub(crate) fn handed(&mut self, last: u64) -> bool {
         // A script's messages bear the numbers in which they came: those that were handed over are not handed over again.
-        if self.tells {
-            self.last = self.last.max(last);
+        let unknown = self.tells && last > self.last;
+        if unknown {
+            self.last = last;
         }
+        unknown
     }
 
     /// Of a talk that an earlier life began, of which nothing is known, so many lines came before the first message, and all

@@ -13,7 +13,10 @@ use crate::config::{Compat, Config};
 use crate::effect::{Arg, Work};
 use crate::id::TaskId;
 use crate::input::{ExitStatus, Outcome, Prepared, Stage};
+use crate::limits;
 use crate::protocol::Wire;
+use crate::time::Millis;
+use crate::view::TaskState;
 
 /// One that goes on with it.
 const NEXT: TaskId = TaskId(Uuid::from_u128(0x77));
@@ -194,4 +197,22 @@ fn a_script_is_run_again() {
     bench.running(TASK, "");
     assert_eq!(continued(&mut bench, NEXT, ""), [""; 0]);
     assert_eq!(bench.specs[&NEXT].plan, "do it");
+}
+
+/// Protects a user's message that a daemon could not write down, as its disk was full, and had handed over before it was killed.
+#[test]
+fn what_an_earlier_life_told_it_is_waited_for() {
+    let mut talk = Talk::at_work();
+    talk.bench.again(&[(TASK, Stage::Started(prepared()))]);
+    talk.bench.done("Attach", Outcome::Started { pid: 9, handed: 3 });
+    talk.bench.done("Thaw", Outcome::Done);
+    talk.says(WELL);
+    assert_eq!(talk.bench.at(TASK), TaskState::Running, "it may take that up now");
+    talk.says(INIT);
+    talk.bench.pass(limits::RETURNS);
+    talk.says(WELL);
+    talk.bench.pass(Millis(limits::RETURNS.0 - 1));
+    assert_eq!(talk.bench.at(TASK), TaskState::Running);
+    talk.bench.pass(Millis(1));
+    assert_eq!(talk.took(), "end_session");
 }

@@ -150,6 +150,15 @@ fn what_it_has_asked_for_is_waited_for_while_the_server_is_away() {
     assert_eq!(stays_away.took(), "end_session");
 }
 
+/// Protects people from a success without the work of the subtasks: who is gone cannot merge it.
+#[test]
+fn who_is_gone_before_its_subtasks_have_ended_has_failed() {
+    let mut talk = leading();
+    subtask(&mut talk);
+    talk.says(WELL);
+    assert!(talk.ends().contains("before its subtasks had ended"), "{}", talk.log);
+}
+
 /// Protects a task that somebody else has called a parent, and slots: who does not lead waits for nobody, and nobody for themselves.
 #[test]
 fn who_leads_nobody_waits_for_nobody() {

@@ -15,6 +15,9 @@ const NONCE: usize = 8;
 /// only then does the kernel count and hold what is in the groups below it.
 pub(crate) const OF_THE_DAEMON: &str = "makima-daemon";
 
+/// So many threads a process may have without anybody minding.
+const THREADS: u64 = 64;
+
 /// What the kernel is asked to count and hold for each task.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
@@ -115,7 +118,8 @@ pub(super) fn bound(group: &Path, memory: Option<u64>, processes: Option<u32>) {
     let lines = [
         ("memory.high", memory.map(|most| more(most, 8))),
         ("memory.max", memory.map(|most| more(most, 2))),
-        ("pids.max", processes.map(|most| more(most.into(), 8))),
+        // It counts threads as well, of which a process may have some dozens: this stops nobody but who makes more and more.
+        ("pids.max", processes.map(|most| u64::from(most).saturating_mul(THREADS).to_string())),
     ];
     for (file, most) in lines {
         if let Some(most) = most {

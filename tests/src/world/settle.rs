@@ -107,9 +107,10 @@ impl World {
             assert!(*success == error.is_none(), "{task} ended with success {success} and error {error:?}");
             // Nobody hears what is lost, or cannot be read.
             let heard = !folder.torn && folder.failed_reads == 0;
-            // Nor is it done where a message still waited for it.
-            let by_itself =
-                |error: &String| error.starts_with("the agent ended") && !error.ends_with("all that it was told");
+            // Nor is it done where a message still waited for it, or a subtask was at work.
+            let more = ["all that it was told", "its subtasks had ended"];
+            let has_more = |error: &String| more.iter().any(|end| error.ends_with(end));
+            let by_itself = |error: &String| error.starts_with("the agent ended") && !has_more(error);
             let by_itself = error.as_ref().is_some_and(by_itself);
             let said = folder.speaker.as_ref().is_some_and(Speaker::has_said_all);
             holds!(
