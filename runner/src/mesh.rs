@@ -167,8 +167,8 @@ impl MeshError {
 /// What was to be done: an answer that did not come says nothing of whether it was.
 fn done<T>(answer: Result<T, RestError>) -> Result<T, MeshError> {
     answer.map_err(|error| match error {
-        RestError::Away { .. } => MeshError::Lost(error),
-        RestError::Refused { .. } | RestError::Strange { .. } => MeshError::Server(error),
+        RestError::Away { asked: true, .. } => MeshError::Lost(error),
+        RestError::Away { .. } | RestError::Refused { .. } | RestError::Strange { .. } => MeshError::Server(error),
     })
 }
 

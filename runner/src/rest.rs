@@ -96,6 +96,8 @@ pub enum RestError {
         origin: String,
         /// Why not.
         why: String,
+        /// Whether the question may have come through.
+        asked: bool,
     },
     /// It answered that it will not.
     #[error("{message}")]
@@ -215,7 +217,7 @@ impl Rest {
         while let Some(source) = why.source() {
             why = source;
         }
-        RestError::Away { origin: self.origin.clone(), why: why.to_string() }
+        RestError::Away { origin: self.origin.clone(), why: why.to_string(), asked: !error.is_connect() }
     }
 
     /// What the server says of itself.
@@ -373,7 +375,10 @@ impl Rest {
     async fn soon<T>(&self, answer: impl Future<Output = Result<T, RestError>>) -> Result<T, RestError> {
         match timeout(ANSWER, answer).await {
             Ok(answer) => answer,
-            Err(_) => Err(RestError::Away { origin: self.origin.clone(), why: "it does not answer".to_string() }),
+            Err(_) => {
+                let why = "it does not answer".to_string();
+                Err(RestError::Away { origin: self.origin.clone(), why, asked: true })
+            }
         }
     }
 }

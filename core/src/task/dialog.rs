@@ -37,6 +37,9 @@ pub(crate) struct Dialog {
     /// It was told something in such a life, and may have that still to do.
     #[serde(default)]
     told_more: bool,
+    /// It was gone, and subtasks of its were at work.
+    #[serde(default)]
+    left_subtasks: bool,
     /// It has broken off what it did, and has only to be ended.
     through: bool,
     /// When something was heard of it last.
@@ -106,6 +109,7 @@ impl Dialog {
             parked,
             past,
             told_more,
+            left_subtasks: false,
             through,
             heard,
             silence,
@@ -341,6 +345,11 @@ impl Dialog {
         self.ear.has_heard_all()
     }
 
+    /// It has ended by itself.
+    pub(super) fn is_gone(&mut self, cx: &Cx<'_>) {
+        self.left_subtasks = cx.brood.is_some_and(|brood| brood.unended > 0);
+    }
+
     /// How it did, by all that it said before it ended by itself, as `how` says. What it was told and had not done with then
     /// was not done.
     pub(super) fn judge(&self, how: &str, cx: &Cx<'_>) -> agent::Result {
@@ -349,7 +358,7 @@ impl Dialog {
             (None, agent::Result::Success) if cx.mailbox.is_busy() => {
                 agent::Result::Failure(format!("{how} before it had done all that it was told"))
             }
-            (None, agent::Result::Success) if cx.brood.is_some_and(|brood| brood.unended > 0) => {
+            (None, agent::Result::Success) if self.left_subtasks => {
                 agent::Result::Failure(format!("{how} before its subtasks had ended"))
             }
             (None, result) => result,

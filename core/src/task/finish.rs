@@ -90,7 +90,8 @@ impl Finishing {
     }
 
     /// The same, of an agent that has ended by itself, as `how` says, and may have said more than was heard of it.
-    pub(super) fn hear_out(prepared: Prepared, dialog: Box<Dialog>, how: String, cx: &mut Cx<'_>) -> Phase {
+    pub(super) fn hear_out(prepared: Prepared, mut dialog: Box<Dialog>, how: String, cx: &mut Cx<'_>) -> Phase {
+        dialog.is_gone(cx);
         let verdict = dialog.judge(&how, cx).into();
         Self::of(None, prepared, verdict, Some(Hearing { dialog, how }), cx)
     }

@@ -25,11 +25,13 @@ const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// several marks. Another daemon, with a home of its own, may have a task of the same id: the start's nonce tells them
 /// apart.
 pub(super) fn make(task: TaskId, nonce: &str) -> Option<PathBuf> {
-    let base = base()?;
+    let (base, is_ours_alone) = base()?;
     let group = base.join(format!("{}-{}", name(task), nonce.get(..NONCE)?));
-    for controller in CONTROLLERS {
-        // Not where there is none, or somebody is in that group.
-        write(&base.join("cgroup.subtree_control"), &format!("+{controller}"));
+    // Where somebody is in it, the kernel takes some of them all the same, and nobody could go into the groups below any more.
+    if is_ours_alone {
+        for controller in CONTROLLERS {
+            write(&base.join("cgroup.subtree_control"), &format!("+{controller}"));
+        }
     }
     match fs::create_dir(&group) {
         Err(failure) if failure.kind() != io::ErrorKind::AlreadyExists => return None,
@@ -44,7 +46,7 @@ pub(super) fn make(task: TaskId, nonce: &str) -> Option<PathBuf> {
 
 /// Takes the groups of a task away that were left and that nobody is in.
 pub(super) fn discard(task: TaskId) {
-    let (base, name) = (base(), name(task));
+    let (base, name) = (base().map(|(base, _)| base), name(task));
     let of_the_task = |group: &PathBuf| group.file_name().is_some_and(|is| is.as_bytes().starts_with(name.as_bytes()));
     for group in base.iter().flat_map(|base| below(base)).filter(of_the_task) {
         // The kernel refuses while somebody is.
@@ -55,7 +57,7 @@ pub(super) fn discard(task: TaskId) {
 /// Whether groups can be made: makes one and takes it away. Gives the group below which, or why not.
 #[cfg(feature = "server")]
 pub(crate) fn trial() -> Result<PathBuf, String> {
-    let base = base().ok_or("no version 2 of control groups is mounted here")?;
+    let (base, _) = base().ok_or("no version 2 of control groups is mounted here")?;
     // Of a task that nobody has.
     let task = TaskId(uuid::Uuid::now_v7());
     let group = make(task, &task.to_string()).ok_or_else(|| format!("none can be made below {}", base.display()))?;
@@ -158,10 +160,11 @@ pub(crate) fn own() -> Option<PathBuf> {
     Some(point.join(below))
 }
 
-/// The group below which tasks have theirs: this process's own, or where that is one for the daemon alone, the one above it.
-fn base() -> Option<PathBuf> {
+/// The group below which tasks have theirs: this process's own, or where that is one for the daemon alone, the one above it, in
+/// which nobody is; whether that is so.
+fn base() -> Option<(PathBuf, bool)> {
     let own = own()?;
-    if own.ends_with(OF_THE_DAEMON) { own.parent().map(Path::to_path_buf) } else { Some(own) }
+    if own.ends_with(OF_THE_DAEMON) { Some((own.parent()?.to_path_buf(), true)) } else { Some((own, false)) }
 }
 
 /// Root and mount point, if this line of mountinfo is of the second version's file system.

@@ -83,11 +83,12 @@ impl Kin {
         those
     }
 
-    /// The group, if the supervisor is not in it as well.
+    /// The group, if the agent's processes are in it and the supervisor is not: where it could not go in, nobody did.
     fn own_group(&self) -> Option<&std::path::Path> {
         let group = self.group.as_deref()?;
-        let with_us = self.supervisor.is_some_and(|supervisor| group::members(group).contains(&supervisor.pid));
-        (!with_us && group.exists()).then_some(group)
+        let members = group::members(group);
+        let with_us = self.supervisor.is_some_and(|supervisor| members.contains(&supervisor.pid));
+        (!with_us && !members.is_empty()).then_some(group)
     }
 
     /// Acts until twice in a row nobody was left who had to be acted on.

@@ -77,7 +77,7 @@ pub(super) fn argv(plan: &Plan, argv: Vec<OsString>) -> Vec<OsString> {
     // Shared memory in which the daemon lives is not shared.
     let is_shared = !plan.hidden.iter().any(|hidden| hidden.starts_with(SHARED));
     say(&[if is_shared { "--bind" } else { "--ro-bind" }, SHARED, SHARED].map(AsRef::as_ref));
-    if holds_signals() {
+    if plan.apart {
         say(&APART.map(AsRef::as_ref));
     }
     // The superuser keeps what it has otherwise.

@@ -105,6 +105,8 @@ impl By {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
     by: By,
+    /// Whether what is inside has a view of processes of its own.
+    apart: bool,
     network: Network,
     sockets: bool,
     write: Vec<PathBuf>,
@@ -148,7 +150,9 @@ impl Sandbox {
         let usual = || CACHES.iter().map(PathBuf::from).collect();
         let write = file.write.clone().unwrap_or_else(usual);
         let real = |paths: Vec<PathBuf>| paths.iter().filter_map(|path| in_home(path).canonicalize().ok()).collect();
-        Self { by, network: file.network, sockets: file.sockets, write: real(write), hide: real(file.hide.clone()) }
+        let apart = by == By::Bubblewrap && bubblewrap::holds_signals();
+        let (network, sockets) = (file.network, file.sockets);
+        Self { by, apart, network, sockets, write: real(write), hide: real(file.hide.clone()) }
     }
 
     /// By what it is held.
@@ -166,7 +170,7 @@ impl Sandbox {
             By::Landlock if !kernel::holds_signals() => gaps.push(
                 "this kernel (before 6.12) does not keep agents from signalling programs of yours, nor from sockets without a file",
             ),
-            By::Bubblewrap if !bubblewrap::holds_signals() => {
+            By::Bubblewrap if !self.apart => {
                 gaps.push("no view of processes of their own can be made for agents: they may signal programs of yours");
             }
             By::Landlock | By::Bubblewrap => {}

@@ -15,6 +15,8 @@ use super::{By, Network, Sandbox, bubblewrap};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) by: By,
+    /// Whether it has a view of processes of its own.
+    pub(crate) apart: bool,
     pub(crate) network: Network,
     pub(crate) sockets: bool,
     /// Where it may write, and read.
@@ -52,8 +54,8 @@ impl Sandbox {
         let mut hidden = vec![room.home.to_path_buf()];
         hidden.extend(self.hide.iter().cloned());
         let shown = room.reads.iter().filter_map(|path| real(path)).collect();
-        let Self { by, network, sockets, .. } = *self;
-        Plan { by, network, sockets, write, hidden, shown }
+        let Self { by, apart, network, sockets, .. } = *self;
+        Plan { by, apart, network, sockets, write, hidden, shown }
     }
 }
 
@@ -83,6 +85,9 @@ impl Plan {
             By::Bubblewrap => "by=bubblewrap",
         };
         let mut words = vec![OsString::from(by)];
+        if self.apart {
+            words.push("processes=apart".into());
+        }
         if self.network == Network::None {
             words.push("network=none".into());
         }
@@ -97,7 +102,7 @@ impl Plan {
 
     /// Reads it again; none where a word is not understood or it is not said by what it is held.
     pub(crate) fn read<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Option<Self> {
-        let (mut by, mut network, mut sockets) = (None, Network::Open, true);
+        let (mut by, mut apart, mut network, mut sockets) = (None, false, Network::Open, true);
         let (mut write, mut hidden, mut shown) = (Vec::new(), Vec::new(), Vec::new());
         for word in words {
             let path = |what: &str| {
@@ -107,6 +112,7 @@ impl Plan {
             match word.to_str() {
                 Some("by=landlock") => by = Some(By::Landlock),
                 Some("by=bubblewrap") => by = Some(By::Bubblewrap),
+                Some("processes=apart") => apart = true,
                 Some("network=none") => network = Network::None,
                 Some("sockets=none") => sockets = false,
                 Some(_) | None => match (path("write="), path("hide="), path("show=")) {
@@ -117,7 +123,7 @@ impl Plan {
                 },
             }
         }
-        Some(Self { by: by?, network, sockets, write, hidden, shown })
+        Some(Self { by: by?, apart, network, sockets, write, hidden, shown })
     }
 
     /// The command line that starts `argv` inside.

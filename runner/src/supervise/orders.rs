@@ -157,6 +157,7 @@ mod tests {
             argv: vec!["sh".into(), "".into()],
             env,
             fence: Some(Plan {
+                apart: true,
                 by: By::Landlock,
                 network: Network::None,
                 sockets: false,
