@@ -23,7 +23,7 @@ pub use self::own::Own;
 pub(crate) use self::talk::{Heard, Progress, Talk};
 use crate::allowance::Then;
 use crate::effect::{Arg, Launch, Value};
-use crate::id::SecretId;
+use crate::id::{SecretId, TaskId};
 use crate::input::{ExitStatus, Prepared};
 use crate::limits;
 use crate::policy;
@@ -72,7 +72,7 @@ impl Agent {
     }
 
     /// The command line, for the task of `spec`.
-    fn argv(&self, spec: &Spec, prepared: &Prepared, tools: Option<&str>) -> Vec<Arg> {
+    fn argv(&self, spec: &Spec, prepared: &Prepared, tools: Option<&Tools>) -> Vec<Arg> {
         match self {
             Self::Shell => shell::argv(),
             Self::Claude(how) => claude::argv(how, spec, prepared, tools),
@@ -114,13 +114,14 @@ impl Agent {
         }
     }
 
-    /// A talk with it about that task, in that worktree; none with one that says nothing of how it gets on. `program` is the daemon's.
-    pub(crate) fn talk(&self, spec: &Spec, folder: String, program: &str) -> Option<Talk> {
+    /// A talk with it about that task, in that worktree; none with one that says nothing of how it gets on. `place` is where the
+    /// server answers, and the daemon's program.
+    pub(crate) fn talk(&self, spec: &Spec, folder: String, place: (&str, &str)) -> Option<Talk> {
         match self {
             Self::Shell => None,
             Self::Acp(how) => {
                 let earlier = spec.conversation.as_ref().and_then(|conversation| conversation.session.clone());
-                let tools = tools(spec, program).map(ToString::to_string);
+                let tools = Tools::of(spec, place);
                 Some(Talk::Acp(acp::Talk::new(folder, how.permissions.clone(), earlier, tools)))
             }
             Self::Claude(how) => Some(Talk::Claude(claude::Talk::new(how.permissions.policy))),
@@ -128,9 +129,29 @@ impl Agent {
     }
 }
 
-/// The program that offers the agent of that task tools by which it leads subtasks, where it has any to lead.
-fn tools<'a>(spec: &Spec, program: &'a str) -> Option<&'a str> {
-    (spec.orchestrator && !program.is_empty()).then_some(program)
+/// What offers an agent tools by which it leads subtasks. Where they lead is told them, and not left to what the agent hands on: a
+/// repository may name variables for it, and would have the key of the task sent elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tools {
+    /// The program.
+    pub program: String,
+    /// Where the server answers.
+    pub api_url: String,
+    /// The task that leads.
+    pub task: TaskId,
+}
+
+impl Tools {
+    /// Those for the agent of that task, where it has any to lead.
+    fn of(spec: &Spec, (api_url, program): (&str, &str)) -> Option<Self> {
+        let tools = || Self { program: program.to_string(), api_url: api_url.to_string(), task: spec.id };
+        (spec.orchestrator && !program.is_empty()).then(tools)
+    }
+
+    /// Variables of its environment. The key is none of these: an agent is told of them where others can read it.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
+        [("MAKIMA_API_URL", self.api_url.clone()), ("MAKIMA_TASK_ID", self.task.to_string())]
+    }
 }
 
 /// What those tools are called together, for agents.
@@ -159,7 +180,7 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, (api_url, program): (&str
     let held = spec.allowance.then == Then::End;
     Launch {
         setup: prepared.setup.clone(),
-        argv: spec.agent.argv(spec, prepared, tools(spec, program)),
+        argv: spec.agent.argv(spec, prepared, Tools::of(spec, (api_url, program)).as_ref()),
         env,
         agent: spec.agent.kind(),
         own: spec.agent.own(),

@@ -96,7 +96,7 @@ const GO_ON: &str = "Your last turn was broken off, as the model could not be re
 impl Dialog {
     /// With the agent of a task, of which nothing has been heard; none with one that says nothing of how it gets on.
     pub(super) fn of(spec: &Spec, cx: &Cx<'_>) -> Option<Box<Self>> {
-        let talk = spec.agent.talk(spec, folder(cx), cx.program)?;
+        let talk = spec.agent.talk(spec, folder(cx), (cx.api_url, cx.program))?;
         let (ear, heard) = (Ear::default(), cx.now);
         let (settled, again, parked, silence) = (None, None, None, None);
         let (past, told_more, through, told_silent, troubles, following) = (None, false, false, false, 0, None);

@@ -237,9 +237,12 @@ fn who_leads_is_given_the_tools_for_it() {
         });
         texts.collect::<Vec<_>>()
     };
-    let config = r#"--mcp-config={"mcpServers":{"makima":{"args":["mcp"],"command":"/bin/makima","type":"stdio"}}}"#;
+    // Where its key goes is not for a repository to say, which may name variables for its agent.
+    let env = format!(r#"{{"MAKIMA_API_URL":"{}","MAKIMA_TASK_ID":"{TASK}"}}"#, super::bench::config().api_url);
+    let config = r#"--mcp-config={"mcpServers":{"makima":{"args":["mcp"],"command":"/bin/makima","env":"#;
+    let config = format!(r#"{config}{env},"type":"stdio"}}}}}}"#);
     let leads = words(LEADS);
-    assert!(leads.iter().any(|word| word == config), "{leads:?}");
+    assert!(leads.contains(&config), "{leads:?}");
     assert!(leads.iter().any(|word| word == "--allowedTools=mcp__makima"), "{leads:?}");
     assert!(!words("").iter().any(|word| word.contains("mcp")));
 }

@@ -16,6 +16,7 @@ use super::source::{Source, Tips};
 use super::trouble::Trouble;
 use super::{Hands, blocking, locks, refs};
 use crate::home::Home;
+use crate::sandbox::Walls;
 
 /// Where finished work and what was kept aside stand.
 pub(super) const OURS: &str = "refs/makima/";
@@ -116,11 +117,23 @@ impl Bare {
         from: &Path,
         wanted: &[String],
     ) -> Result<(), Trouble> {
+        self.take_walled(hands, cancel, from, wanted, &Walls::default()).await
+    }
+
+    /// The same from one that borrows what an agent has in its hands.
+    pub(super) async fn take_walled(
+        &self,
+        hands: &Hands,
+        cancel: &Cancel,
+        from: &Path,
+        wanted: &[String],
+        walls: &Walls,
+    ) -> Result<(), Trouble> {
         let _turn = self.turn(cancel).await?;
         locks::clear_all(&self.path).await;
         let call = Call::on(&self.path, "fetch").args(["--quiet", "--no-tags", "--no-write-fetch-head"]).limit(BRING);
         // An agent may have brought history that is cut off.
-        let call = call.arg("--update-shallow").inspecting();
+        let call = call.arg("--update-shallow").inspecting().walled(walls);
         let names = std::iter::once(from.as_os_str()).chain(wanted.iter().map(AsRef::as_ref));
         hands.git.run(cancel, call.names(names)).await?;
         self.put_together(&hands.git, cancel).await;

@@ -148,8 +148,10 @@ impl Job<'_> {
         let (scratch, worktree, bare) =
             (Scratch::of(&self.hands.home, self.task), self.worktree.clone(), self.bare.clone());
         let (scene, lent) = (self.scene.clone(), self.lent.clone());
+        let (walls, folder) = (self.hands.walls(), Folder::of(&self.hands.home, self.task));
         let opened = blocking(move || {
-            let (shop, index) = Workshop::open(&scratch, &worktree, &bare, &scene, trust, long)?;
+            let walls = walls(&[&worktree, folder.path(), &bare]);
+            let (shop, index) = Workshop::open(&scratch, &worktree, &bare, &scene, (trust, long), &walls)?;
             shop.leave_alone(&lent)?;
             Ok::<_, std::io::Error>((shop, index))
         })
@@ -299,7 +301,7 @@ impl Job<'_> {
             wanted.push(format!("+{KEPT}:{OURS}kept/{}", self.task));
         }
         let bare = self.hands.bare(self.bare.clone());
-        bare.take(self.hands, self.cancel, &shop.git, &wanted).await?;
+        bare.take_walled(self.hands, self.cancel, &shop.git, &wanted, shop.walls()).await?;
         if refs::find(&bare.path, &self.name()).await.as_deref() == Some(work.tip.as_str()) {
             Ok(())
         } else {

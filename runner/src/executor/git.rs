@@ -24,6 +24,7 @@ use super::heard::Bounded;
 use super::reach::Held;
 use super::settings::Settings;
 use super::user::Own;
+use crate::sandbox::Walls;
 
 /// The longest that a local step may take.
 pub(super) const LOCAL: Duration = Duration::from_secs(120);
@@ -217,6 +218,8 @@ pub(super) struct Call {
     held: Option<Held>,
     /// Where it may write, if not everywhere.
     fence: Option<Fence>,
+    /// How far it reaches, where it works on what an agent has in its hands.
+    walls: Walls,
     env: Vec<(OsString, OsString)>,
     settings: Vec<(String, String)>,
     theirs: bool,
@@ -235,6 +238,7 @@ impl Call {
             dir: dir.to_path_buf(),
             held: None,
             fence: None,
+            walls: Walls::default(),
             env: Vec::new(),
             settings: Vec::new(),
             theirs: false,
@@ -263,6 +267,18 @@ impl Call {
     /// May write to these folders and to those of ours, and nowhere else. Not for what runs programs of the user's.
     pub(super) fn fenced<'a>(mut self, folders: impl IntoIterator<Item = &'a Held>, ours: &[&Path]) -> Self {
         self.fence = Some(Fence::around(folders, ours));
+        self
+    }
+
+    /// Works on what an agent has in its hands.
+    pub(super) fn walled(mut self, walls: &Walls) -> Self {
+        self.walls = walls.clone();
+        self
+    }
+
+    /// Runs programs of the user's, which reach as far as they have to.
+    pub(super) fn free(mut self) -> Self {
+        self.walls = Walls::default();
         self
     }
 
@@ -437,7 +453,7 @@ impl Git {
         let mut command = self.command(call)?;
         match &call.fence {
             Some(fence) => fence.spawn(&mut command),
-            None => command.spawn(),
+            None => call.walls.spawn(&mut command),
         }
     }
 

@@ -16,6 +16,7 @@ use super::scratch::Scratch;
 use super::settings::Settings;
 use super::workshop::{RESULT, Trust, Workshop};
 use super::{Hands, blocking, foreign, refs};
+use crate::sandbox::Walls;
 
 /// Whether all that is in a worktree of `folder`'s task, but for what git ignores, is also in commits of the daemon's own
 /// repository: its files, and all that its references lead to.
@@ -95,7 +96,7 @@ pub async fn is_dirty(settings: &Settings, records: &Path, worktree: &Path, bran
     };
     let place = tempfile::tempdir().map_err(|failure| failure.to_string())?;
     let (own, long) = (Scratch::at(place.path().join("git")), head.len() == 64);
-    let opened = Workshop::open(&own, worktree, &bare, &scene, Trust::All, long);
+    let opened = Workshop::open(&own, worktree, &bare, &scene, (Trust::All, long), &Walls::default());
     let (shop, index) = opened.map_err(|failure| failure.to_string())?;
     shop.point(RESULT, &head).map_err(|failure| failure.to_string())?;
     let git = Git::asking(settings);

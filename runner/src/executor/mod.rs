@@ -76,10 +76,11 @@ mod workshop;
 mod wrap;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::sandbox::Walls;
 use makima_core::effect::Work;
 use makima_core::id::{EffectId, SecretId, TaskId};
 use makima_core::input::{Input, Outcome};
@@ -158,6 +159,12 @@ struct Hands {
 }
 
 impl Hands {
+    /// Makes walls around work on what an agent has in its hands, which writes to these folders. What it gives blocks.
+    fn walls(&self) -> impl Fn(&[&Path]) -> Walls + Send + use<> {
+        let (home, sandbox) = (self.home.root().to_path_buf(), self.settings.sandbox.clone());
+        move |write| Walls::around(&home, sandbox.as_ref(), write)
+    }
+
     /// The shared repository in this folder.
     fn bare(&self, path: PathBuf) -> Bare {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);

@@ -117,14 +117,16 @@ impl Other<'_> {
         let scratch = Scratch::of(&self.hands.home, self.new);
         let long = standing.prepared.base.as_ref().is_some_and(|base| base.len() == 64);
         let task = self.task;
+        let (walls, folder) = (self.hands.walls(), Folder::of(&self.hands.home, self.new));
         let opened = blocking(move || {
+            let walls = walls(&[&worktree, folder.path(), &bare]);
             if !foreign::is_folder(&worktree) {
                 return Ok(None);
             }
             // Which branch is ours only matters for what is done to it.
             let scene = Scene::of(&worktree, BranchName::of("", task).as_str(), &bare);
             let trust = if scene.lends { Trust::All } else { Trust::Nothing };
-            Workshop::open(&scratch, &worktree, &bare, &scene, trust, long)
+            Workshop::open(&scratch, &worktree, &bare, &scene, (trust, long), &walls)
                 .map(|(shop, index)| Some((shop, scene, index)))
         });
         let plain = |why: String| Trouble::Plain(format!("the files of task {task} cannot be looked at: {why}"));
@@ -188,7 +190,8 @@ impl Other<'_> {
     async fn bring(&self, shop: &Workshop, bare: &Bare, oid: &str) -> Result<(), Trouble> {
         let point = shop.point(RESULT, oid);
         point.map_err(|failure| Trouble::Plain(format!("what was found cannot be named: {failure}")))?;
-        self.fetch(bare, &shop.git, format!("+{RESULT}:{OURS}from/{}", self.new)).await
+        let what = format!("+{RESULT}:{OURS}from/{}", self.new);
+        bare.take_walled(self.hands, self.cancel, &shop.git, &[what], shop.walls()).await
     }
 
     async fn fetch(&self, bare: &Bare, from: &Path, what: String) -> Result<(), Trouble> {

@@ -53,7 +53,7 @@ async fn write(
 ) -> Result<String, Trouble> {
     let mut call = call.limit(SIGN).envs(user.identity.iter().cloned());
     if signs {
-        call = user.how.iter().fold(call.arg("-S"), |call, (key, value)| call.setting(key, value));
+        call = user.how.iter().fold(call.free().arg("-S"), |call, (key, value)| call.setting(key, value));
     }
     for parent in parents {
         call = call.args(["-p", parent]);

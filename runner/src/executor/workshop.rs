@@ -18,6 +18,7 @@ use super::git::Call;
 use super::refs;
 use super::scene::Scene;
 use super::scratch::Scratch;
+use crate::sandbox::Walls;
 
 /// Where the result is put, to be fetched from.
 pub(super) const RESULT: &str = "refs/heads/result";
@@ -32,6 +33,7 @@ pub(super) struct Workshop {
     pub(super) git: PathBuf,
     _scratch: Scratch,
     worktree: PathBuf,
+    walls: Walls,
 }
 
 /// What of the agent's repository is trusted to be whole.
@@ -52,8 +54,8 @@ impl Workshop {
         worktree: &Path,
         bare: &Path,
         scene: &Scene,
-        trust: Trust,
-        long: bool,
+        (trust, long): (Trust, bool),
+        walls: &Walls,
     ) -> io::Result<(Self, bool)> {
         scratch.clear()?;
         let place = scratch.path().to_path_buf();
@@ -86,7 +88,8 @@ impl Workshop {
         // Of another length, git would refuse the whole list.
         shallow.retain(|oid| (oid.len() == 64) == long);
         write_shallow(&place, shallow)?;
-        Ok((Self { git: place, _scratch: scratch.clone(), worktree: worktree.to_path_buf() }, index))
+        let (worktree, walls) = (worktree.to_path_buf(), walls.clone());
+        Ok((Self { git: place, _scratch: scratch.clone(), worktree, walls }, index))
     }
 
     /// Leaves alone what was brought along, whatever the agent's own list says.
@@ -95,6 +98,11 @@ impl Workshop {
         let mut file = fs::OpenOptions::new().append(true).create(true).open(self.git.join("info/exclude"))?;
         // Its last line may have no end.
         file.write_all(&[b"\n", lent.patterns().as_slice()].concat())
+    }
+
+    /// How far who works on it reaches.
+    pub(super) fn walls(&self) -> &Walls {
+        &self.walls
     }
 
     pub(super) fn worktree(&self) -> &Path {
@@ -112,13 +120,15 @@ impl Workshop {
 
     /// A call of git on the agent's files.
     pub(super) fn call(&self, verb: &str) -> Call {
-        Call::at(&self.worktree, verb).env("GIT_DIR", &self.git).env("GIT_WORK_TREE", &self.worktree)
+        let call = Call::at(&self.worktree, verb).walled(&self.walls);
+        call.env("GIT_DIR", &self.git).env("GIT_WORK_TREE", &self.worktree)
     }
 
     /// The same on a folder inside, as if nothing in it were known.
     pub(super) fn call_inside(&self, folder: &OsStr, verb: &str) -> Call {
         let inside = self.worktree.join(folder);
         Call::at(&inside, verb)
+            .walled(&self.walls)
             .env("GIT_DIR", &self.git)
             .env("GIT_WORK_TREE", &inside)
             .env("GIT_INDEX_FILE", self.git.join("no-index"))

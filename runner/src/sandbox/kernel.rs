@@ -11,7 +11,7 @@ use landlock::{
 };
 use rustix::fs::{Mode, OFlags, open};
 
-use super::places::{DEVICES, OPEN_HEARTS};
+use super::places::OPEN_HEARTS;
 use super::plan::{Plan, around};
 
 /// The newest set of rules that is made use of: what a kernel does not know of it, it does not hold anybody to.
@@ -38,8 +38,17 @@ fn has(rights: BitFlags<AccessFs>) -> bool {
     strict.handle_access(rights).and_then(|rules| rules.create()).is_ok()
 }
 
-/// Closes the fence around this thread and all that it starts.
-pub(super) fn close(plan: &Plan) -> Result<(), String> {
+/// Closes a fence around this thread and all that it starts.
+pub(super) fn close(rules: RulesetCreated) -> Result<(), String> {
+    let status = rules.restrict_self().map_err(|failure| failure.to_string())?;
+    match status.ruleset {
+        landlock::RulesetStatus::NotEnforced => Err("the kernel does not hold it".to_owned()),
+        landlock::RulesetStatus::FullyEnforced | landlock::RulesetStatus::PartiallyEnforced => Ok(()),
+    }
+}
+
+/// What the kernel is to hold whoever is inside to. They may write to these devices as well.
+pub(super) fn rules(plan: &Plan, devices: &[&str]) -> Result<RulesetCreated, String> {
     let all = AccessFs::from_all(NEWEST);
     let mut looks = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
     if plan.sockets {
@@ -65,7 +74,7 @@ pub(super) fn close(plan: &Plan) -> Result<(), String> {
     fence.allow_open(Path::new("/proc/self/exe"), looks, OFlags::empty());
     // Shared memory in which the daemon lives is not shared.
     let is_shared = |device: &&Path| !plan.hidden.iter().any(|hidden| hidden.starts_with(device));
-    for device in DEVICES.iter().map(Path::new).filter(is_shared) {
+    for device in devices.iter().map(Path::new).filter(is_shared) {
         fence.allow(device, works);
     }
     // A folder that was named above what is hidden does not show it. What was given to the task lies in there.
@@ -75,7 +84,7 @@ pub(super) fn close(plan: &Plan) -> Result<(), String> {
             false => around(path, &plan.hidden, &mut |path| fence.allow(path, works)),
         }
     }
-    fence.close()
+    fence.rules.ok_or_else(|| fence.why.unwrap_or_default())
 }
 
 /// What is in `/dev` but for disks and memory.
@@ -109,15 +118,6 @@ impl Fence {
         match rules.add_rule(PathBeneath::new(file.as_fd(), rights)) {
             Ok(rules) => self.rules = Some(rules),
             Err(failure) => self.why = Some(format!("{}: {failure}", path.display())),
-        }
-    }
-
-    fn close(self) -> Result<(), String> {
-        let rules = self.rules.ok_or_else(|| self.why.unwrap_or_default())?;
-        let status = rules.restrict_self().map_err(|failure| failure.to_string())?;
-        match status.ruleset {
-            landlock::RulesetStatus::NotEnforced => Err("the kernel does not hold it".to_owned()),
-            landlock::RulesetStatus::FullyEnforced | landlock::RulesetStatus::PartiallyEnforced => Ok(()),
         }
     }
 }

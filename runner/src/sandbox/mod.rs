@@ -15,6 +15,7 @@ mod calls;
 mod kernel;
 mod places;
 mod plan;
+mod walls;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub(crate) use self::places::{CACHES, in_home};
 #[cfg(target_os = "linux")]
 pub(crate) use self::plan::apart;
 pub(crate) use self::plan::{Plan, Room};
+pub(crate) use self::walls::Walls;
 use crate::config::SandboxFile;
 use crate::report::Failure;
 

@@ -51,11 +51,15 @@ impl Sandbox {
         if let Some(cache) = variable(room.env, "XDG_CACHE_HOME") {
             write.extend(real(Path::new(cache)));
         }
-        let mut hidden = vec![room.home.to_path_buf()];
-        hidden.extend(self.hide.iter().cloned());
+        let hidden = self.hidden(room.home);
         let shown = room.reads.iter().filter_map(|path| real(path)).collect();
         let Self { by, apart, network, sockets, .. } = *self;
         Plan { by, apart, network, sockets, write, hidden, shown }
+    }
+
+    /// What is not to be read inside, but for what is named beside it.
+    pub(super) fn hidden(&self, home: &Path) -> Vec<PathBuf> {
+        std::iter::once(home).map(Path::to_path_buf).chain(self.hide.iter().cloned()).collect()
     }
 }
 
@@ -155,7 +159,7 @@ impl Plan {
     #[cfg(target_os = "linux")]
     fn close(&self) -> Result<(), String> {
         if self.by == By::Landlock {
-            super::kernel::close(self)?;
+            super::kernel::close(super::kernel::rules(self, super::places::DEVICES)?)?;
             super::calls::give_up()?;
         }
         super::calls::close(self)

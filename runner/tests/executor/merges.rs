@@ -6,7 +6,7 @@ use makima_core::effect::{Child, Merge, Side, Source, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{Branch, Merging, Outcome};
 
-use crate::support::{World, branch, committing, git, task, user_git};
+use crate::support::{World, branch, committing, git, spec, task, user_git};
 
 /// A task and its subtasks, each of which has done something.
 pub(crate) struct Family {
@@ -349,6 +349,26 @@ async fn who_is_no_subtask_is_not_merged_or_skipped() {
     assert_eq!(family.ask(Merge::Skip { child: stranger.clone(), reason }).await, Merging::Skipped);
     let source = Source::Branch(list[0].name.clone());
     assert!(matches!(family.ask(Merge::Start { source }).await, Merging::Open { .. }));
+}
+
+/// Protects an orchestrator from the work of strangers: an agent writes what it likes into its commits, also that it is somebody's
+/// subtask. Of a task that the daemon took on, it knows better.
+#[tokio::test]
+async fn whose_subtask_a_task_is_its_commits_do_not_say() {
+    let mut family = Family::of(OURS, &["echo a > a"]).await;
+    let child = family.children[0];
+    let bare = family.world.bare();
+    let (name, text) = (format!("refs/makima/{child}"), format!("work\n\nMakima-Parent: {}", family.id));
+    let made = git(&bare, &["commit-tree", &format!("{name}^{{tree}}"), "-p", &name, "-m", &text]);
+    git(&bare, &["update-ref", &name, &made]);
+    for (parent, listed) in [(None, 0), (Some(task()), 0), (Some(family.id), 1)] {
+        let spec = makima_core::task::Spec { parent, ..spec(child) };
+        assert_eq!(family.world.run(child, Work::Accept { spec: Box::new(spec) }).await, Outcome::Done);
+        assert_eq!(family.list(Vec::new()).await.0.len(), listed, "{parent:?}");
+        let stranger = Child { branch: None, ..family.child(0) };
+        let begun = family.ask(Merge::Start { source: Source::Child(stranger) }).await;
+        assert_eq!(begun == Merging::NoBranch, listed == 0, "{parent:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Merging in worktrees whose agents want something else, and by daemons that are killed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use makima_core::effect::{Merge, Side, Source, Work};
 use makima_core::input::{Merging, Outcome};
 
 use crate::lives::{kills, live_and_die};
 use crate::merges::{Family, sh};
-use crate::support::{Disk, Options, World, git};
+use crate::reaches::{ROUNDS, inventory, swap};
+use crate::support::{Disk, Options, World, folder, git};
 
 const OURS: &str = "printf 'one\\nours\\nthree\\n' > file; git commit -qam ours";
 const THEIRS: &str = "printf 'one\\ntheirs\\nthree\\n' > file; echo new > new; rm d/y; ln -s x link";
@@ -163,4 +167,68 @@ async fn a_merge_that_finds_no_room_is_taken_back() {
         assert_eq!(family.state(), before, "{left}: {outcome:?}");
     }
     assert!(failed >= 4, "there was room: {failed}");
+}
+
+/// Protects what is outside from an agent that swaps a folder of its worktree, or its repository, for a link while something is
+/// merged into it: the daemon would write there where the agent may not.
+#[tokio::test]
+async fn what_is_swapped_for_a_link_under_a_merge_leads_nowhere() {
+    let deep = "d/a/b/c/e/f/g/h/i/j/k/l/m/n/o/p";
+    let theirs = format!("mkdir -p {deep}; for n in 1 2 3 4 5 6 7 8; do echo theirs > {deep}/$n; done");
+    for victim in ["d", ".git"] {
+        let mut family = Family::of(OURS, &[&theirs]).await;
+        let outside = folder();
+        let bait = outside.path().join("bait");
+        // What is outside looks like what is to be changed.
+        copy(&family.tree.join(victim), &bait);
+        std::fs::create_dir_all(bait.join(deep.strip_prefix("d/").unwrap())).unwrap();
+        let before = inventory(outside.path());
+        let stop = Arc::new(AtomicBool::new(false));
+        let swapper = swap(family.tree.join(victim), bait, Arc::clone(&stop));
+        for _ in 0..ROUNDS {
+            let source = Source::Child(family.child(0));
+            // What comes of it depends on the moment.
+            family.world.run(family.id, Work::Merge(Merge::Start { source })).await;
+            family.world.run(family.id, Work::Merge(Merge::Abort)).await;
+            if inventory(outside.path()) != before {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Release);
+        swapper.join().unwrap();
+        let after = inventory(outside.path());
+        let new: Vec<&String> = after.iter().filter(|line| !before.contains(line)).collect();
+        assert!(after == before, "{victim}: it was led out: {new:?}");
+    }
+}
+
+/// Protects what is hidden from agents in a sandbox from the daemon that merges for them: an agent's repository names folders to read
+/// objects from. Without a sandbox it may read there itself.
+#[tokio::test]
+async fn a_merge_reads_nothing_that_is_hidden_from_the_agent() {
+    for fenced in [false, true] {
+        let sandbox = match makima_runner::sandbox::Sandbox::settle(&makima_runner::config::SandboxFile::default()) {
+            Ok(makima_runner::sandbox::Settled::On(sandbox)) if sandbox.held_by().name() == "Landlock" => Some(sandbox),
+            Ok(_) | Err(_) => return eprintln!("skipped: there is no Landlock"),
+        };
+        let world = World::with(Options { sandbox: sandbox.filter(|_| fenced), ..Options::default() });
+        let mut family = Family::on(world, OURS, &[]).await;
+        // In the daemon's own home, as another task's would be.
+        let hidden = family.world.home.root().join("another");
+        std::fs::create_dir(&hidden).unwrap();
+        sh(&hidden, "git init -q; echo secret > secret; git add -A; git -c user.name=x -c user.email=x commit -qm x");
+        let tip = git(&hidden, &["rev-parse", "HEAD"]);
+        let lenders = hidden.join(".git/objects");
+        let script =
+            format!("echo {} >> .git/objects/info/alternates; echo {tip} > .git/refs/heads/theirs", lenders.display());
+        sh(&family.tree, &script);
+        let source = Source::Branch("theirs".to_owned());
+        family.world.run(family.id, Work::Merge(Merge::Start { source })).await;
+        assert_eq!(family.tree.join("secret").exists(), !fenced);
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.is_ok_and(|status| status.success()));
 }

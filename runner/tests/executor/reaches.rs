@@ -15,7 +15,7 @@ use makima_core::policy::CommitText;
 use crate::support::{World, branch, folder, git, task};
 
 /// How often a folder is swapped under a delivery's feet.
-const ROUNDS: usize = 30;
+pub(crate) const ROUNDS: usize = 30;
 
 /// A task with one commit, a repository that may be written to, and one outside that may not.
 struct Scene {
@@ -28,7 +28,7 @@ struct Scene {
 }
 
 /// Every file in a folder, with its size and its time.
-fn inventory(folder: &Path) -> Vec<String> {
+pub(crate) fn inventory(folder: &Path) -> Vec<String> {
     use std::os::unix::fs::MetadataExt as _;
     let mut left = vec![folder.to_path_buf()];
     let mut all = Vec::new();
@@ -237,7 +237,7 @@ async fn a_link_to_a_name_that_is_no_text_is_followed() {
 }
 
 /// Puts a link to `outside` in the place of `victim`, and back, until it is told to stop.
-fn swap(victim: PathBuf, outside: PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+pub(crate) fn swap(victim: PathBuf, outside: PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let aside = victim.with_extension("aside");
         let mut pause = 0;

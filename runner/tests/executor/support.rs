@@ -86,6 +86,7 @@ pub(crate) struct Options {
     pub(crate) launcher: PathBuf,
     pub(crate) more: Vec<(String, String)>,
     pub(crate) forges: Vec<makima_runner::executor::Forge>,
+    pub(crate) sandbox: Option<makima_runner::sandbox::Sandbox>,
 }
 
 impl Default for Options {
@@ -102,6 +103,7 @@ impl Default for Options {
             launcher,
             more: Vec::new(),
             forges: Vec::new(),
+            sandbox: None,
         }
     }
 }
@@ -177,7 +179,7 @@ impl World {
             way: Way::chosen(portable()),
             groups: options.groups,
             wrap: Vec::new(),
-            sandbox: None,
+            sandbox: options.sandbox,
             output_max: options.output_max,
             set_up_max: options.set_up_max,
             silence_max: options.silence_max,

@@ -9,6 +9,7 @@ use agent_client_protocol_schema::v1::{
     ToolCall, ToolCallContent, ToolCallLocation, ToolCallStatus, ToolCallUpdate, ToolCallUpdateFields, ToolKind,
     UsageUpdate,
 };
+use makima_core::agent::Tools;
 use makima_core::agent::acp::{Choice, Line, Modes, Request, answer, cancel, line, request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,7 +46,10 @@ fn takes<T: DeserializeOwned + Serialize>(said: &str, place: &str) {
 #[test]
 fn what_we_say_is_of_the_protocol() {
     takes::<InitializeRequest>(&request("i", Request::Initialize), "/params");
-    takes::<NewSessionRequest>(&request("n", Request::New { folder: "/w", tools: Some("/bin/makima") }), "/params");
+    let (program, api_url) = ("/bin/makima".to_owned(), "http://127.0.0.1:7600".to_owned());
+    let task = serde_json::from_value(json!("0190a5c4-0000-7000-8000-000000000000")).expect("an id");
+    let tools = Tools { program, api_url, task };
+    takes::<NewSessionRequest>(&request("n", Request::New { folder: "/w", tools: Some(&tools) }), "/params");
     takes::<LoadSessionRequest>(&request("l", Request::Load { session: "s", folder: "/w", tools: None }), "/params");
     takes::<SetSessionModeRequest>(&request("m", Request::Mode { session: "s", mode: "default" }), "/params");
     takes::<PromptRequest>(&request("p", Request::Prompt { session: "s", text: "do it\n" }), "/params");

@@ -13,7 +13,7 @@ use super::permit::{Permit, choice, described, permit};
 use super::read::{Answer, Line, Question, Tool, line};
 use super::write::{Request, answer, cancel, refuse, request};
 use crate::agent::talk::{Heard, Progress};
-use crate::agent::{Permissions, Result, TOOLS, Verdict};
+use crate::agent::{Permissions, Result, TOOLS, Tools, Verdict};
 use crate::cost;
 use crate::limits;
 use crate::needs;
@@ -48,7 +48,7 @@ pub(crate) struct Talk {
     cost: Option<u64>,
     /// The program that offers it tools to lead subtasks by.
     #[serde(default)]
-    tools_of: Option<String>,
+    tools_of: Option<Tools>,
     /// What it has asked and waits for, with its number.
     asked: Vec<(u64, Question)>,
     /// How often it has asked.
@@ -93,7 +93,7 @@ impl Talk {
         folder: String,
         mut permissions: Permissions,
         earlier: Option<String>,
-        tools: Option<String>,
+        tools: Option<Tools>,
     ) -> Self {
         // What it was given to work with it may use.
         permissions.allow.extend(tools.iter().map(|_| format!("mcp__{TOOLS}__*")));
@@ -331,8 +331,8 @@ impl Talk {
     fn begin_a_session(&mut self) -> Vec<Heard> {
         let folder = &self.folder;
         let wanted = match &self.earlier {
-            Some(session) => Request::Load { session, folder, tools: self.tools_of.as_deref() },
-            None => Request::New { folder, tools: self.tools_of.as_deref() },
+            Some(session) => Request::Load { session, folder, tools: self.tools_of.as_ref() },
+            None => Request::New { folder, tools: self.tools_of.as_ref() },
         };
         let line = request(SESSION, wanted);
         self.set_up(line)

@@ -262,9 +262,10 @@ proptest! {
     /// Protects an agent from a line that it cannot read: what is said is one line of JSON, whatever stands in it.
     #[test]
     fn what_is_said_is_one_line(text in "(?s).{0,40}", other in "(?s).{0,40}") {
+        let tools = crate::agent::Tools { program: other.clone(), api_url: text.clone(), task: crate::id::TaskId(PLAN) };
         let said = [
             request(&text, Request::Prompt { session: &other, text: &text }),
-            request(&text, Request::New { folder: &other, tools: Some(&other) }),
+            request(&text, Request::New { folder: &other, tools: Some(&tools) }),
             cancel(&text),
             answer(&other, Some(&text)),
             refuse(&text, &other),

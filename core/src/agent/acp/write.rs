@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 
 use serde_json::{Value, json};
 
-use crate::agent::{TOOLS, TOOLS_WORD};
+use crate::agent::{TOOLS, TOOLS_WORD, Tools};
 
 /// Something that it is asked. It answers under the name that the request is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub enum Request<'a> {
     New {
         /// The worktree.
         folder: &'a str,
-        /// The program that offers it tools to lead subtasks by.
-        tools: Option<&'a str>,
+        /// What offers it tools to lead subtasks by.
+        tools: Option<&'a Tools>,
     },
     /// A session of before is gone on with, in this folder.
     Load {
@@ -24,8 +24,8 @@ pub enum Request<'a> {
         session: &'a str,
         /// The worktree.
         folder: &'a str,
-        /// The program that offers it tools to lead subtasks by.
-        tools: Option<&'a str>,
+        /// What offers it tools to lead subtasks by.
+        tools: Option<&'a Tools>,
     },
     /// It works in another way from now on.
     Mode {
@@ -64,9 +64,13 @@ pub fn request(name: &str, request: Request<'_>) -> String {
     line(&json!({ "jsonrpc": "2.0", "id": name, "method": method, "params": params }))
 }
 
-/// Servers of tools that it is to start. Variables it hands on by itself.
-fn servers(tools: Option<&str>) -> Value {
-    let of = |program| json!({ "name": TOOLS, "command": program, "args": [TOOLS_WORD], "env": [] });
+/// Servers of tools that it is to start. Variables that are not named it hands on by itself.
+fn servers(tools: Option<&Tools>) -> Value {
+    let of = |tools: &Tools| {
+        let variable = |(name, value): (&str, String)| json!({ "name": name, "value": value });
+        let env: Value = tools.variables().into_iter().map(variable).collect();
+        json!({ "name": TOOLS, "command": tools.program, "args": [TOOLS_WORD], "env": env })
+    };
     tools.into_iter().map(of).collect()
 }
 

@@ -1,19 +1,20 @@
 //! How Claude Code is started.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use serde_json::json;
 
-use crate::agent::{Claude, GoingOn, Policy, TOOLS, TOOLS_WORD};
+use crate::agent::{Claude, GoingOn, Policy, TOOLS, TOOLS_WORD, Tools};
 use crate::effect::Arg;
 use crate::input::Prepared;
 use crate::task::Spec;
 
 /// Its command line. The name of its conversation is that of the task with which it began: so it can be gone on with by
-/// whoever knows the task. `tools`: the program that offers it tools to lead subtasks by.
-pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared, tools: Option<&str>) -> Vec<Arg> {
+/// whoever knows the task. `tools`: what offers it tools to lead subtasks by.
+pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared, tools: Option<&Tools>) -> Vec<Arg> {
     let Claude { program, model, permissions } = how;
     let mut words: Vec<Arg> = program.iter().cloned().map(Arg::Text).collect();
     words.extend(conversation(spec, prepared.recalled.is_some()));
@@ -33,9 +34,10 @@ pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared, tools: Option
         }
     }
     let mut allow = permissions.allow.clone();
-    if let Some(program) = tools {
-        // Variables it hands on by itself.
-        let server = json!({ "type": "stdio", "command": program, "args": [TOOLS_WORD] });
+    if let Some(tools) = tools {
+        // What is not named here it hands on by itself: the key.
+        let env: BTreeMap<_, _> = tools.variables().into_iter().collect();
+        let server = json!({ "type": "stdio", "command": tools.program, "args": [TOOLS_WORD], "env": env });
         say(&format!("--mcp-config={}", json!({ "mcpServers": { TOOLS: server } })));
         allow.push(format!("mcp__{TOOLS}"));
     }

@@ -37,6 +37,7 @@ use super::scratch::Scratch;
 use super::trouble::Trouble;
 use super::workshop::{RESULT, Trust, Workshop};
 use super::{Hands, blocking, refs, sign};
+use crate::sandbox::Walls;
 
 /// How often it is tried where the branch moves meanwhile.
 const TRIES: usize = 4;
@@ -195,7 +196,7 @@ impl Job<'_> {
         let open = move || {
             let scene = Scene { shallow: refs::shallow(&common), git: Some(common), ..Scene::default() };
             // It has no files: all that is done with it is done on objects.
-            Workshop::open(&scratch, scratch.path(), &bare, &scene, Trust::Objects, long)
+            Workshop::open(&scratch, scratch.path(), &bare, &scene, (Trust::Objects, long), &Walls::default())
         };
         Ok(blocking(open).await??.0)
     }

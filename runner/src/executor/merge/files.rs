@@ -14,7 +14,7 @@ use super::super::git::BRING;
 use super::super::record::forgiving;
 use super::super::trouble::Trouble;
 use super::super::workshop::Workshop;
-use super::{Job, done};
+use super::Job;
 
 const NONE: &str = "000000";
 const LINK: &str = "120000";
@@ -101,7 +101,7 @@ impl Job<'_> {
     /// Gives the agent's repository the objects that we made.
     pub(super) async fn give_objects(&self, shop: &Workshop) -> Result<(), Trouble> {
         let (from, to) = (shop.git.join("objects"), self.git.join("objects"));
-        done(move || give(&from, &to)).await
+        self.done(move || give(&from, &to)).await
     }
 
     /// Tracked files that are not as the index has them.

@@ -19,6 +19,7 @@ use super::known::Known;
 use super::look::Sight;
 use super::squash::History;
 use super::{Job, done};
+use crate::home::Home;
 
 /// Names the parent of whoever made a commit.
 const PARENT: &str = "Makima-Parent";
@@ -54,7 +55,7 @@ pub(super) async fn bears(
 ) -> Result<bool, Trouble> {
     let bare = Folder::of(&hands.home, child).standing().ok().flatten().map_or_else(|| bare.to_path_buf(), |s| s.bare);
     let found = all(hands, cancel, &bare, &format!("{OURS}{child}")).await?;
-    Ok(found.iter().any(|found| found.is_of(parent)))
+    Ok(found.iter().any(|found| found.is_of(&hands.home, parent)))
 }
 
 /// The work that stands under a name or in a folder of names.
@@ -76,7 +77,12 @@ impl Found {
         Some(Self { task, name: name.trim_start_matches("refs/").to_owned(), oid, short, subject, parents })
     }
 
-    fn is_of(&self, parent: TaskId) -> bool {
+    /// Whether it is the work of a subtask of that task: as the daemon was told, and only of a task that it knows nothing of as the
+    /// commit says, which an agent may have made.
+    fn is_of(&self, home: &Home, parent: TaskId) -> bool {
+        if let Some(spec) = Folder::of(home, self.task).spec() {
+            return spec.parent == Some(parent);
+        }
         let parent = parent.to_string();
         self.parents.split(',').any(|named| named.trim().eq_ignore_ascii_case(&parent))
     }
@@ -92,7 +98,7 @@ impl Job<'_> {
     /// Subtasks that only their work tells of.
     pub(super) async fn others(&self) -> Result<Vec<Found>, Trouble> {
         let mut found = all(self.hands, self.cancel, &self.bare, OURS).await?;
-        found.retain(|found| found.is_of(self.task) && found.task != self.task);
+        found.retain(|found| found.is_of(&self.hands.home, self.task) && found.task != self.task);
         for found in &mut found {
             found.name = self.name_of(found.task);
         }
@@ -107,7 +113,7 @@ impl Job<'_> {
         let Stand { sight, tips, here, mut history } = stand;
         let given: BTreeSet<TaskId> = children.iter().map(|child| child.task).collect();
         let trailed = here.values().filter(|found| !given.contains(&found.task) && found.task != self.task);
-        let trailed: Vec<&Found> = trailed.filter(|found| found.is_of(self.task)).collect();
+        let trailed: Vec<&Found> = trailed.filter(|found| found.is_of(&self.hands.home, self.task)).collect();
         let mut asked: BTreeSet<&str> = tips.values().map(String::as_str).collect();
         if !trailed.is_empty() {
             asked.extend(trailed.iter().map(|found| found.oid.as_str()));

@@ -52,12 +52,22 @@ impl Lock {
         }
     }
 
+    /// The repository whose index it is.
+    pub(super) fn git(&self) -> &Path {
+        &self.git
+    }
+
     /// Puts a copy of this in the place of the index.
     pub(super) fn put_index(&self, index: &Path) -> io::Result<()> {
-        let new = self.git.join("index.makima");
-        put_new(&new, &mut fs::File::open(index)?)?;
-        fs::rename(new, self.git.join("index"))
+        put_index(&self.git, index)
     }
+}
+
+/// The same, while it is held.
+pub(super) fn put_index(git: &Path, index: &Path) -> io::Result<()> {
+    let new = git.join("index.makima");
+    put_new(&new, &mut fs::File::open(index)?)?;
+    fs::rename(new, git.join("index"))
 }
 
 impl Drop for Lock {

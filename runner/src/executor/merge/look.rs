@@ -14,7 +14,7 @@ use super::super::trouble::Trouble;
 use super::super::workshop::{Trust, Workshop};
 use super::super::{blocking, shut, sparse};
 use super::lock::Lock;
-use super::{Begun, Job, Phase, done, lock, settle};
+use super::{Begun, Job, Phase, lock, settle};
 
 /// What an agent's repository says.
 #[derive(Clone)]
@@ -53,7 +53,8 @@ impl Job<'_> {
             let unfinished = unfinished(&git).is_some();
             Ok(Sight { head, at, merging, unfinished, shallow: refs::shallow(&git) })
         };
-        Ok(blocking(look).await??)
+        let walls = self.walls.clone();
+        Ok(blocking(move || walls.within(|| Ok(look()))).await???)
     }
 
     /// A repository of ours on the agent's files, with a copy of its index.
@@ -62,14 +63,16 @@ impl Job<'_> {
             (Scratch::of(&self.hands.home, self.task), self.worktree.clone(), self.bare.clone());
         let long = sight.at.len() == 64;
         let scene = Scene { git: Some(self.git.clone()), shallow: sight.shallow.clone(), ..Scene::default() };
-        let (shop, index) = done(move || {
-            shut::open(&worktree, 0o700);
-            if let Some(path) = pipes::find(&worktree).first() {
-                return Err(std::io::Error::other(format!("{} would be waited for", path.display())));
-            }
-            Workshop::open(&scratch, &worktree, &bare, &scene, Trust::All, long)
-        })
-        .await?;
+        let walls = self.walls.clone();
+        let (shop, index) = self
+            .done(move || {
+                shut::open(&worktree, 0o700);
+                if let Some(path) = pipes::find(&worktree).first() {
+                    return Err(std::io::Error::other(format!("{} would be waited for", path.display())));
+                }
+                Workshop::open(&scratch, &worktree, &bare, &scene, (Trust::All, long), &walls)
+            })
+            .await?;
         if !self.is_commit(&shop, &sight.at).await? {
             return Err(Trouble::Plain(format!("the commit {} of the worktree is not there", sight.at)));
         }
@@ -81,7 +84,7 @@ impl Job<'_> {
 
     pub(super) async fn lock(&self) -> Result<Lock, Trouble> {
         let git = self.git.clone();
-        done(move || Lock::take(&git)).await
+        self.done(move || Lock::take(&git)).await
     }
 
     /// Files that wait to be settled, by the copy of the index.
@@ -114,7 +117,7 @@ impl Job<'_> {
     pub(super) async fn mend(&self) -> Result<Option<Begun>, Trouble> {
         let git = self.git.clone();
         // A task has one turn: what stands there of ours was left by a life of the daemon that was killed.
-        done(move || lock::clear(&git)).await?;
+        self.done(move || lock::clear(&git)).await?;
         let Some(begun) = self.begun()? else { return Ok(None) };
         let half = matches!(begun.phase, Phase::Starting | Phase::Aborting | Phase::Committing(_));
         if !half {
@@ -143,7 +146,7 @@ impl Job<'_> {
                     Phase::Committed(commit.clone())
                 } else {
                     let (git, head, commit) = (self.git.clone(), sight.head.clone(), commit.clone());
-                    done(move || settle::let_go(&git, &head, &commit)).await?;
+                    self.done(move || settle::let_go(&git, &head, &commit)).await?;
                     drop(self.lock().await?);
                     Phase::Open
                 };

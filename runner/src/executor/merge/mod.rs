@@ -36,6 +36,7 @@ use super::record::Folder;
 use super::trouble::Trouble;
 use super::workshop::Workshop;
 use super::{Hands, blocking, foreign, refs};
+use crate::sandbox::Walls;
 
 /// A merge that we began, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +84,11 @@ pub(super) async fn merge(hands: &Hands, task: TaskId, wanted: Merge, cancel: &C
         return Err(format!("its worktree {} is gone", worktree.display()));
     }
     let git = worktree.join(".git");
-    let job = Job { hands, task, cancel, folder, worktree, git, bare };
+    let walls = {
+        let (walls, folders) = (hands.walls(), [worktree.clone(), folder.path().to_path_buf(), bare.clone()]);
+        blocking(move || walls(&folders.each_ref().map(PathBuf::as_path))).await?
+    };
+    let job = Job { hands, task, cancel, folder, worktree, git, bare, walls };
     let done = async {
         Ok(Outcome::Merging(match wanted {
             Merge::List { children } => return job.list(&children).await,
@@ -135,11 +140,22 @@ struct Job<'a> {
     /// The agent's repository.
     git: PathBuf,
     bare: PathBuf,
+    /// The agent may be at work meanwhile, and put anything in the place of anything.
+    walls: Walls,
 }
 
 impl Job<'_> {
     async fn run(&self, call: Call) -> Result<Answer, Trouble> {
-        Ok(self.hands.git.run(self.cancel, call).await?)
+        Ok(self.hands.git.run(self.cancel, call.walled(&self.walls)).await?)
+    }
+
+    /// Runs what blocks and touches the worktree where it may.
+    async fn done<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let walls = self.walls.clone();
+        done(move || walls.within(work)).await
     }
 
     async fn line(&self, call: Call) -> Result<String, Trouble> {
@@ -177,6 +193,6 @@ impl Job<'_> {
         }
         shop.point(super::workshop::RESULT, tip)?;
         let wanted = [format!("+{}:{}", super::workshop::RESULT, self.name())];
-        self.hands.bare(self.bare.clone()).take(self.hands, self.cancel, &shop.git, &wanted).await
+        self.hands.bare(self.bare.clone()).take_walled(self.hands, self.cancel, &shop.git, &wanted, shop.walls()).await
     }
 }

@@ -17,7 +17,7 @@ use super::super::trouble::Trouble;
 use super::super::{sign, user};
 use super::files::{Change, Entry, Version, stage_line};
 use super::look::{Sight, shown};
-use super::{Begun, Job, Phase, done};
+use super::{Begun, Job, Phase};
 
 impl Job<'_> {
     pub(super) async fn resolve(&self, file: &str, side: Side) -> Result<Merging, Trouble> {
@@ -46,7 +46,7 @@ impl Job<'_> {
         }
         self.run(shop.call("update-index").args(["-z", "--index-info"]).input(lines)).await?;
         let index = shop.index();
-        done(move || {
+        self.done(move || {
             // In this order: what breaks off between the two is asked for again.
             files.put(Version::New)?;
             lock.put_index(&index)
@@ -87,7 +87,7 @@ impl Job<'_> {
         self.give_objects(&shop).await?;
         self.write_down(&begun, Phase::Committing(made.clone()))?;
         let (git, head, at, tip) = (self.git.clone(), sight.head.clone(), sight.at.clone(), made.clone());
-        if let Err(why) = done(move || advance(&git, &head, &at, &tip)).await {
+        if let Err(why) = self.done(move || advance(&git, &head, &at, &tip)).await {
             self.write_down(&begun, Phase::Open)?;
             return Err(why);
         }
@@ -100,11 +100,11 @@ impl Job<'_> {
     /// The branch is at the merge: the rest of it.
     pub(super) async fn finish(&self, sight: &Sight, _: &Begun, made: &str) -> Result<(), Trouble> {
         let marks = self.marks();
-        done(move || marks.iter().try_for_each(|mark| forgiving(fs::remove_file(mark)))).await?;
+        self.done(move || marks.iter().try_for_each(|mark| forgiving(fs::remove_file(mark)))).await?;
         let shop = self.open(&Sight { at: made.to_owned(), ..sight.clone() }).await?;
         self.bring(&shop, made).await?;
         let git = self.git.clone();
-        done(move || super::lock::clear(&git)).await
+        self.done(move || super::lock::clear(&git)).await
     }
 
     /// Nothing is open: it may be that it was committed before, by us or by the agent.
@@ -147,7 +147,7 @@ impl Job<'_> {
         let lock = self.lock().await?;
         let shop = self.open(&sight).await?;
         let files = self.lay_out(&shop, &begun.before, &begun.tree).await?;
-        let strange = done(move || Ok(files.unknown_in_folders())).await?;
+        let strange = self.done(move || Ok(files.unknown_in_folders())).await?;
         if !strange.is_empty() {
             return Ok(Merging::InTheWay(strange.iter().map(|path| shown(path)).collect()));
         }

@@ -16,9 +16,9 @@ use super::super::scene::put_new;
 use super::super::trouble::Trouble;
 use super::super::workshop::Workshop;
 use super::files::{Entry, Files, Version, names, stage_line};
-use super::lock::Lock;
+use super::lock::{Lock, put_index};
 use super::look::{Sight, shown};
-use super::{Begun, Job, Phase, done, list};
+use super::{Begun, Job, Phase, list};
 
 /// What is to be merged.
 enum Meant {
@@ -102,7 +102,7 @@ impl Job<'_> {
         }
         let files = self.lay_out(&shop, &before, &merged.tree).await?;
         let dirty = self.dirty(&shop).await?;
-        let (looked, files) = done(move || Ok((files.in_the_way(&dirty), files))).await?;
+        let (looked, files) = self.done(move || Ok((files.in_the_way(&dirty), files))).await?;
         if !looked.is_empty() {
             return Ok(in_the_way(looked));
         }
@@ -209,7 +209,7 @@ impl Job<'_> {
         }
         let (folder, git, index, marks) = (self.folder.clone(), self.git.clone(), shop.index(), self.marks());
         // From here on nothing calls it off.
-        done(move || {
+        self.done(move || {
             folder.merges(&Begun { phase: Phase::Starting, ..begun.clone() })?;
             let put = || {
                 files.put(Version::New)?;
@@ -237,7 +237,7 @@ impl Job<'_> {
     pub(super) async fn put_back(&self, shop: &Workshop, begun: &Begun, lock: &Lock) -> Result<(), Trouble> {
         let files = self.lay_out(shop, &begun.before, &begun.tree).await?;
         let (marks, started) = (self.marks(), begun.phase == Phase::Starting);
-        done(move || {
+        self.done(move || {
             if started {
                 files.put_back()?
             } else {
@@ -246,7 +246,8 @@ impl Job<'_> {
             marks.iter().try_for_each(|mark| forgiving(fs::remove_file(mark)))
         })
         .await?;
-        Ok(lock.put_index(&self.folder.file("index"))?)
+        let (git, index) = (lock.git().to_path_buf(), self.folder.file("index"));
+        self.done(move || put_index(&git, &index)).await
     }
 }
 
