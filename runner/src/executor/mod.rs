@@ -90,8 +90,10 @@ pub use again::Again;
 pub(crate) use bare::fnv;
 pub(crate) use gone::{Gone, MARK, MARKS, Mark};
 #[cfg(feature = "server")]
+pub(crate) use group::OF_THE_DAEMON;
+pub(crate) use group::own as own_group;
+#[cfg(feature = "server")]
 pub(crate) use group::trial as try_a_group;
-pub(crate) use group::{OF_THE_DAEMON, own as own_group};
 pub use leftovers::{Leftovers, leftovers, leftovers_in};
 pub(crate) use log::{HEAD, RECORD_MAX, head};
 pub use look::is_dirty;
