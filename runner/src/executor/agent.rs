@@ -133,7 +133,11 @@ impl Seat {
             let _ = stdin.write_all(&orders).await;
             self.report.wait(&mut self.child).await?;
             // It may have ended already, and its supervisor with it.
-            supervisor::find(&folder).await
+            let found = supervisor::find(&folder).await?;
+            if matches!(found, Found::Nothing) {
+                return Err("the supervisor was killed before its agent began".to_owned());
+            }
+            Ok(found)
         };
         let begun = tokio::select! {
             biased;

@@ -35,6 +35,23 @@ async fn hanging() -> (World, TaskId, tempfile::TempDir) {
     (world, id, folder)
 }
 
+/// Protects a task whose supervisor is killed before its agent begins: it is told so, and not what a new life would be told of an
+/// agent that never was. (A night of faults found it.)
+#[tokio::test]
+async fn a_supervisor_that_is_killed_before_the_agent_begins_has_started_nothing() {
+    let folder = crate::support::folder();
+    let launcher = folder.path().join("launcher");
+    std::fs::write(&launcher, "#!/bin/sh\nexec 3> \"$2\"\nkill -9 $$\n").unwrap();
+    std::fs::set_permissions(&launcher, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut world = World::with(Options { launcher, ..Options::default() });
+    let id = task();
+    world.prepare(id, None).await;
+    let why = world.refused(id, Work::Start(shell("touch ran"))).await;
+    assert!(why.contains("before its agent began"), "{why}");
+    assert!(matches!(world.run(id, Work::Empty).await, Outcome::Emptied { killed: 0, .. }));
+    nothing_ran(&world, id).await;
+}
+
 async fn nothing_ran(world: &World, id: TaskId) {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!world.home.worktree(id).join("ran").exists(), "an agent was started that was called off");
