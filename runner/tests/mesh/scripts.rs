@@ -149,7 +149,7 @@ async fn exit_codes_say_what_kind_of_trouble_it_is() {
     assert_eq!(fails(&url, &["spawn", "plan"], "--name").await, 2);
     assert_eq!(fails(&url, &["status", "lexer"], "no subtask is called").await, 2);
     assert_eq!(fails(&nowhere(), &["list"], "is not reached").await, 4);
-    assert_eq!(fails(&nowhere(), &["spawn", "--name", "x", "y"], "makima mesh list").await, 4);
+    assert_eq!(fails(&nowhere(), &["spawn", "--name", "x", "y"], "is not reached").await, 4);
     let other = Fake::start(|_| error(401, "unauthorized", "the token is wrong")).await;
     assert_eq!(fails(&other.url(), &["list"], "refuses the key").await, 3);
 
