@@ -162,5 +162,8 @@ fn what_is_printed_is_what_systemd_takes() {
         Some(said) if said.contains("nonsense") => {}
         _ => return eprintln!("skipped: there is no systemd-analyze that works"),
     }
-    assert_eq!(verified("makima.service", &printed).as_deref(), Some(""));
+    // systemd before 254 does not know that one, and passes over it.
+    let told = verified("makima.service", &printed).unwrap_or_default();
+    let new = |line: &&str| !line.contains("Unknown key 'DelegateSubgroup'");
+    assert_eq!(told.lines().filter(new).collect::<Vec<_>>(), [""; 0]);
 }
