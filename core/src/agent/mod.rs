@@ -129,6 +129,12 @@ impl Agent {
     }
 }
 
+/// The variable of an agent's environment that says where the server answers.
+const API_URL: &str = "MAKIMA_API_URL";
+
+/// The one that says which task it is.
+const TASK_ID: &str = "MAKIMA_TASK_ID";
+
 /// What offers an agent tools by which it leads subtasks. Where they lead is told them, and not left to what the agent hands on: a
 /// repository may name variables for it, and would have the key of the task sent elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -150,7 +156,7 @@ impl Tools {
 
     /// Variables of its environment. The key is none of these: an agent is told of them where others can read it.
     pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
-        [("MAKIMA_API_URL", self.api_url.clone()), ("MAKIMA_TASK_ID", self.task.to_string())]
+        [(API_URL, self.api_url.clone()), (TASK_ID, self.task.to_string())]
     }
 }
 
@@ -170,10 +176,10 @@ pub(crate) fn launch(spec: &Spec, prepared: &Prepared, (api_url, program): (&str
     for (name, value) in &prepared.env {
         set(name, Value::Text(value.clone()));
     }
-    set("MAKIMA_TASK_ID", Value::Text(spec.id.to_string()));
+    set(TASK_ID, Value::Text(spec.id.to_string()));
     set("MAKIMA_DEPTH", Value::Text(spec.depth.to_string()));
     if spec.orchestrator {
-        set("MAKIMA_API_URL", Value::Text(api_url.to_string()));
+        set(API_URL, Value::Text(api_url.to_string()));
         set("MAKIMA_TOOL_KEY", Value::Secret(SecretId::ToolKey(spec.id)));
     }
     // Where it is to stand still at its limit nobody may end it before, and a person lets it have as much again.

@@ -20,7 +20,7 @@ use crate::time::Millis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Brood {
     /// How many have not ended here.
-    pub(crate) unended: usize,
+    unended: usize,
     /// How many have, and the server does not know it yet.
     untold: usize,
 }
@@ -28,6 +28,11 @@ pub(crate) struct Brood {
 impl Brood {
     pub(super) fn of(task: TaskId, index: &Index) -> Self {
         Self { unended: index.unended_children(task), untold: index.untold_children(task) }
+    }
+
+    /// Whether some of them are at work.
+    pub(super) const fn is_at_work(self) -> bool {
+        self.unended > 0
     }
 }
 

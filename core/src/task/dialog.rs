@@ -6,7 +6,7 @@ use alloc::string::{String, ToString as _};
 
 use serde::{Deserialize, Serialize};
 
-use super::brood::Follows;
+use super::brood::{Brood, Follows};
 use super::cx::Cx;
 use super::ear::{Ear, Lines};
 use super::mailbox::{Mailbox, Origin, What};
@@ -285,7 +285,7 @@ impl Dialog {
         }
         let busy = cx.mailbox.is_busy() && !bug!(EndedOverAMessage);
         // It is told of each of them as it ends.
-        let waits = cx.brood.is_some_and(|brood| brood.unended > 0) || self.following.is_some();
+        let waits = cx.brood.is_some_and(Brood::is_at_work) || self.following.is_some();
         let leads = waits && !bug!(EndedBeforeItsSubtasks);
         self.talk.done().filter(|_| self.again.is_none() && !busy && !leads && !self.told_more)
     }
@@ -347,7 +347,7 @@ impl Dialog {
 
     /// It has ended by itself.
     pub(super) fn is_gone(&mut self, cx: &Cx<'_>) {
-        self.left_subtasks = cx.brood.is_some_and(|brood| brood.unended > 0);
+        self.left_subtasks = cx.brood.is_some_and(Brood::is_at_work);
     }
 
     /// How it did, by all that it said before it ended by itself, as `how` says. What it was told and had not done with then

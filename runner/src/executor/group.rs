@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(mount(v1), None);
         assert_eq!(mount(v2), Some((PathBuf::from("/a"), PathBuf::from("/sys/fs/cgroup/unified"))));
     }
+
     /// Protects a task from being ended for the files that it has read.
     #[test]
     fn what_is_read_of_files_is_no_memory_of_a_task() {

@@ -119,10 +119,10 @@ impl Other<'_> {
         let task = self.task;
         let (walls, folder) = (self.hands.walls(), Folder::of(&self.hands.home, self.new));
         let opened = blocking(move || {
-            let walls = walls(&[&worktree, folder.path(), &bare]);
             if !foreign::is_folder(&worktree) {
                 return Ok(None);
             }
+            let walls = walls(&[&worktree, folder.path(), &bare]);
             // Which branch is ours only matters for what is done to it.
             let scene = Scene::of(&worktree, BranchName::of("", task).as_str(), &bare);
             let trust = if scene.lends { Trust::All } else { Trust::Nothing };

@@ -1,11 +1,10 @@
 //! How Claude Code is started.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::agent::{Claude, GoingOn, Policy, TOOLS, TOOLS_WORD, Tools};
 use crate::effect::Arg;
@@ -36,7 +35,7 @@ pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared, tools: Option
     let mut allow = permissions.allow.clone();
     if let Some(tools) = tools {
         // What is not named here it hands on by itself: the key.
-        let env: BTreeMap<_, _> = tools.variables().into_iter().collect();
+        let env: Value = tools.variables().into_iter().collect();
         let server = json!({ "type": "stdio", "command": tools.program, "args": [TOOLS_WORD], "env": env });
         say(&format!("--mcp-config={}", json!({ "mcpServers": { TOOLS: server } })));
         allow.push(format!("mcp__{TOOLS}"));

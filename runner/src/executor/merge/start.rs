@@ -237,17 +237,17 @@ impl Job<'_> {
     pub(super) async fn put_back(&self, shop: &Workshop, begun: &Begun, lock: &Lock) -> Result<(), Trouble> {
         let files = self.lay_out(shop, &begun.before, &begun.tree).await?;
         let (marks, started) = (self.marks(), begun.phase == Phase::Starting);
+        let (git, index) = (lock.git().to_path_buf(), self.folder.file("index"));
         self.done(move || {
             if started {
                 files.put_back()?
             } else {
                 files.put(Version::Old)?
             }
-            marks.iter().try_for_each(|mark| forgiving(fs::remove_file(mark)))
+            marks.iter().try_for_each(|mark| forgiving(fs::remove_file(mark)))?;
+            put_index(&git, &index)
         })
-        .await?;
-        let (git, index) = (lock.git().to_path_buf(), self.folder.file("index"));
-        self.done(move || put_index(&git, &index)).await
+        .await
     }
 }
 
