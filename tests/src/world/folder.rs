@@ -1,6 +1,6 @@
 //! What the machine has of one task: its records on the disk, its log, its process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use makima_core::effect::{Check, Deed, Delivery, Signal, Work};
 use makima_core::id::{EffectId, TaskId};
@@ -59,6 +59,8 @@ pub(crate) struct Folder {
     pub(super) message: (u64, u64),
     /// What each message said.
     said: BTreeMap<u64, String>,
+    /// Messages that came by a connection on its way out, while another had the say: newer ones may have gone before.
+    pub(super) overtaken: BTreeSet<u64>,
     /// A message of another's number, or the same one twice.
     pub(super) mixed_up: Option<String>,
     /// Times that its output could not be read.
@@ -193,8 +195,9 @@ impl Folder {
         if n > taken {
             // News of a sibling bear no number of their own.
             let text = text.trim_end().parse().unwrap_or(before);
-            assert!(text >= before, "message {text} reaches {task} behind {before}");
-            self.message = (n, text);
+            let in_order = text >= before || self.overtaken.contains(&text);
+            assert!(in_order, "message {text} reaches {task} behind {before}");
+            self.message = (n, text.max(before));
         }
     }
 

@@ -1,8 +1,8 @@
 //! What goes over the wire between the daemon and whoever is at its far end.
 
-use makima_core::id::Epoch;
+use makima_core::id::{Epoch, TaskId};
 use makima_core::input::Input;
-use makima_core::protocol::{DaemonMessage, UnreadableKind};
+use makima_core::protocol::{DaemonCommand, DaemonMessage, UnreadableKind};
 
 use super::World;
 use super::far::Far;
@@ -98,6 +98,7 @@ impl<F: Far> World<F> {
             Reply::Command(seq, Some(command)) => {
                 self.note(|| format!("<- {} {}", seq.map(|seq| seq.to_string()).unwrap_or_default(), command.write()));
                 self.see_command(&command);
+                self.may_be_overtaken(epoch, &command);
                 // Its last word may wait for the journal still.
                 interrupts = self.timely_interrupt(&command).filter(|_| !self.daemon.has_exited());
                 Input::Command { epoch, seq, command, credentials: None }
@@ -125,6 +126,17 @@ impl<F: Far> World<F> {
         self.step(input);
         if let Some(task) = interrupts.filter(|_| self.unheard() == before) {
             self.interrupted.insert(task, self.incarnation);
+        }
+    }
+
+    /// What is said over one connection comes in order. Over two of them nothing says which came first, unless it bears
+    /// a number; and where a proxy takes the second version away, what comes by the one that is left bears none.
+    fn may_be_overtaken(&mut self, epoch: Epoch, command: &DaemonCommand) {
+        if let DaemonCommand::SendMessage(message) = command
+            && self.net.open().contains(&(epoch, true))
+            && let Ok(text) = message.message.parse()
+        {
+            self.machine.folder_of(TaskId(message.task_id)).overtaken.insert(text);
         }
     }
 
