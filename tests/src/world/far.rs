@@ -42,8 +42,8 @@ pub trait Far: Sized + Clone + Debug {
     /// What must hold of everything that the daemon wants done.
     fn check_effect(world: &mut World<Self>, effect: &Effect);
 
-    /// What must hold of a message that reaches the far end.
-    fn check_told(_world: &World<Self>, _message: &DaemonMessage, _envelope: Option<&Envelope>) {}
+    /// What must hold of a message that reaches the far end over this connection.
+    fn check_told(_world: &World<Self>, _epoch: Epoch, _message: &DaemonMessage, _envelope: Option<&Envelope>) {}
 
     /// Time has passed: what must hold of a far end that says nothing.
     fn check_silence(_world: &World<Self>) {}
@@ -104,8 +104,11 @@ impl Far for Server {
         world.check_effect(effect);
     }
 
-    fn check_told(world: &World<Self>, message: &DaemonMessage, envelope: Option<&Envelope>) {
-        world.check_told(message, envelope);
+    fn check_told(world: &World<Self>, epoch: Epoch, message: &DaemonMessage, envelope: Option<&Envelope>) {
+        // What comes late by a connection that is no more, or a second time, is told to nobody.
+        if world.server.takes(epoch, envelope) {
+            world.check_told(message, envelope);
+        }
     }
 
     fn check_silence(world: &World<Self>) {

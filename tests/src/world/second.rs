@@ -81,6 +81,13 @@ impl Server {
         }
     }
 
+    /// Whether a message over this connection is news to it.
+    pub(super) fn takes(&self, epoch: Epoch, envelope: Option<&Envelope>) -> bool {
+        let stands = self.sessions.get(&epoch).is_some_and(|session| !session.over);
+        let number = envelope.and_then(|envelope| envelope.seq);
+        stands && number.is_none_or(|seq| seq > self.numbers.theirs.1)
+    }
+
     /// A frame of version 2 that bears a message.
     pub(super) fn hear_second(
         &mut self,

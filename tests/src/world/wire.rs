@@ -42,7 +42,7 @@ impl<F: Far> World<F> {
             Frame::Ping(n) => format!("-> ping {n}"),
         });
         if let Frame::Message(message, envelope, _) = &frame {
-            F::check_told(self, message, envelope.as_ref());
+            F::check_told(self, epoch, message, envelope.as_ref());
         }
         self.server.hear(epoch, &frame, &self.machine);
         if let Frame::Message(message, ..) = frame
