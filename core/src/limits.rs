@@ -132,6 +132,9 @@ pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes of a line of an agent that tells how it gets on; a longer one is passed over and counted.
 pub const AGENT_LINE: usize = 1024 * 1024;
 
+/// Bytes at the beginning of a longer line by which it is told whether an answer is waited for.
+pub const HEAD: usize = 1024;
+
 /// Bytes of an agent's standard error that are kept to say why it ended.
 pub const LAST_WORDS: usize = 2 * 1024;
 

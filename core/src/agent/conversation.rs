@@ -19,6 +19,9 @@ pub struct Conversation {
     pub session: Option<String>,
     /// How it is gone on with.
     pub how: GoingOn,
+    /// What it was about, for an agent that may not be able to go on with it: it is told that then.
+    #[serde(default)]
+    pub plan: Option<String>,
     /// What was said in it that its agent had not done with, in order. It is said again under the same names, and who has taken
     /// it up does not do so once more.
     pub left: Vec<Utterance>,

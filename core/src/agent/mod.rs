@@ -4,6 +4,7 @@ pub mod acp;
 mod answer;
 pub mod claude;
 mod conversation;
+mod head;
 mod kind;
 mod own;
 mod shell;
@@ -31,6 +32,9 @@ use crate::task::Spec;
 
 /// How a step begins that tells of what an agent itself has said: its words, a tool that it uses, what a turn came to.
 pub const OF_THE_AGENT: [&str; 3] = ["agent: ", "tool: ", TURN];
+
+/// What an agent is told that waits for an answer to a line that is too long to be read.
+pub(crate) const TOO_LONG: &str = "That was too long to be read.";
 
 /// How the last of these begins.
 pub(crate) const TURN: &str = "turn ";

@@ -1,5 +1,6 @@
 //! A talk with an agent that tells how it gets on: what is heard of it, and what is said to it.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -44,8 +45,10 @@ pub(crate) enum Heard {
 pub(crate) enum Progress {
     /// The agent works on it.
     Seen,
-    /// The agent is done with it, or will not have it.
+    /// The agent is done with it.
     Over,
+    /// The agent has put it away, and will not take it up.
+    Dropped,
 }
 
 /// A talk with an agent that tells how it gets on.
@@ -73,6 +76,16 @@ impl Talk {
         }
     }
 
+    /// The head of a line that was too long: who waits for an answer to it gets one.
+    pub(crate) fn hear_head(&self, head: &str) -> Vec<Heard> {
+        let (line, wants) = match self {
+            Self::Claude(talk) => (talk.hear_head(head), "Claude Code"),
+            Self::Acp(talk) => (talk.hear_head(head), "the agent"),
+        };
+        let told = || Heard::Tell(format!("{wants} asks with more words than can be read, and is told so"));
+        line.into_iter().flat_map(|line| [Heard::Say(line), told()]).collect()
+    }
+
     /// Whether it takes users' messages: it is ready, and was not asked to end.
     pub(crate) fn is_open(&self) -> bool {
         match self {
@@ -98,10 +111,18 @@ impl Talk {
     }
 
     /// It is to break off what it does, and then end. What is said to it for that, if there are words for it.
-    pub(crate) fn break_off(&mut self) -> Option<String> {
+    pub(crate) fn break_off(&mut self) -> Vec<String> {
         match self {
-            Self::Claude(talk) => Some(talk.break_off()),
+            Self::Claude(talk) => Vec::from([talk.break_off()]),
             Self::Acp(talk) => talk.break_off(),
+        }
+    }
+
+    /// Whether nothing of what was said before is known to it.
+    pub(crate) const fn is_anew(&self) -> bool {
+        match self {
+            Self::Claude(_) => false,
+            Self::Acp(talk) => talk.is_anew(),
         }
     }
 

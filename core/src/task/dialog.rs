@@ -166,10 +166,13 @@ impl Dialog {
     /// Takes an answer, if it is one to what was asked here.
     pub(super) fn answered(&mut self, id: EffectId, outcome: &mut Outcome, cx: &mut Cx<'_>) -> bool {
         let Some(Lines { whole, too_long, deaf }) = self.ear.answered(id, outcome, cx) else { return false };
-        if too_long > 0 {
-            cx.agent_misbehaves(&format!("lines that were too long and are passed over: {too_long}"));
+        if !too_long.is_empty() {
+            cx.agent_misbehaves(&format!("lines that were too long and are passed over: {}", too_long.len()));
         }
-        if !whole.is_empty() {
+        for head in &too_long {
+            self.talk.hear_head(head).into_iter().for_each(|heard| self.act(heard, cx));
+        }
+        if !whole.is_empty() || !too_long.is_empty() {
             self.heard = cx.now;
             self.told_silent = false;
         }
@@ -197,6 +200,7 @@ impl Dialog {
                     match state {
                         Progress::Seen => cx.progress(format!("message {number}: seen")),
                         Progress::Over => cx.progress(format!("message {number}: done with")),
+                        Progress::Dropped => cx.progress(format!("message {number}: not taken up")),
                     }
                 }
             }
@@ -297,6 +301,7 @@ impl Dialog {
         let messages = |mailbox: &Mailbox| open && (several || !mailbox.has_under_way());
         deliver(messages, cx, |what| match what {
             What::Own(line) => line.clone(),
+            What::Plan { name } if talk.is_anew() => talk.message(&spec.plan_anew(), *name),
             What::Plan { name } => talk.message(&spec.plan, *name),
             What::Word(Utterance { name, text }) | What::Message { name, text, .. } => talk.message(text, *name),
         });
@@ -304,8 +309,10 @@ impl Dialog {
 
     /// It is to break off what it does, and then end. False where there are no words for that.
     pub(super) fn break_off(&mut self, cx: &mut Cx<'_>) -> bool {
-        let line = self.talk.break_off();
-        line.map(|line| cx.mailbox.say(line)).is_some()
+        let lines = self.talk.break_off();
+        let has_words = !lines.is_empty();
+        lines.into_iter().for_each(|line| cx.mailbox.say(line));
+        has_words
     }
 
     /// It has done its work, and is to end. False where there are no words for that.

@@ -34,6 +34,9 @@ pub(super) struct Ear {
     line: String,
     /// That line is too long, and the rest of it is passed over.
     passes_over: bool,
+    /// What that line began with.
+    #[serde(default)]
+    head: String,
     /// The end of what stands in its standard error.
     said: String,
 }
@@ -43,8 +46,8 @@ pub(super) struct Ear {
 pub(super) struct Lines {
     /// Whole lines, without their newlines.
     pub(super) whole: Vec<String>,
-    /// Lines that were too long.
-    pub(super) too_long: usize,
+    /// What lines began with that were too long.
+    pub(super) too_long: Vec<String>,
     /// Why nothing more can be heard.
     pub(super) deaf: Option<String>,
 }
@@ -142,20 +145,27 @@ impl Ear {
             let (piece, ends) = piece.strip_suffix('\n').map_or((piece, false), |piece| (piece, true));
             if !self.passes_over && self.line.len().saturating_add(piece.len()) > limits::AGENT_LINE {
                 self.passes_over = true;
-                self.line = String::new();
+                self.head = head(mem::take(&mut self.line) + piece);
             }
             if !self.passes_over {
                 self.line.push_str(piece);
             }
             if ends {
                 if mem::take(&mut self.passes_over) {
-                    lines.too_long = lines.too_long.saturating_add(1);
+                    lines.too_long.push(mem::take(&mut self.head));
                 } else if !self.line.is_empty() {
                     lines.whole.push(mem::take(&mut self.line));
                 }
             }
         }
     }
+}
+
+/// As much of a line as says what it is, cut between characters.
+fn head(mut line: String) -> String {
+    line.truncate(line.floor_char_boundary(limits::HEAD));
+    line.shrink_to_fit();
+    line
 }
 
 /// The last of a text, cut between characters.

@@ -33,8 +33,8 @@ impl Task {
         if !agent.knows_names() {
             // It has no way to branch off; and where it named no session there is nothing to go on with but what it was told.
             let (id, session) = (self.spec.session(), self.session.clone());
-            let left = self.mailbox.left().to_vec();
-            return Ok((!in_use).then_some(Conversation { id, session, how: GoingOn::Resumes, left }));
+            let (left, plan) = (self.mailbox.left().to_vec(), Some(self.spec.all_plans()));
+            return Ok((!in_use).then_some(Conversation { id, session, how: GoingOn::Resumes, plan, left }));
         }
         let (id, how) = match &self.spec.conversation {
             _ if self.mailbox.is_heeded() || in_use && self.mailbox.is_at_work() => {
@@ -45,11 +45,11 @@ impl Task {
         };
         if !in_use {
             let left = self.mailbox.left().to_vec();
-            return Ok(Some(Conversation { id, session: None, how, left }));
+            return Ok(Some(Conversation { id, session: None, how, plan: None, left }));
         }
         // What it was told is its own agent's, which still works on it.
-        let (session, forks, left) = (None, GoingOn::Forks, Vec::new());
-        Ok((how != GoingOn::Begins).then_some(Conversation { id, session, how: forks, left }))
+        let (session, plan, forks, left) = (None, None, GoingOn::Forks, Vec::new());
+        Ok((how != GoingOn::Begins).then_some(Conversation { id, session, how: forks, plan, left }))
     }
 
     /// What an agent is told that continues it, where nobody says with what: a script is run again, who has talked goes on.

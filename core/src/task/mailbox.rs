@@ -78,6 +78,8 @@ enum At {
     Delivered,
     /// The agent works on it.
     Seen,
+    /// It did not come to the agent, or the agent has put it away: whoever goes on with the conversation says it.
+    Left,
 }
 
 /// A letter's effect was answered.
@@ -189,7 +191,21 @@ impl Mailbox {
 
     /// Whether the agent has a message, or the plan, on its way or to work on.
     pub(crate) fn has_under_way(&self) -> bool {
-        self.letters.iter().any(|letter| letter.what.name().is_some() && letter.at != At::Waiting)
+        let is_under_way = |letter: &Letter| match letter.at {
+            At::Waiting | At::Left => false,
+            At::Sent(_) | At::Delivered | At::Seen => letter.what.name().is_some(),
+        };
+        self.letters.iter().any(is_under_way)
+    }
+
+    /// The number of the user's message that came last.
+    pub(crate) const fn newest(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether the agent tells which messages it takes up.
+    pub(crate) const fn tells(&self) -> bool {
+        self.tells
     }
 
     /// Takes a user's message. False where it does not fit.
@@ -234,7 +250,7 @@ impl Mailbox {
 
     /// Whether the agent has a message, or the plan, to come or to work on.
     pub(crate) fn is_busy(&self) -> bool {
-        self.letters.iter().any(|letter| letter.what.name().is_some())
+        self.letters.iter().any(|letter| letter.what.name().is_some() && letter.at != At::Left)
     }
 
     /// Whether the agent has messages, or the plan, and has not said that it works on them.
@@ -267,14 +283,14 @@ impl Mailbox {
         true
     }
 
-    /// That effect was answered: the letter is there, or it never will be. Messages of an agent that tells what it takes up
-    /// stay until then.
+    /// That effect was answered: the letter is there, or it never will be. Messages for an agent that tells what it takes up
+    /// stay, until it does or somebody else has to say them.
     pub(crate) fn answered(&mut self, id: EffectId, done: bool) -> Answered {
         let Some(at) = self.letters.iter().position(|letter| letter.at == At::Sent(id)) else { return Answered::No };
         let Some(letter) = self.letters.get_mut(at) else { return Answered::No };
         let answered = letter.what.answered();
-        if done && self.tells && letter.what.name().is_some() {
-            letter.at = At::Delivered;
+        if self.tells && letter.what.name().is_some() {
+            letter.at = if done { At::Delivered } else { At::Left };
         } else {
             self.letters.remove(at);
             self.weigh();
@@ -291,7 +307,7 @@ impl Mailbox {
             What::Own(_) | What::Plan { .. } | What::Word(_) => None,
         };
         // What is on its way as far as is known here has arrived: the answer may come behind what the agent says.
-        letter.at = At::Seen;
+        letter.at = if progress == Progress::Dropped { At::Left } else { At::Seen };
         if progress == Progress::Over {
             self.letters.retain(|letter| letter.what.name() != Some(name));
             self.weigh();
@@ -321,21 +337,21 @@ impl Mailbox {
     }
 
     /// The task has ended. What its agent has not done with is kept for whoever goes on with the conversation. Says how many of
-    /// users' messages came too late.
+    /// users' messages came too late: of those that were left before, that was said.
     pub(crate) fn close(&mut self, spec: &Spec) -> usize {
         if spec.agent.talks() {
             let again = |letter: &&Letter| letter.at != At::Seen || spec.agent.knows_names();
             self.left = self.not_done_with(spec, again);
         }
-        self.clear()
-    }
-
-    /// Throws away what waits, and says how many of users' messages that were.
-    fn clear(&mut self) -> usize {
-        let before = self.messages();
+        let too_late = |letter: &&Letter| match letter.at {
+            At::Waiting | At::Delivered => letter.what.is_a_users(),
+            // What is on its way still is told of when that is answered.
+            At::Sent(_) | At::Seen | At::Left => false,
+        };
+        let count = self.letters.iter().filter(too_late).count();
         self.letters.retain(|letter| letter.at != At::Waiting);
         self.weigh();
-        before.saturating_sub(self.messages())
+        count
     }
 
     fn not_done_with(&self, spec: &Spec, again: impl Fn(&&Letter) -> bool) -> Vec<Utterance> {

@@ -35,6 +35,9 @@ pub(super) struct Meter {
     blind: bool,
     /// What it stands still for.
     over: Option<String>,
+    /// People were told that its last turn cost more than it may: there was nothing left to be held.
+    #[serde(default)]
+    told_cost: bool,
 }
 
 impl Meter {
@@ -59,6 +62,11 @@ impl Meter {
                 counted(time.div_ceil(60_000), "minute")
             ));
         }
+        self.costs(may, cost)
+    }
+
+    /// That it has cost as much as it may.
+    fn costs(&self, may: &Allowance, cost: Option<u64>) -> Option<String> {
         let most = may.cost.map(|most| self.times(most));
         let (cost, most) = cost.zip(most).filter(|(cost, most)| cost >= most)?;
         Some(format!("it has cost {}, and may {}", dollars(cost), dollars(most)))
@@ -151,7 +159,7 @@ impl Task {
         let runs = self.is_metered();
         self.meter.runs(runs, s.now);
         if !runs {
-            return;
+            return self.tell_cost(s);
         }
         if self.meter.over.is_some() {
             // It was to stand still, and could not be made to.
@@ -172,12 +180,27 @@ impl Task {
         }
     }
 
+    /// What an agent costs it says at the end of a turn, which may be its last.
+    fn tell_cost(&mut self, s: &mut Surroundings<'_>) {
+        let is_at_an_end = matches!(&self.phase, Phase::Running(state) if state.is_ending());
+        let cost =
+            self.phase.dialog().filter(|_| is_at_an_end && !self.meter.told_cost).and_then(|dialog| dialog.cost());
+        if let Some(why) = self.meter.costs(&self.spec.allowance, cost) {
+            self.meter.told_cost = true;
+            self.within_phase(s, |cx| cx.progress(why));
+        }
+    }
+
     /// It has used up what it may.
     fn is_over(&mut self, why: String, s: &mut Surroundings<'_>) {
         self.within_phase(s, |cx| cx.progress(why.clone()));
         self.meter.runs(false, s.now);
         match self.spec.allowance.then {
-            Then::End => self.advance(Event::Over(why), s),
+            Then::End => {
+                // Its end is for that, and says so.
+                self.meter.told_cost = true;
+                self.advance(Event::Over(why), s);
+            }
             Then::Pause => {
                 self.meter.over = Some(why);
                 self.hold_at_its_limit(s);

@@ -6,12 +6,16 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{Agent, Conversation, GoingOn};
+use crate::agent::{Agent, Conversation, GO_ON, GoingOn};
 use crate::allowance::Allowance;
 use crate::effect::Deed;
 use crate::id::{SecretId, TaskId};
 use crate::limits;
-use crate::policy::{self, BranchName, InnerPath, RepositoryUrl};
+use crate::policy::{self, BranchName, InnerPath, RepositoryUrl, cut};
+
+/// What an agent is told first that was to go on with a conversation, and has to begin another.
+const ANEW: &str = "What follows was asked before, in a conversation that is not there any more. What was done about it by then is in \
+                    the files. After it comes what is asked now.";
 
 /// What was asked for, after the rules have been applied to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,6 +66,24 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// What is wanted of its agent, with what was wanted of those that it goes on for.
+    pub(crate) fn all_plans(&self) -> String {
+        let before = self.conversation.as_ref().and_then(|conversation| conversation.plan.as_deref());
+        let own = Some(self.plan.as_str()).filter(|plan| *plan != GO_ON);
+        let both: Vec<&str> = before.into_iter().chain(own).collect();
+        cut(&both.join("\n\n"), limits::MESSAGE_BYTES)
+    }
+
+    /// What its agent is told where nothing of what was said before is known to it: its plan behind what was wanted then, unless
+    /// that is said anyway.
+    pub(crate) fn plan_anew(&self) -> String {
+        let Some(Conversation { plan: Some(before), left, .. }) = &self.conversation else { return self.plan.clone() };
+        if left.iter().any(|said| before.contains(&said.text)) {
+            return self.plan.clone();
+        }
+        format!("{ANEW}\n\n{before}\n\n{}", self.plan)
+    }
+
     /// The name of its conversation for its agent.
     pub(crate) fn session(&self) -> TaskId {
         match &self.conversation {

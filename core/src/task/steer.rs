@@ -93,7 +93,8 @@ impl Task {
                 if self.within_phase(s, |cx| cx.message(text)) {
                     self.deliver_messages(s);
                     if self.mailbox.has_waiting() {
-                        self.within_phase(s, |cx| cx.progress("a message waits for the agent"));
+                        let number = self.mailbox.newest();
+                        self.within_phase(s, |cx| cx.progress(format!("message {number}: queued")));
                     }
                 } else {
                     self.inapplicable(Some("too many messages wait for the agent"), s);
@@ -121,7 +122,8 @@ impl Task {
     /// else.
     pub(super) fn told_agent(&mut self, id: EffectId, outcome: &Outcome, s: &mut Surroundings<'_>) -> bool {
         let done = *outcome == Outcome::Done;
-        let what = match self.mailbox.answered(id, done) {
+        let answered = self.mailbox.answered(id, done);
+        let what = match answered {
             Answered::No => return false,
             Answered::Own => "a line of ours".to_string(),
             Answered::Plan => "the plan".to_string(),
@@ -129,6 +131,8 @@ impl Task {
         };
         if let Outcome::Failed(why) | Outcome::NoRoom(why) = outcome {
             self.within_phase(s, |cx| cx.progress(format!("{what} did not reach the agent: {why}")));
+        } else if done && self.mailbox.tells() && matches!(answered, Answered::Message(_)) {
+            self.within_phase(s, |cx| cx.progress(format!("{what}: delivered")));
         }
         self.advance(Event::Told, s);
         true

@@ -116,6 +116,30 @@ fn at_the_end_of_its_money_an_agent_is_broken_off() {
     assert_eq!(talk.ends(), "Conclude Failed Some(\"it has cost $0.0016, and may $0.0015\")");
 }
 
+/// Protects a user from learning of the last turn's price by the bill: it is told once that is known, and its work counts.
+#[test]
+fn what_the_last_turn_cost_is_told() {
+    let agent = Agent::Claude(Claude::default());
+    for then in [Then::End, Then::Pause] {
+        let allowance = Allowance { cost: Some(1_500), then, ..Allowance::default() };
+        let mut bench = Bench::with(Config { agent: agent.clone(), allowance, ..config() });
+        bench.open_session(Wire::Two);
+        bench.spawn(TASK, "");
+        bench.done("Accept", Outcome::Done);
+        bench.done("Prepare", Outcome::Prepared(crate::tests::bench::prepared()));
+        let start = alloc::format!("{:?}", bench.work("Start"));
+        assert_eq!(start.contains(r#""--max-budget-usd"), Text("0.0015")"#), then == Then::End, "{start}");
+        bench.done("Start", Outcome::Started { pid: 9, handed: 0 });
+        let mut talk = Talk::of(bench);
+        let out = talk
+            .says(r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","total_cost_usd":0.0016}"#);
+        assert!(has(&out, "progress: it has cost $0.0016, and may $0.0015"), "{out:?}");
+        assert!(!has(&talk.says("{}"), "it has cost"), "once");
+        assert_eq!(talk.took(), "end_session");
+        assert_eq!(talk.ends(), "Conclude Done None");
+    }
+}
+
 /// Protects the machine: what processes take is looked at while they run, and only then.
 #[test]
 fn what_processes_take_is_looked_at_while_they_run() {

@@ -42,11 +42,11 @@ fn an_agent_stands_still_and_goes_on() {
     let mut bench = running();
     assert_eq!(pause(&mut bench), ["Freeze"]);
     assert_eq!((bench.at(TASK), bench.timer()), (TaskState::Pausing, Some(30_000)));
-    assert_eq!(message(&mut bench, "one"), ["#7 progress: a message waits for the agent"]);
+    assert_eq!(message(&mut bench, "one"), ["#7 progress: message 1: queued"]);
     assert_eq!(pause(&mut bench), ["#8 progress: it is to stand still already", "#9 running -> running"]);
     assert_eq!(bench.done("Freeze", Outcome::Done), ["#10 running -> paused"]);
     assert_eq!((bench.at(TASK), bench.timer()), (TaskState::Paused, None));
-    assert_eq!(message(&mut bench, "two"), ["#11 progress: a message waits for the agent"]);
+    assert_eq!(message(&mut bench, "two"), ["#11 progress: message 2: queued"]);
     assert_eq!(pause(&mut bench), ["#12 progress: it is to stand still already", "#13 paused -> paused"]);
     assert_eq!(resume(&mut bench), ["Thaw"]);
     assert_eq!(bench.at(TASK), TaskState::Resuming);
@@ -91,7 +91,7 @@ fn who_cannot_be_let_go_on_is_tried_again() {
     assert_eq!(bench.failed("Thaw", "not now"), ["#8 progress: the agent could not be let go on: not now"]);
     assert_eq!((bench.at(TASK), bench.timer()), (TaskState::Resuming, Some(30_000)));
     assert_eq!(bench.pass(Millis(29_999)), NOTHING);
-    assert_eq!(message(&mut bench, "one"), ["#9 progress: a message waits for the agent"]);
+    assert_eq!(message(&mut bench, "one"), ["#9 progress: message 1: queued"]);
     assert_eq!(bench.ring(), ["after 1 ms", "Thaw"]);
     assert_eq!(bench.failed("Thaw", "not now"), NOTHING);
     assert_eq!(bench.ring(), ["after 30000 ms", "Thaw"]);

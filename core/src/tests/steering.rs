@@ -108,14 +108,14 @@ fn messages_reach_an_agent_once_it_runs() {
     let mut bench = Bench::open(Wire::Two);
     let say = |bench: &mut Bench, text: &str| bench.tell(TASK, "sendMessage", &alloc::format!(r#""message":"{text}""#));
     bench.spawn(TASK, "");
-    assert_eq!(say(&mut bench, "one"), ["#2 progress: a message waits for the agent"]);
+    assert_eq!(say(&mut bench, "one"), ["#2 progress: message 1: queued"]);
     bench.done("Accept", Outcome::Done);
     bench.done("Prepare", Outcome::Prepared(prepared()));
     assert_eq!(bench.tell(
         TASK,
         "injectSiblingContext",
         r#""siblingTaskId":"00000000-0000-0000-0000-000000000008","siblingName":"n","siblingStatus":"s","changedFiles":[]"#
-    ), ["#6 progress: a message waits for the agent"]);
+    ), ["#6 progress: message 2: queued"]);
     assert_eq!(
         bench.done("Start", Outcome::Started { pid: 9, handed: 0 }),
         [
@@ -134,7 +134,7 @@ fn messages_reach_an_agent_once_it_runs() {
     assert_eq!(bench.done("Stdin", Outcome::Done), NOTHING);
     assert_eq!(bench.daemon.report().tasks[0].messages, 1);
     bench.tell(TASK, "pauseTask", "");
-    assert_eq!(say(&mut bench, "three"), ["#10 progress: a message waits for the agent"]);
+    assert_eq!(say(&mut bench, "three"), ["#10 progress: message 4: queued"]);
     bench.done("Freeze", Outcome::Done);
     bench.tell(TASK, "resumeTask", "");
     bench.exit(ExitStatus::Code(0));

@@ -151,7 +151,7 @@ impl Talk {
 fn an_agent_gets_its_plan_once_it_is_ready_and_its_own_word_ends_the_task() {
     let mut talk = Talk::begun();
     assert_eq!(talk.took(), "initialize");
-    assert!(talk.message("early").iter().any(|line| line.ends_with("a message waits for the agent")));
+    assert!(talk.message("early").iter().any(|line| line.ends_with("message 1: queued")));
     let out = talk.says(READY);
     assert!(out.iter().filter(|line| line.starts_with("Stdin")).count() == 2, "{out:?}");
     assert_eq!((talk.took(), talk.took()), ("early".to_string(), "do it".to_string()));
@@ -430,6 +430,15 @@ fn what_cannot_be_read_is_passed_over_and_counted() {
     }
     assert_eq!(talk.says("the end"), ["tell: the agent misbehaves: lines that were too long and are passed over: 1"]);
     assert_eq!(talk.bench.daemon.counters().misbehaved, 2);
+    // Who waits for an answer to that gets one.
+    assert_eq!(talk.brings(Stream::Stdout, r#"{"type":"control_request","request_id":"q","request":{"a":""#), NOTHING);
+    for _ in 0..2 {
+        assert_eq!(talk.brings(Stream::Stdout, &half), NOTHING);
+    }
+    let out = talk.says("\"}}");
+    let refused = r#"{\"error\":\"That was too long to be read.\",\"request_id\":\"q\",\"subtype\":\"error\"}"#;
+    assert!(out.iter().any(|line| line.starts_with("Stdin") && line.contains(refused)), "{out:?}");
+    talk.took();
     assert_eq!(talk.brings(Stream::Stdout, &WELL[..20]), NOTHING);
     talk.says(&WELL[20..]);
     assert_eq!(talk.took(), "end_session", "what comes in pieces is one line");

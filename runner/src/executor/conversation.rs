@@ -107,7 +107,7 @@ mod tests {
         let env = variables(&[("CLAUDE_CONFIG_DIR", place.path())]);
         let said = |n: u128| Utterance { name: Uuid::from_u128(n), text: format!("text {n}") };
         let conversation =
-            Conversation { id: TASK, session: None, how: GoingOn::Resumes, left: vec![said(1), said(2)] };
+            Conversation { id: TASK, session: None, how: GoingOn::Resumes, plan: None, left: vec![said(1), said(2)] };
         assert_eq!(recall(&conversation, &env), None, "there is none");
         let project = place.path().join("projects/-w");
         fs::create_dir_all(&project).unwrap();
@@ -133,7 +133,7 @@ mod tests {
         let project = place.path().join("projects/-w");
         fs::create_dir_all(&project).unwrap();
         let path = project.join(format!("{TASK}.jsonl"));
-        let of = |how| Conversation { id: TASK, session: None, how, left: Vec::new() };
+        let of = |how| Conversation { id: TASK, session: None, how, plan: None, left: Vec::new() };
         for nothing in ["", "{\"type\":\"queue-operation\",\"content\":\"hi\"}\n{\"type\":\"user\",\"cut"] {
             fs::write(&path, nothing).unwrap();
             assert_eq!(recall(&of(GoingOn::Forks), &env), Some(vec![]), "somebody is at it");

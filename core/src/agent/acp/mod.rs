@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 pub use self::read::{Answer, Choice, Line, Modes, Question, Tool, line};
 pub(crate) use self::talk::Talk;
 pub use self::talk::{INITIALIZE, MODE, SESSION};
-pub use self::write::{Request, answer, cancel, refuse, request};
+pub use self::write::{INVALID, NOT_OFFERED, Request, answer, cancel, refuse, request};
 use super::Acp;
 use crate::effect::Arg;
 

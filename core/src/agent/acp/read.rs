@@ -164,6 +164,9 @@ fn tool(it: &Value) -> Tool {
     Tool { id: text_at(it, "/toolCallId"), title, kind, status, paths, changes }
 }
 
+/// Tokens that it has read: new ones, and such as its model knew before, which are most of them.
+const READ: [&str; 3] = ["/usage/inputTokens", "/usage/cachedWriteTokens", "/usage/cachedReadTokens"];
+
 fn answered(it: &Value) -> Result<Answer, String> {
     if let Some(error) = it.get("error") {
         let (why, more) = (text_at(error, "/message"), text_at(error, "/data/details"));
@@ -183,7 +186,10 @@ fn answered(it: &Value) -> Result<Answer, String> {
         session: may("/sessionId"),
         modes: may("/modes/currentModeId").map(|current| Modes { current, all: ids }),
         stop: may("/stopReason"),
-        tokens: [number("/usage/inputTokens").unwrap_or_default(), number("/usage/outputTokens").unwrap_or_default()],
+        tokens: [
+            READ.iter().filter_map(|kind| number(kind)).fold(0, u64::saturating_add),
+            number("/usage/outputTokens").unwrap_or_default(),
+        ],
     })
 }
 

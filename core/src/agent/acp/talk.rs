@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::permit::{Permit, choice, described, permit};
 use super::read::{Answer, Line, Question, Tool, line};
-use super::write::{Request, answer, cancel, refuse, request};
+use super::write::{INVALID, NOT_OFFERED, Request, answer, cancel, refuse, request};
 use crate::agent::talk::{Heard, Progress};
-use crate::agent::{Permissions, Result, TOOLS, Tools, Verdict};
+use crate::agent::{Permissions, Result, TOO_LONG, TOOLS, Tools, Verdict, head};
 use crate::cost;
 use crate::limits;
 use crate::needs;
@@ -46,6 +46,9 @@ pub(crate) struct Talk {
     /// How the last turn went.
     last: Option<Result>,
     cost: Option<u64>,
+    /// Its session is a new one.
+    #[serde(default)]
+    anew: bool,
     /// The program that offers it tools to lead subtasks by.
     #[serde(default)]
     tools_of: Option<Tools>,
@@ -148,12 +151,23 @@ impl Talk {
         self.stage < Stage::Open || self.turn.is_some() && self.tools.is_empty() && self.asked.is_empty()
     }
 
-    /// What is said to have its turn broken off; nothing where none runs.
-    pub(crate) fn break_off(&mut self) -> Option<String> {
+    /// What is said to have its turn broken off; nothing where none runs. What it has asked is answered with that: it may
+    /// wait for each answer before it ends its turn.
+    pub(crate) fn break_off(&mut self) -> Vec<String> {
         let session = self.session.as_deref().filter(|_| self.is_open() && self.turn.is_some());
-        let line = session.map(cancel);
-        self.stage = if line.is_some() { Stage::Breaking } else { Stage::Closing };
-        line
+        let Some(line) = session.map(cancel) else {
+            self.stage = Stage::Closing;
+            return Vec::new();
+        };
+        self.stage = Stage::Breaking;
+        let asked = mem::take(&mut self.asked);
+        let called_off = asked.iter().map(|(_, question)| answer(&question.request, None));
+        [line].into_iter().chain(called_off).collect()
+    }
+
+    /// Whether its session is a new one, in which nothing was said before.
+    pub(crate) const fn is_anew(&self) -> bool {
+        self.anew
     }
 
     /// The protocol has no word for an end.
@@ -215,7 +229,7 @@ impl Talk {
             Line::Asks(question) => self.asks(question),
             Line::Wants { .. } if self.past => Vec::new(),
             Line::Wants { request, method } => Vec::from([
-                Heard::Say(refuse(&request, &method)),
+                Heard::Say(refuse(&request, NOT_OFFERED, &format!("`{method}` is not offered"))),
                 Heard::Tell(cut(&format!("the agent wants `{method}`, which is not offered"), limits::REASON)),
             ]),
             Line::Text(part) => {
@@ -231,6 +245,13 @@ impl Talk {
             Line::Unreadable(why) => Vec::from([Heard::Unreadable(why)]),
         });
         heard
+    }
+
+    /// What is said about a line of which only the head can be read, where it waits for an answer.
+    pub(crate) fn hear_head(&self, text: &str) -> Option<String> {
+        let field = |name| head::field(text, name, "params");
+        let asks = field("method").is_some() && !self.past;
+        Some(refuse(&field("id")?.to_string(), INVALID, TOO_LONG)).filter(|_| asks)
     }
 
     /// What it has said so far, for people.
@@ -271,6 +292,9 @@ impl Talk {
     }
 
     fn asks(&mut self, question: Question) -> Vec<Heard> {
+        if self.stage > Stage::Open {
+            return Vec::from([Heard::Say(answer(&question.request, None))]);
+        }
         let known = self.tools.get(&question.tool.id).cloned().unwrap_or_default();
         let tool = question.tool;
         let tool = Tool { title: tool.title.or(known.title), kind: tool.kind.or(known.kind), ..tool };
@@ -321,8 +345,10 @@ impl Talk {
             let why = format!("the agent speaks version {version} of the Agent Client Protocol, and not 1");
             return Vec::from([Heard::Settled(Result::Failure(why))]);
         }
-        self.earlier = self.earlier.take().filter(|_| answer.loads);
         let mut heard = answer.agent.map(tell).unwrap_or_default();
+        if !answer.loads && self.earlier.take().is_some() {
+            heard.extend(tell("the agent cannot go on with a session of before: it begins another".to_string()));
+        }
         self.stage = Stage::Beginning;
         heard.extend(self.begin_a_session());
         heard
@@ -339,6 +365,7 @@ impl Talk {
     }
 
     fn has_a_session(&mut self, answer: Answer) -> Vec<Heard> {
+        self.anew = self.earlier.is_none();
         self.session = answer.session.or_else(|| self.earlier.take());
         let asks = answer.modes.filter(|modes| modes.current != ASKS && modes.all.iter().any(|mode| mode == ASKS));
         match (&self.session, asks) {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::read::{Change, Choice, Line, Question, Tool, line};
 use super::talk::{INITIALIZE, MODE, SESSION, Talk};
-use super::write::{Request, answer, cancel, refuse, request};
+use super::write::{INVALID, NOT_OFFERED, Request, answer, cancel, refuse, request};
 use crate::agent::talk::{Heard, Progress};
 use crate::agent::{Permissions, Policy, Result, Verdict};
 use crate::tests::cases;
@@ -183,13 +183,34 @@ fn a_question_is_answered_once_and_by_its_own_name() {
     assert_eq!(heard(&mut talk, r#"{"id":9,"method":"fs/read_text_file"}"#)[0], "say -32601");
 }
 
+/// Protects an agent from waiting for ever for an answer to what was too long to be read.
+#[test]
+fn who_asks_with_too_many_words_is_told_so() {
+    let mut talk = open(Policy::Full);
+    let head = r#"{"jsonrpc":"2.0","id":5,"method":"session/request_permission","params":{"toolCall":{"content":[{"#;
+    assert_eq!(talk.hear_head(head), Some(refuse("5", INVALID, "That was too long to be read.")));
+    for nothing in
+        [r#"{"jsonrpc":"2.0","method":"session/update","params":{"id":5,"#, r#"{"id":"p","result":{"a":"#, "x"]
+    {
+        assert_eq!(talk.hear_head(nothing), None, "{nothing}");
+    }
+    talk.was_begun(3);
+    assert_eq!(talk.hear_head(head), None, "it may have been answered");
+}
+
 #[test]
 fn a_turn_is_broken_off_before_the_end() {
     let mut talk = open(Policy::Full);
-    assert_eq!(talk.break_off(), None, "there is none");
-    let mut talk = open(Policy::Full);
+    assert!(talk.break_off().is_empty(), "there is none");
+    let mut talk = open(Policy::Ask);
     talk.message("x", PLAN);
-    assert!(talk.break_off().is_some_and(|line| line.contains("session/cancel")));
+    heard(&mut talk, &asks("5", "execute", ""));
+    let said = talk.break_off();
+    assert!(said[0].contains("session/cancel"), "{said:?}");
+    // Who waits for an answer cannot end its turn: what it asks is called off, also what it asks from there on.
+    assert_eq!(said[1..], [answer("5", None)]);
+    assert_eq!(talk.question(), None);
+    assert_eq!(talk.hear(&asks("6", "execute", "")), [Heard::Say(answer("6", None))]);
     let told = heard(&mut talk, &answered(&PLAN.to_string(), r#"{"stopReason":"cancelled"}"#));
     assert_eq!(told.last().map(String::as_str), Some("Through"));
 }
@@ -203,13 +224,17 @@ fn a_session_is_gone_on_with_where_there_is_one() {
         let said = heard(&mut talk, &answered(INITIALIZE, &can));
         (talk, said)
     };
-    assert_eq!(begun(false).1, [r#"say "session/new""#]);
+    let (mut talk, said) = begun(false);
+    let told = "the agent cannot go on with a session of before: it begins another";
+    assert_eq!(said, [told, r#"say "session/new""#]);
+    heard(&mut talk, &answered(SESSION, r#"{"sessionId":"new"}"#));
+    assert!(talk.is_anew(), "it knows nothing of before");
     let (mut talk, said) = begun(true);
     assert_eq!(said, [r#"say "session/load""#]);
     let chunk = update(r#"{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"long ago"}}"#);
     assert_eq!(heard(&mut talk, &chunk), [""; 0]);
     assert_eq!(heard(&mut talk, &answered(SESSION, "null")), [""; 0]);
-    assert_eq!((talk.session(), talk.is_open()), (Some("old"), true));
+    assert_eq!((talk.session(), talk.is_open(), talk.is_anew()), (Some("old"), true, false));
     let (mut talk, _) = begun(true);
     let told = heard(&mut talk, &failed(SESSION, "unknown"));
     assert_eq!(told, ["the agent does not go on with its session of before: unknown", r#"say "session/new""#]);
@@ -268,7 +293,7 @@ proptest! {
             request(&text, Request::New { folder: &other, tools: Some(&tools) }),
             cancel(&text),
             answer(&other, Some(&text)),
-            refuse(&text, &other),
+            refuse(&text, NOT_OFFERED, &other),
         ];
         for line in said {
             prop_assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && !line.contains('\r'));

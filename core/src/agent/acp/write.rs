@@ -90,10 +90,15 @@ pub fn answer(question: &str, choice: Option<&str>) -> String {
     line(&json!({ "jsonrpc": "2.0", "id": name(question), "result": { "outcome": outcome } }))
 }
 
-/// What it wants is nothing that we do.
+/// By the codes of JSON-RPC: nothing that we do.
+pub const NOT_OFFERED: i32 = -32601;
+/// Nothing that could be read.
+pub const INVALID: i32 = -32600;
+
+/// What it wants it does not get.
 #[must_use]
-pub fn refuse(question: &str, method: &str) -> String {
-    let error = json!({ "code": -32601, "message": alloc::format!("`{method}` is not offered") });
+pub fn refuse(question: &str, code: i32, why: &str) -> String {
+    let error = json!({ "code": code, "message": why });
     line(&json!({ "jsonrpc": "2.0", "id": name(question), "error": error }))
 }
 

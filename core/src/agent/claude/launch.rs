@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
+use super::talk::dollars;
 use crate::agent::{Claude, GoingOn, Policy, TOOLS, TOOLS_WORD, Tools};
+use crate::allowance::Then;
 use crate::effect::Arg;
 use crate::input::Prepared;
 use crate::task::Spec;
@@ -44,6 +46,11 @@ pub(crate) fn argv(how: &Claude, spec: &Spec, prepared: &Prepared, tools: Option
         if !rules.is_empty() {
             say(&(flag.to_string() + &rules.join(",")));
         }
+    }
+    if let Some(most) = spec.allowance.cost.filter(|_| spec.allowance.then == Then::End) {
+        // It sees what a turn costs while that runs. Past this it does nothing more: who may get as much again is not told.
+        say("--max-budget-usd");
+        say(dollars(most).trim_start_matches('$'));
     }
     if let Some(model) = model {
         say("--model");

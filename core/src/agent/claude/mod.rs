@@ -18,4 +18,4 @@ pub use self::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, T
 pub(crate) use self::talk::Talk;
 pub use self::talk::{INITIALIZE, dollars};
 pub use self::transcript::{is_said, recall};
-pub use self::write::{Request, Verdict, answer, answers, message, request};
+pub use self::write::{Request, Verdict, answer, answers, message, refuse, request};

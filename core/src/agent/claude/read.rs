@@ -38,6 +38,13 @@ pub enum Line {
     Retry(Retry),
     /// It wants to know whether a tool may be used.
     Asks(Question),
+    /// It wants something else of us.
+    Wants {
+        /// The name that it gave it.
+        request: String,
+        /// What.
+        what: String,
+    },
     /// It does not want to know that any more.
     AsksNoMore {
         /// Which question.
@@ -368,6 +375,9 @@ fn message(it: &Value) -> Line {
     Line::Message { message: text_at(it, "command_uuid"), state }
 }
 
+/// Tokens that it has read: new ones, and such as its model knew before, which are most of them.
+const READ: [&str; 3] = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
+
 fn ended(it: &Value) -> Ended {
     let success = text_at(it, "subtype") == "success" && !flag(it, "is_error");
     let errors = texts(it, "errors").join("; ");
@@ -378,7 +388,10 @@ fn ended(it: &Value) -> Ended {
         reason: may(it, "terminal_reason").or_else(|| may(it, "subtype").filter(|subtype| subtype != "success")),
         status: status(it, "api_error_status"),
         cost: it.get("total_cost_usd").and_then(Value::as_f64).map(millionths),
-        tokens: [number(usage, "input_tokens"), number(usage, "output_tokens")],
+        tokens: [
+            READ.iter().map(|kind| number(usage, kind)).fold(0, u64::saturating_add),
+            number(usage, "output_tokens"),
+        ],
         denials: list(it, "permission_denials").len(),
         unasked: it.pointer("/origin/kind").and_then(Value::as_str) == Some("task-notification"),
         of: texts(it, "user_message_uuids"),
@@ -411,7 +424,8 @@ fn limit(it: &Value) -> Option<u64> {
 
 fn question(it: &Value, text: &str) -> Line {
     let Some(request) = it.get("request").filter(|request| text_at(request, "subtype") == "can_use_tool") else {
-        return other(it);
+        let what = it.get("request").map(|request| text_at(request, "subtype")).unwrap_or_default();
+        return Line::Wants { request: text_at(it, "request_id"), what };
     };
     let input = serde_json::from_str::<Asked<'_>>(text).ok().and_then(|asked| asked.request.input);
     let tool = text_at(request, "tool_name");
@@ -437,8 +451,7 @@ fn answered(it: &Value) -> Line {
 }
 
 fn other(it: &Value) -> Line {
-    let request = it.get("request").map(|request| text_at(request, "subtype"));
-    let kinds = [may(it, "type"), may(it, "subtype"), request];
+    let kinds = [may(it, "type"), may(it, "subtype")];
     Line::Other(kinds.into_iter().flatten().filter(|kind| !kind.is_empty()).collect::<Vec<_>>().join("/"))
 }
 

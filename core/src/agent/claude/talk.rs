@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::asked::{self, Asked};
 use super::behind::Behind;
 use super::read::{Block, Ended, Line, MessageState, Question, Reply, Retry, Turn, line};
-use super::write::{Request, message, request};
+use super::write::{Request, message, refuse, request};
 use crate::agent::talk::{Heard, Progress};
-use crate::agent::{Answer, Policy, Result};
+use crate::agent::{Answer, Policy, Result, TOO_LONG, head};
 use crate::cost;
 use crate::limits;
 use crate::policy::{counted, cut};
@@ -168,6 +168,10 @@ impl Talk {
                 self.asked.tools_ended(&ends);
                 Vec::new()
             }
+            Line::Wants { request, what } => Vec::from([
+                Heard::Say(refuse(&request, &format!("`{what}` is not offered"))),
+                Heard::Tell(cut(&format!("Claude Code wants `{what}`, which is not offered"), limits::REASON)),
+            ]),
             Line::AsksNoMore { request } => {
                 self.asked.withdraw(&request);
                 Vec::new()
@@ -178,6 +182,13 @@ impl Talk {
             }
             Line::Reset | Line::Other(_) => Vec::new(),
         }
+    }
+
+    /// What is said about a line of which only the head can be read, where it waits for an answer.
+    pub(crate) fn hear_head(&self, text: &str) -> Option<String> {
+        let field = |name| head::field(text, name, "request");
+        let asks = field("type")?.as_str()? == "control_request" && self.stage != Stage::Closing;
+        Some(refuse(field("request_id")?.as_str()?, TOO_LONG)).filter(|_| asks)
     }
 
     fn asks(&mut self, question: Question) -> Vec<Heard> {
@@ -272,7 +283,8 @@ impl Talk {
                 self.turn = true;
                 of_message(message, Progress::Seen)
             }
-            MessageState::Completed | MessageState::Cancelled => of_message(message, Progress::Over),
+            MessageState::Completed => of_message(message, Progress::Over),
+            MessageState::Cancelled => of_message(message, Progress::Dropped),
         }
     }
 

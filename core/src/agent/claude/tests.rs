@@ -117,7 +117,7 @@ fn how_far_a_message_has_come_is_told_by_its_name() {
 fn how_a_turn_went_is_not_taken_from_its_name() {
     let good = ended(
         r#"{"type":"result","subtype":"success","is_error":false,"result":"Done.","terminal_reason":"completed",
-        "total_cost_usd":0.00162,"usage":{"input_tokens":100,"output_tokens":61},"permission_denials":[{}],
+        "total_cost_usd":0.00162,"usage":{"input_tokens":40,"cache_creation_input_tokens":10,"cache_read_input_tokens":50,"output_tokens":61},"permission_denials":[{}],
         "user_message_uuids":["u"]}"#,
     );
     let whole = Ended {
@@ -186,14 +186,16 @@ fn a_question_goes_back_as_it_came() {
     };
     assert_eq!(asked, whole);
     let allowed = r#"{"type":"control_response","response":{"subtype":"success","request_id":"q","response":{"behavior":"allow","updatedInput":INPUT}}}"#;
-    assert_eq!(answer("q", Verdict::Allow { input: &asked.input }), allowed.replace("INPUT", input) + "\n");
-    assert_eq!(answer("q", Verdict::Allow { input: "{\"a\":\r\n1}" }), allowed.replace("INPUT", r#"{"a":1}"#) + "\n");
+    assert_eq!(answer("q", Verdict::With { input: &asked.input }), allowed.replace("INPUT", input) + "\n");
+    assert_eq!(answer("q", Verdict::With { input: "{\"a\":\r\n1}" }), allowed.replace("INPUT", r#"{"a":1}"#) + "\n");
     for wrong in ["", "[1]", "{", "null"] {
-        assert_eq!(answer("q", Verdict::Allow { input: wrong }), allowed.replace("INPUT", "{}") + "\n");
+        assert_eq!(answer("q", Verdict::With { input: wrong }), allowed.replace("INPUT", "{}") + "\n");
     }
     assert_eq!(line(r#"{"type":"control_cancel_request","request_id":"q"}"#), Line::AsksNoMore { request: "q".into() });
     let unknown = r#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback"}}"#;
-    assert_eq!(line(unknown), Line::Other("control_request/hook_callback".into()));
+    assert_eq!(line(unknown), Line::Wants { request: "q".into(), what: "hook_callback".into() });
+    let refused = r#"{"response":{"error":"no","request_id":"q","subtype":"error"},"type":"control_response"}"#;
+    assert_eq!(refuse("q", "no"), refused.to_string() + "\n");
     let empty = question(r#"{"type":"control_request","request_id":"q","request":{"subtype":"can_use_tool"}}"#);
     assert_eq!((empty.input.as_str(), empty.about.as_str()), ("{}", ""));
 }
@@ -333,12 +335,12 @@ proptest! {
     fn any_line_is_read_and_any_answer_is_one_line(it in value(), text in ".{0,40}", other in "(?s).{0,40}") {
         let _ = line(&text);
         if let Line::Asks(question) = line(&it.to_string()) {
-            let allowed = answer(&question.request, Verdict::Allow { input: &question.input });
+            let allowed = answer(&question.request, Verdict::With { input: &question.input });
             prop_assert!(is_a_line(&allowed));
         }
         let said = [
             message(&other, &text),
-            answer(&text, Verdict::Allow { input: &other }),
+            answer(&text, Verdict::With { input: &other }),
             answer(&text, Verdict::Deny { why: &other, interrupt: true }),
             request(&other, Request::TakeBack { message: &text }),
         ];

@@ -34,9 +34,11 @@ pub enum Request<'a> {
 /// What it is told where it wants to know whether a tool may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// It may.
-    Allow {
-        /// What it was to be used with, as JSON: as it was asked, or as a person wants it.
+    /// It may, as it asked.
+    Allow,
+    /// It may, with this instead.
+    With {
+        /// What a person wants it to be used with, as JSON.
         input: &'a str,
     },
     /// It may not.
@@ -72,7 +74,9 @@ pub fn request(name: &str, request: Request<'_>) -> String {
 #[must_use]
 pub fn answer(question: &str, verdict: Verdict<'_>) -> String {
     let (behavior, updated_input, message, interrupt) = match verdict {
-        Verdict::Allow { input } => ("allow", Some(raw(input)), None, None),
+        // What it asked with is not said back: secrets in it are masked here, and it would be taken at its word.
+        Verdict::Allow => ("allow", None, None, None),
+        Verdict::With { input } => ("allow", Some(raw(input)), None, None),
         Verdict::Deny { why, interrupt } => ("deny", None, Some(why), interrupt.then_some(true)),
     };
     let response = Answer { behavior, updated_input, message, interrupt };
@@ -80,6 +84,13 @@ pub fn answer(question: &str, verdict: Verdict<'_>) -> String {
         kind: "control_response",
         response: Response { subtype: "success", request_id: question, response },
     })
+}
+
+/// What it wants is nothing that we do, and it is not to wait for that.
+#[must_use]
+pub fn refuse(request: &str, why: &str) -> String {
+    let response = json!({ "subtype": "error", "request_id": request, "error": why });
+    line(&json!({ "type": "control_response", "response": response }))
 }
 
 #[derive(Serialize)]

@@ -101,7 +101,7 @@ fn only_what_waits_is_thrown_away() {
     assert_eq!(sent(&mut mailbox, 1).len(), 1);
     assert!(push(&mut mailbox, &full) && push(&mut mailbox, ""));
     mailbox.say("own".to_string());
-    assert_eq!((mailbox.clear(), mailbox.messages(), mailbox.has_waiting()), (2, 1, false));
+    assert_eq!((mailbox.close(&spec()), mailbox.messages(), mailbox.has_waiting()), (2, 1, false));
     assert!(sent(&mut mailbox, 2).is_empty(), "nor does a line of ours stay");
     assert!(!push(&mut mailbox, &"x".repeat(limits::MESSAGE_BYTES - 2)), "what is on its way takes up room");
     assert!(push(&mut mailbox, &full), "what was thrown away does not");
@@ -156,13 +156,36 @@ fn a_message_of_an_agent_that_tells_stays_until_that_is_done_with_it() {
     assert_eq!(mailbox.answered(id(4), false), Answered::Message(2), "it never got there");
     assert!(mailbox.is_unseen() && mailbox.is_busy());
     mailbox.turn_over();
-    assert_eq!(mailbox.messages(), 1, "the plan is done with; a message that nobody has seen is not");
-    assert_eq!(mailbox.is_at(b, Progress::Seen), None, "it is not there");
+    assert_eq!(mailbox.messages(), 2, "the plan is done with; a message that nobody has seen is not");
     assert_eq!(mailbox.is_at(a, Progress::Seen), Some(1));
     assert_eq!(mailbox.is_at(a, Progress::Seen), None, "no news");
-    assert_eq!((mailbox.is_unseen(), mailbox.is_busy(), mailbox.messages()), (false, true, 1));
+    assert_eq!((mailbox.is_unseen(), mailbox.is_busy(), mailbox.messages()), (false, true, 2));
     assert_eq!(mailbox.is_at(a, Progress::Over), None, "no news either, but it goes");
-    assert_eq!((mailbox.is_busy(), mailbox.messages()), (false, 0));
+    assert_eq!((mailbox.is_busy(), mailbox.has_under_way()), (false, false), "nobody waits for what did not get there");
+    assert_eq!(mailbox.close(&spec()), 0, "which was said");
+    assert!(mailbox.left().iter().any(|left| left.name == b), "whoever goes on says it");
+}
+
+/// Protects what an agent put away unread, or never said a word of, from being lost at its end.
+#[test]
+fn what_an_agent_did_not_take_up_is_left_and_told() {
+    let mut mailbox = Mailbox::default();
+    mailbox.open("opening".to_string(), &spec(), &Prepared::default());
+    assert!(["a", "b", "c"].iter().all(|text| push(&mut mailbox, text)));
+    let mut names = Vec::new();
+    while mailbox.send(true, |n, what| {
+        names.extend(what.name());
+        id(n)
+    }) {}
+    let [plan, a, _, c] = names[..] else { panic!("{names:?}") };
+    assert!((1..=4).all(|n| mailbox.answered(id(n), true) != Answered::No), "the last is on its way still");
+    assert_eq!(mailbox.is_at(plan, Progress::Seen), None);
+    assert_eq!(mailbox.is_at(a, Progress::Dropped), Some(1), "it is told that nobody took it up");
+    assert_eq!(mailbox.is_at(c, Progress::Dropped), Some(3));
+    assert_eq!(mailbox.is_at(plan, Progress::Dropped), None, "that was taken up, and broken off");
+    assert_eq!(mailbox.close(&spec()), 1, "the agent had it, and said nothing of it");
+    let left: Vec<&str> = mailbox.left().iter().map(|said| said.text.as_str()).collect();
+    assert_eq!(left, ["the plan", "a", "b", "c"], "what stands in the conversation by then is not said again");
 }
 
 /// Protects a task from an agent that never says what it takes up.
@@ -204,7 +227,7 @@ fn what_was_handed_over_before_keeps_its_numbers() {
 fn what_was_left_of_a_conversation_comes_first() {
     let left = Vec::from([Utterance { name: Uuid::from_u128(1), text: "before".to_string() }]);
     let (id, session) = (TaskId(Uuid::from_u128(9)), None);
-    let conversation = Conversation { id, session, how: GoingOn::Resumes, left };
+    let conversation = Conversation { id, session, how: GoingOn::Resumes, plan: None, left };
     let spec = Spec { conversation: Some(conversation), ..spec() };
     let mut mailbox = Mailbox::default();
     mailbox.open("opening".to_string(), &spec, &Prepared::default());
