@@ -374,6 +374,9 @@ pub fn is_secret(variable: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|end| upper.ends_with(end))
 }
 
+/// What stands where a secret stood.
+pub const MASK: &str = "***";
+
 /// At most `max` characters of a text of several lines; what was cut shows as an ellipsis.
 #[must_use]
 pub fn cut(text: &str, max: usize) -> String {

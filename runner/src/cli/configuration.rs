@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use console::style;
 use makima_core::allowance::Then;
-use makima_core::policy::counted;
+use makima_core::policy::{MASK, counted};
 use makima_core::time::Millis;
 use makima_core::{Compat, Keep};
 use serde::Serialize;
@@ -20,9 +20,6 @@ use crate::report::{FAILED, Failure};
 use crate::sandbox::{CACHES, Mode};
 use crate::service::MAX_TASKS;
 use crate::{edge, executor, logging};
-
-/// What stands for a secret.
-const HIDDEN: &str = "***";
 
 pub(super) fn configuration(command: &ConfigCommand) -> Result<(), Failure> {
     match command {
@@ -172,7 +169,7 @@ impl Settings<'_> {
         let command = (!notify.command.is_empty()).then(|| json!(notify.command));
         self.settle("notify.command", None, "", command, Value::Null);
         // It may bear a key.
-        let webhook = notify.webhook.as_ref().map(|_| json!(HIDDEN));
+        let webhook = notify.webhook.as_ref().map(|_| json!(MASK));
         self.settle("notify.webhook", None, "", webhook, Value::Null);
         self.settle("notify.on", None, "", notify.on.as_ref().map(|on| json!(on)), json!(Kind::ALL));
         let listen = file.metrics.listen.map(|address| json!(address.to_string()));
@@ -194,7 +191,7 @@ impl Settings<'_> {
         let key = args.api_key_file.as_ref().map(|path| ("--api-key-file", json!(path)));
         let known = file.api_key_file.as_ref().map(|path| json!(path));
         match (key, variable_of("MAKIMA_API_KEY")) {
-            (None, Some(_)) => self.push("api_key", Source::Environment, Some("MAKIMA_API_KEY"), json!(HIDDEN)),
+            (None, Some(_)) => self.push("api_key", Source::Environment, Some("MAKIMA_API_KEY"), json!(MASK)),
             (key, _) => self.settle("api_key_file", key, "", known, Value::Null),
         }
     }
@@ -229,7 +226,7 @@ impl Settings<'_> {
             }
             for name in table.env.keys() {
                 let key = format!("agent.env.{name}");
-                self.push(&key, Source::File, Some(&key), json!(HIDDEN));
+                self.push(&key, Source::File, Some(&key), json!(MASK));
             }
         }
         Ok(())
@@ -292,7 +289,7 @@ fn variable_of(name: &str) -> Option<String> {
 fn without_secrets(url: &str) -> String {
     let bare = edge::shown(url);
     match bare.split_once('?') {
-        Some((bare, _)) => format!("{bare}?{HIDDEN}"),
+        Some((bare, _)) => format!("{bare}?{MASK}"),
         None => bare,
     }
 }

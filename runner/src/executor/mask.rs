@@ -13,11 +13,9 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use makima_core::id::SecretId;
-use makima_core::policy;
+use makima_core::policy::{self, MASK};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What stands where a secret stood.
-const MASK: &str = "***";
 /// Shorter values are no secrets: masking them would garble ordinary text.
 const SHORTEST: usize = 8;
 /// Longer values are masked in pieces of this length: no piece of a text is held back for longer.

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use fs_err as fs;
 use makima_core::input::{Chunk, Part, Stream};
+use makima_core::policy::MASK;
 
 use super::before::{Last, Memory, Recent, Way};
 use super::gone::{Gone, marks};
@@ -16,9 +17,6 @@ use super::record::Folder;
 
 /// So often in a row a log may be cut while a chunk of it is read.
 const TRIES: usize = 16;
-
-/// What stands for bytes that a secret may have ended in whose beginning is gone.
-const HIDDEN: &str = "***";
 
 /// Reads a log in chunks. It knows where it is; going elsewhere costs a walk from the last mark before.
 #[derive(Debug)]
@@ -202,7 +200,7 @@ impl Reader {
             *self.memory.of(stream) = Last { bytes: shown.recent, omitted: shown.omitted, hidden: left - hidden };
         }
         let line_end = shown.line_end.and_then(|count| behind(stretch, hidden + count)).map(|place| place.at);
-        let text = if hidden > 0 { format!("{HIDDEN}{}", shown.text) } else { shown.text };
+        let text = if hidden > 0 { format!("{MASK}{}", shown.text) } else { shown.text };
         let to = self.at.map_or(0, |here| here.at);
         (!text.is_empty()).then_some(Part { stream, text, to, line_end })
     }

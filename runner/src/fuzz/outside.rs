@@ -110,7 +110,7 @@ pub(super) fn acp(data: &[u8]) {
             acp::Line::Asks(question) => {
                 vec![acp::answer(&question.request, question.choices.first().map(|choice| choice.id.as_str()))]
             }
-            acp::Line::Wants { request, method } => vec![acp::refuse(&request, &method)],
+            acp::Line::Wants { request, method } => vec![acp::refuse(&request, acp::NOT_OFFERED, &method)],
             acp::Line::Answered { request, .. } => vec![acp::request(&request, acp::Request::Initialize)],
             acp::Line::Text(_)
             | acp::Line::Tool(_)
@@ -151,12 +151,16 @@ pub(super) fn claude(data: &[u8]) {
     };
     for text in String::from_utf8_lossy(data).lines().take(1_000) {
         is_line(&claude::message(text, text));
-        is_line(&claude::answer(text, Verdict::Allow { input: text }));
+        is_line(&claude::answer(text, Verdict::With { input: text }));
         if let Some(input) = claude::answers(text, [(text, text)]) {
             assert!(value(&input).is_some_and(|input| input["questions"].is_array() && input["answers"].is_object()));
         }
-        let Line::Asks(question) = claude::line(text) else { continue };
-        let said = claude::answer(&question.request, Verdict::Allow { input: &question.input });
+        let heard = claude::line(text);
+        if let Line::Wants { request, what } = &heard {
+            is_line(&claude::refuse(request, what));
+        }
+        let Line::Asks(question) = heard else { continue };
+        let said = claude::answer(&question.request, Verdict::With { input: &question.input });
         is_line(&said);
         let input = value(&said).map(|said| said["response"]["response"]["updatedInput"].clone());
         let asked = value(&question.input).filter(serde_json::Value::is_object);

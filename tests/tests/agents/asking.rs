@@ -56,6 +56,28 @@ fn a_question_is_answered_by_a_command() {
     });
 }
 
+/// Protects files from what stands for a secret where people read what an agent asks: an older version does nothing then.
+#[test]
+fn what_is_allowed_is_done_with_the_secret_itself() {
+    with_each(|claude| {
+        let scene = Scene::new(claude, May::Ask, Script::new());
+        scene.api.push(bash(Turn::text("I try."), "sh -c 'echo sk-ant-api03-nobodys-key > allowed'"));
+        scene.api.push(Turn::text("So be it."));
+        let fleet = scene.fleet();
+        let id = fleet.plan(&scene.repo, "Try it");
+        needs(&fleet, &id, "question 1: Bash: sh -c 'echo ***");
+        drop(scene.task(&["answer", &id, "1", "allow"]).code(0));
+        assert_eq!(ended(&fleet, &id)["status"], "done");
+        if scene.asked()[1].tool_results().last().is_some_and(|last| !last.is_error) {
+            assert_eq!(scene.repo.show(&scene.repo.branch(), "allowed"), "sk-ant-api03-nobodys-key");
+        } else {
+            assert!(claude.to_string_lossy().contains("/2.1.197/"), "newer ones do what they asked for");
+            assert!(scene.repo.branches().is_empty(), "nothing was written");
+        }
+        fleet.end();
+    });
+}
+
 /// Protects a person's choice: the model hears what was chosen.
 #[test]
 fn a_person_chooses() {

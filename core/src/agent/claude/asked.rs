@@ -12,7 +12,7 @@ use super::read::{Question, ToolEnd};
 use super::write::{self, Verdict, answer};
 use crate::agent;
 use crate::agent::talk::Heard;
-use crate::{limits, needs};
+use crate::{limits, needs, policy};
 
 /// Questions in the order in which they were asked, with their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,7 +88,12 @@ impl Asked {
             agent::Verdict::Allow if question.for_a_person => {
                 return Err(format!("question {number} wants a choice: {}", described(question)));
             }
-            agent::Verdict::Allow => (answer(&question.request, Verdict::Allow), "allowed".to_string()),
+            agent::Verdict::Allow => {
+                // What goes back is taken at its word: not what is masked here. Versions that want it back deny that by themselves.
+                let with = Some(question.input.as_str()).filter(|input| !input.contains(policy::MASK));
+                let verdict = with.map_or(Verdict::Allow, |input| Verdict::With { input });
+                (answer(&question.request, verdict), "allowed".to_string())
+            }
             agent::Verdict::Deny(why) => {
                 let told = Verdict::Deny { why: why.as_deref().unwrap_or(NO), interrupt: false };
                 let because = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -174,10 +179,7 @@ mod tests {
         assert_eq!((asked.ask(question(false, "{\"a\":1}")), asked.ask(question(false, "{}"))), (1, 2));
         assert_eq!(asked.first().as_deref(), Some("question 1: Bash: ls (and 1 more)"));
         let (line, told) = said(asked.answer(1, &agent::Verdict::Allow));
-        assert!(
-            line.contains(r#"{"behavior":"allow"}"#),
-            "it does what it asked for, whatever is known of that here: {line}"
-        );
+        assert!(line.contains(r#""behavior":"allow","updatedInput":{"a":1}"#), "{line}");
         assert_eq!(told, "question 1: allowed");
         assert_eq!(asked.answer(1, &agent::Verdict::Allow), Err("question 1 waits for no answer".to_string()));
         let (line, told) = said(asked.answer(2, &agent::Verdict::Deny(Some("too dear".to_string()))));
@@ -197,6 +199,10 @@ mod tests {
         asked.ask(question(false, "{}"));
         asked.turn_over();
         assert_eq!(asked.first(), None);
+        // A secret is not known here, and its mask is nothing to be written into a file.
+        let number = asked.ask(question(false, r#"{"content":"KEY=***"}"#));
+        let (line, _) = said(asked.answer(number, &agent::Verdict::Allow));
+        assert!(line.contains(r#"{"behavior":"allow"}"#), "it does what it asked for: {line}");
         for _ in 0..limits::QUESTIONS {
             assert!(asked.has_room());
             asked.ask(question(false, "{}"));

@@ -74,7 +74,6 @@ pub fn request(name: &str, request: Request<'_>) -> String {
 #[must_use]
 pub fn answer(question: &str, verdict: Verdict<'_>) -> String {
     let (behavior, updated_input, message, interrupt) = match verdict {
-        // What it asked with is not said back: secrets in it are masked here, and it would be taken at its word.
         Verdict::Allow => ("allow", None, None, None),
         Verdict::With { input } => ("allow", Some(raw(input)), None, None),
         Verdict::Deny { why, interrupt } => ("deny", None, Some(why), interrupt.then_some(true)),

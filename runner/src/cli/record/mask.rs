@@ -1,12 +1,9 @@
 //! What of a frame may be written down: everything but secrets.
 
-use makima_core::policy::is_secret;
+use makima_core::policy::{MASK, is_secret};
 use serde_json::Value;
 
 use crate::executor::Secrets;
-
-/// What stands where a secret stood.
-const HIDDEN: &str = "***";
 
 /// A frame as it may be shown. What is found secret in it is masked in later ones too, wherever it stands there.
 /// Text that is no JSON is one string.
@@ -17,16 +14,16 @@ pub(super) fn masked(text: &str, secrets: &Secrets) -> Value {
     hide(&mut frame, false, secrets);
     // Names of fields may hold some too, so it is the whole that is masked.
     let shown = secrets.masked(&frame.to_string());
-    serde_json::from_str(&shown).unwrap_or_else(|_| Value::String(HIDDEN.to_owned()))
+    serde_json::from_str(&shown).unwrap_or_else(|_| Value::String(MASK.to_owned()))
 }
 
 /// Masks the values of fields whose names say that they are secret, and what texts hold.
 fn hide(value: &mut Value, is_named: bool, secrets: &Secrets) {
     match value {
         Value::String(text) if is_named && !text.is_empty() => {
-            secrets.add(std::mem::replace(text, HIDDEN.to_owned()));
+            secrets.add(std::mem::replace(text, MASK.to_owned()));
         }
-        Value::Number(_) if is_named => *value = Value::String(HIDDEN.to_owned()),
+        Value::Number(_) if is_named => *value = Value::String(MASK.to_owned()),
         Value::String(text) => *text = clean(text, secrets),
         Value::Array(all) => all.iter_mut().for_each(|one| hide(one, is_named, secrets)),
         Value::Object(fields) => {
@@ -59,7 +56,7 @@ fn without_credentials(text: &str, secrets: &Secrets) -> String {
             Some((who, host)) if who.contains(':') || !scheme.eq_ignore_ascii_case("ssh") => {
                 secrets.add(who);
                 secrets.add(who.split_once(':').map_or(who, |(_, password)| password));
-                shown.push_str(HIDDEN);
+                shown.push_str(MASK);
                 shown.push('@');
                 shown.push_str(host);
             }
@@ -88,7 +85,7 @@ fn without_assigned(text: &str, secrets: &Secrets) -> String {
             let (value, further) = value.split_at_checked(end.unwrap_or(value.len())).unwrap_or((value, ""));
             secrets.add(value);
             shown.extend(quote);
-            shown.push_str(if value.is_empty() { "" } else { HIDDEN });
+            shown.push_str(if value.is_empty() { "" } else { MASK });
             rest = further;
         }
     }
