@@ -122,7 +122,16 @@ impl Cx<'_> {
 
     /// Says something to the agent as a user would. False where it does not fit.
     pub(crate) fn message(&mut self, text: String) -> bool {
-        self.mailbox.push(text, self.task, self.number.map_or(Origin::At(self.now), Origin::Numbered))
+        self.mailbox.push(text, self.task, self.origin())
+    }
+
+    /// Keeps it for whoever goes on with the agent's conversation. Its number; none where it does not fit.
+    pub(crate) fn late_message(&mut self, text: String) -> Option<u64> {
+        self.mailbox.push_late(text, self.task, self.origin())
+    }
+
+    fn origin(&self) -> Origin {
+        self.number.map_or(Origin::At(self.now), Origin::Numbered)
     }
 
     /// Counts that the agent said what it should not, and tells it.

@@ -4,6 +4,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -225,6 +226,20 @@ impl Mailbox {
         fits
     }
 
+    /// Takes a user's message that comes after the agent's end, for whoever goes on. Its number; none where it does not fit.
+    pub(crate) fn push_late(&mut self, text: String, task: TaskId, origin: Origin) -> Option<u64> {
+        let bytes = self.left.iter().map(|left| left.text.len()).fold(text.len(), usize::saturating_add);
+        let fits = self.left.len() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
+        if !fits || !self.push(text, task, origin) {
+            return None;
+        }
+        let letter = self.letters.pop_back();
+        self.weigh();
+        let What::Message { number, name, text } = letter?.what else { return None };
+        self.left.push(Utterance { name, text });
+        Some(number)
+    }
+
     /// Takes a word of ours in a user's place, which goes before what users have to say.
     pub(crate) fn go_on(&mut self, word: &str, task: TaskId, origin: Origin) {
         // What ends once is told once, even where it reads otherwise by now.
@@ -341,7 +356,9 @@ impl Mailbox {
     pub(crate) fn close(&mut self, spec: &Spec) -> usize {
         if spec.agent.talks() {
             let again = |letter: &&Letter| letter.at != At::Seen || spec.agent.knows_names();
+            let late = mem::take(&mut self.left);
             self.left = self.not_done_with(spec, again);
+            self.left.extend(late);
         }
         let too_late = |letter: &&Letter| match letter.at {
             At::Waiting | At::Delivered => letter.what.is_a_users(),

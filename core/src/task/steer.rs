@@ -74,7 +74,7 @@ impl Task {
 
     /// A sibling's progress, for the agent.
     pub(crate) fn sibling(&mut self, sibling: &Sibling, s: &mut Surroundings<'_>) {
-        self.message(sibling.told(), s);
+        if self.takes_messages() { self.say(sibling.told(), s) } else { self.takes_none(s) }
     }
 
     /// The user says something to the agent.
@@ -83,26 +83,51 @@ impl Task {
             return self.answered_by_a_person(&answer, s);
         }
         match &self.phase {
+            _ if self.takes_messages() => self.say(text, s),
+            // Whoever said it was told that the agent hears it.
+            _ if self.spec.agent.talks() && (!self.status().is_end() || self.outbox.owes_end()) => self.keep(text, s),
+            _ => self.takes_none(s),
+        }
+    }
+
+    /// Whether its agent has not ended yet.
+    const fn takes_messages(&self) -> bool {
+        match &self.phase {
             Phase::Pending(_)
             | Phase::Preparing(_)
             | Phase::Keying(_)
             | Phase::Held
             | Phase::Starting(_)
             | Phase::Attaching(_)
-            | Phase::Running(_) => {
-                if self.within_phase(s, |cx| cx.message(text)) {
-                    self.deliver_messages(s);
-                    if self.mailbox.has_waiting() {
-                        let number = self.mailbox.newest();
-                        self.within_phase(s, |cx| cx.progress(format!("message {number}: queued")));
-                    }
-                } else {
-                    self.inapplicable(Some("too many messages wait for the agent"), s);
-                }
+            | Phase::Running(_) => true,
+            Phase::Finishing(_) | Phase::Concluding(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    fn takes_none(&mut self, s: &mut Surroundings<'_>) {
+        self.inapplicable(Some("the agent has ended and takes no messages"), s);
+    }
+
+    fn say(&mut self, text: String, s: &mut Surroundings<'_>) {
+        if !self.within_phase(s, |cx| cx.message(text)) {
+            return self.inapplicable(Some("too many messages wait for the agent"), s);
+        }
+        self.deliver_messages(s);
+        if self.mailbox.has_waiting() {
+            let number = self.mailbox.newest();
+            self.within_phase(s, |cx| cx.progress(format!("message {number}: queued")));
+        }
+    }
+
+    /// It comes after the agent's end, of which the server does not know yet: it is for whoever goes on with the conversation.
+    fn keep(&mut self, text: String, s: &mut Surroundings<'_>) {
+        match self.within_phase(s, |cx| cx.late_message(text)) {
+            Some(number) => {
+                let told =
+                    format!("message {number}: not taken up, as the agent has ended; who goes on with it is told");
+                self.within_phase(s, |cx| cx.progress(told));
             }
-            Phase::Finishing(_) | Phase::Concluding(_) | Phase::Ended(_) => {
-                self.inapplicable(Some("the agent has ended and takes no messages"), s);
-            }
+            None => self.takes_none(s),
         }
     }
 

@@ -105,6 +105,26 @@ fn who_goes_on_is_told_what_was_left() {
     assert_eq!(talk.took(), "end_session");
 }
 
+/// Protects what was said to an agent that had ended, as whoever said it could not know.
+#[test]
+fn who_goes_on_is_told_what_came_too_late() {
+    let mut talk = Talk::at_work();
+    talk.bench.exit(ExitStatus::Signal(9));
+    let out = talk.message("late");
+    assert!(
+        out.iter()
+            .any(|line| line.ends_with("message 1: not taken up, as the agent has ended; who goes on with it is told"))
+    );
+    talk.bench.done("Empty", Outcome::Emptied { killed: 0, log_end: talk.log });
+    talk.bench.done("Commit", Outcome::Committed(None));
+    talk.bench.done("Conclude", Outcome::Done);
+    talk.message("later");
+    let mut bench = talk.bench;
+    continued(&mut bench, NEXT, "more");
+    let (_, told) = told(bench, 4);
+    assert_eq!(told, ["do it", "late", "later", "more"]);
+}
+
 /// Protects a conversation that is gone on with a second time, and one that is gone on with before it was begun.
 #[test]
 fn it_is_gone_on_with_as_far_as_it_has_come() {

@@ -132,9 +132,15 @@ fn agents_that_are_killed_at_any_moment_are_told_everything_once() {
         let mut words = vec!["Go on, whatever happens".to_owned()];
         for _ in 0..number("MAKIMA_AGENT_KILLS", 4) {
             let id = task_of(&run);
-            let agent = agent_of(&run);
-            for _ in 0..2 {
-                std::thread::sleep(Duration::from_millis(any(500)));
+            let agent = Pid::from_raw(agent_of(&run)).expect("a process");
+            // While things are said, or a little later. It may have ended by then.
+            let moment = Duration::from_millis(any(1_400));
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(moment);
+                let _ = kill_process(agent, Signal::KILL);
+            });
+            for _ in 0..3 {
+                std::thread::sleep(Duration::from_millis(any(300)));
                 let word = format!("<word {}>", words.len());
                 let sent = scene.task(&["send", &id, &word]);
                 // Its task may have ended by then.
@@ -142,9 +148,7 @@ fn agents_that_are_killed_at_any_moment_are_told_everything_once() {
                     words.push(word);
                 }
             }
-            std::thread::sleep(Duration::from_millis(any(900)));
-            // It may have ended by then.
-            let _ = kill_process(Pid::from_raw(agent).expect("a process"), Signal::KILL);
+            killer.join().expect("it is killed");
             drop(run.wait(PATIENCE));
             run = go_on(&scene, &id, &[]);
         }
