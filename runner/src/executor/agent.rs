@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::answer::CANCELLED;
 use super::cancel::Cancel;
-use super::record::{Folder, Intent, now};
+use super::record::{Folder, Intent};
 use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
@@ -40,6 +40,7 @@ pub(super) struct Seat {
     stdin: Option<ChildStdin>,
     report: Report,
     nonce: String,
+    mark: String,
     group: Option<PathBuf>,
 }
 
@@ -60,9 +61,10 @@ impl Seat {
         let failed = |failure: std::io::Error| format!("no process can be started: {failure}");
         let temporary = folder.temporary().map_err(failed)?;
         let report = Report::open(&temporary).map_err(failed)?;
-        let nonce = nonce()?;
+        // Every process of the tree bears its mark, and may tell it. Whoever knows the nonce has the agent in hand.
+        let (nonce, mark) = (name()?, name()?);
         let grouped = hands.settings.groups && hands.settings.way == Way::Full;
-        let group = grouped.then(|| group::make(task, &nonce)).flatten();
+        let group = grouped.then(|| group::make(task, &mark)).flatten();
         let mut command = Command::new(&hands.settings.launcher);
         command.arg(WORD).arg(&report.path).arg(folder.path());
         match &group {
@@ -71,12 +73,12 @@ impl Seat {
         };
         command.arg(hands.settings.output_max.to_string());
         command.args(hands.descriptors.map(|limit| limit.to_string()));
-        command.env_clear().env(MARK, &nonce).current_dir("/");
+        command.env_clear().env(MARK, &mark).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(failed)?;
         // Before anything waits for it: waiting closes its standard input.
         let stdin = child.stdin.take();
-        Ok(Self { child, stdin, report, nonce, group })
+        Ok(Self { child, stdin, report, nonce, mark, group })
     }
 
     /// Lets it go: it has become nothing.
@@ -112,8 +114,7 @@ impl Seat {
         launch: Launch,
         cancel: &Cancel,
     ) -> Result<Started, String> {
-        let intent =
-            Intent { nonce: self.nonce.clone(), at: now(), boot: hands.settings.way.boot(), group: self.group.clone() };
+        let intent = Intent::new(&self.nonce, &self.mark, hands.settings.way.boot(), self.group.clone());
         let Some(mut stdin) = self.stdin.take() else { return Err("a pipe is missing".to_owned()) };
         let folder = folder.clone();
         let ready = {
@@ -223,7 +224,7 @@ fn orders(
         hands.settings.secrets.add_variable(name, &value);
         env.push((name.into(), value.into()));
     }
-    env.push((MARK.into(), intent.nonce.clone().into()));
+    env.push((MARK.into(), intent.mark().into()));
     let argv = launch.argv.iter().map(|arg| match arg {
         Arg::Text(text) => text.into(),
         Arg::PlanFile => folder.plan().into_os_string(),
@@ -261,8 +262,8 @@ fn fence(
     Ok(Some(sandbox.plan(&room)))
 }
 
-/// A name that no other tree has.
-fn nonce() -> Result<String, String> {
+/// A name that no other start has, and that nobody can guess.
+fn name() -> Result<String, String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|failure| format!("the machine gives no random bytes: {failure}"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

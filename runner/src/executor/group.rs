@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use makima_core::id::TaskId;
 
-/// So much of a start's nonce is in the name of its group.
-const NONCE: usize = 8;
+/// So much of a start's mark is in the name of its group.
+const MARK: usize = 8;
 
 /// The group in which a service manager starts the daemon, below the service's own. Only then is nobody in that one itself, and
 /// only then does the kernel count and hold what is in the groups below it.
@@ -22,11 +22,11 @@ const THREADS: u64 = 64;
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 /// Makes a group for a start of a task below [`base`]. None where that is not possible: it is only the best of
-/// several marks. Another daemon, with a home of its own, may have a task of the same id: the start's nonce tells them
+/// several marks. Another daemon, with a home of its own, may have a task of the same id: the start's mark tells them
 /// apart.
-pub(super) fn make(task: TaskId, nonce: &str) -> Option<PathBuf> {
+pub(super) fn make(task: TaskId, mark: &str) -> Option<PathBuf> {
     let (base, is_ours_alone) = base()?;
-    let group = base.join(format!("{}-{}", name(task), nonce.get(..NONCE)?));
+    let group = base.join(format!("{}-{}", name(task), mark.get(..MARK)?));
     // Where somebody is in it, the kernel takes some of them all the same, and nobody could go into the groups below any more.
     if is_ours_alone {
         for controller in CONTROLLERS {

@@ -1,6 +1,6 @@
 //! Which processes belong to a task, and how they are ended, where `/proc` tells of all of them.
 //!
-//! A process belongs to a task if it is in the task's control group; or was started with the task's nonce in its
+//! A process belongs to a task if it is in the task's control group; or was started with the task's mark in its
 //! environment; or is in the session that its supervisor leads, or the process group that the agent leads; or descends
 //! from one that does, or from the supervisor. Each mark alone can be shaken off (a cleared environment, a session of its
 //! own, a parent that ends), all of them only where there are no control groups.
@@ -25,7 +25,7 @@ const BOUND: Duration = Duration::from_secs(10);
 /// The marks of one task's processes.
 #[derive(Clone, Debug)]
 pub(super) struct Kin {
-    nonce: String,
+    mark: String,
     group: Option<PathBuf>,
     supervisor: Option<Identity>,
     agent: Option<Identity>,
@@ -36,7 +36,7 @@ impl Kin {
     pub(super) fn of(intent: &Intent, held: Option<&Held>) -> Self {
         let held = held.filter(|held| held.nonce == intent.nonce);
         Self {
-            nonce: intent.nonce.clone(),
+            mark: intent.mark().to_owned(),
             group: intent.group.clone(),
             supervisor: held.map(|held| held.supervisor),
             agent: held.and_then(|held| held.agent),
@@ -206,7 +206,7 @@ impl Kin {
             self.group.as_deref().map(group::members).unwrap_or_default().into_iter().collect();
         let session = leads(self.supervisor, &all);
         let group = leads(self.agent, &all);
-        let mark = format!("{MARK}={}", self.nonce);
+        let mark = format!("{MARK}={}", self.mark);
         let born = self.supervisor.map_or(0, |supervisor| supervisor.start);
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let other = |process: &Process| process.id.pid != own && Some(process.id) != self.supervisor;

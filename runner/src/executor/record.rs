@@ -80,14 +80,30 @@ pub(super) struct Standing {
 /// An agent that was started, or was about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Intent {
-    /// Stands in the environment of every process of the tree.
+    /// The name of this start, which its supervisor and the daemon know each other by. Whoever knows it has the agent in
+    /// hand: it is told to nobody else.
     pub(super) nonce: String,
+    /// Stands in the environment of every process of the tree. Daemons of before took the name of the start for it.
+    #[serde(default)]
+    mark: Option<String>,
     /// When, in milliseconds since 1970. For people.
     pub(super) at: u64,
     /// In which run of the machine: process ids mean nothing in another.
     pub(super) boot: String,
     /// Its control group.
     pub(super) group: Option<PathBuf>,
+}
+
+impl Intent {
+    /// A start that is made now.
+    pub(super) fn new(nonce: &str, mark: &str, boot: String, group: Option<PathBuf>) -> Self {
+        Self { nonce: nonce.to_owned(), mark: Some(mark.to_owned()), at: now(), boot, group }
+    }
+
+    /// What stands in the environment of every process of the tree.
+    pub(super) fn mark(&self) -> &str {
+        self.mark.as_deref().unwrap_or(&self.nonce)
+    }
 }
 
 /// A checkout of the user's whose branch is moved.

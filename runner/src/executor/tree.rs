@@ -12,7 +12,7 @@ use super::proc;
 use super::record::{Folder, Held, Intent, forgiving};
 use crate::supervise::is_lent;
 
-/// The environment variable that bears a task's nonce.
+/// The environment variable that bears the mark of a task's start.
 pub(super) const MARK: &str = "MAKIMA_TREE";
 
 /// How processes are found, told apart and ended.

@@ -29,7 +29,7 @@ pub(super) const OURS: [&str; 3] = [PORTABLE, SET_UP, FENCE];
 /// What is to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
-    /// The name of this start of the task, which every process of its tree bears.
+    /// The name of this start of the task, by which whoever may speak to the supervisor is known.
     pub(crate) nonce: String,
     /// How its processes are told apart.
     pub(crate) way: Way,

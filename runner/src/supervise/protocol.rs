@@ -1,6 +1,8 @@
 //! What a daemon and a supervisor say to each other: a line of JSON each.
 //!
-//! Both begin with `hello`, which bears the name of this start of the task: whoever cannot say it is no part of this.
+//! Both begin with `hello`, the daemon first, which bears the name of this start of the task: whoever cannot say it is no
+//! part of this, and is told nothing. It stands in records that an agent in a sandbox cannot read, and nowhere else.
+//! Supervisors of before said it to whoever came, without being asked: no daemon may wait for that.
 //! A line that is not understood is passed over, so that either side may be the older one; what stands here keeps its
 //! meaning for good, and a greater version may only add to it.
 

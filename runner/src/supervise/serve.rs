@@ -137,14 +137,15 @@ impl Supervisor {
         if self.agent.pump.is_done() {
             self.agent.pump.own_up();
         }
-        if ready.knock {
-            self.greet();
-        }
         if ready.daemon {
             self.listen();
         }
+        // Whoever is at the door is heard before somebody else takes that place.
         if ready.guest {
             self.admit();
+        }
+        if ready.knock {
+            self.open();
         }
         self.hand_over();
         self.record();
@@ -187,26 +188,19 @@ impl Supervisor {
         Ok(Ready { out: is_ready(0), err: is_ready(1), knock: is_ready(2), daemon: is_ready(3), guest: is_ready(4) })
     }
 
-    /// Somebody is at the door. There is room for one: whoever says nothing there gives way to the next.
-    fn greet(&mut self) {
+    /// Somebody is at the door. There is room for one: whoever says nothing there gives way to the next. An agent of any
+    /// task may be who comes, so nothing is said to anybody who has not said the nonce.
+    fn open(&mut self) {
         let Ok((stream, _)) = self.listener.accept() else { return };
         let same = rustix::net::sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid == getuid());
         if !same || stream.set_nonblocking(true).is_err() {
             return;
         }
-        let hello = Said::Hello {
-            version: VERSION,
-            nonce: self.nonce.clone(),
-            pid: super::raw(self.agent.pid),
-            log: self.agent.pump.length(),
-            handed: self.texts.back().map_or(self.handed, |text| text.n),
-        };
-        let log = self.agent.pump.length();
-        let mut guest = Daemon { stream, heard: Vec::new(), unsent: line(&hello), log, told: false };
-        self.guest = guest.write().then_some(guest);
+        self.guest = Some(Daemon { stream, heard: Vec::new(), unsent: Vec::new(), log: 0, told: false });
+        self.admit();
     }
 
-    /// Whoever says the nonce has the say from then on: the daemon before is dead, or about to be.
+    /// Whoever says the nonce has the say from then on: the daemon before is dead, or about to be. Greeted is who has.
     fn admit(&mut self) {
         let Some(mut guest) = self.guest.take() else { return };
         let Some(lines) = guest.read() else { return };
@@ -214,11 +208,23 @@ impl Supervisor {
         match lines.next() {
             None => self.guest = Some(guest),
             Some(Told::Hello { nonce, .. }) if nonce == self.nonce => {
+                guest.log = self.agent.pump.length();
                 self.daemon = Some(guest);
+                self.greet();
                 self.obey(lines);
             }
             Some(_) => {}
         }
+    }
+
+    fn greet(&mut self) {
+        self.say(&Said::Hello {
+            version: VERSION,
+            nonce: self.nonce.clone(),
+            pid: super::raw(self.agent.pid),
+            log: self.agent.pump.length(),
+            handed: self.texts.back().map_or(self.handed, |text| text.n),
+        });
     }
 
     /// Reads what the daemon says.

@@ -41,6 +41,7 @@ mod service;
 mod standing;
 mod steering;
 mod stops;
+mod strangers;
 mod support;
 mod table;
 mod terminal;
