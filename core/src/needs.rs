@@ -41,6 +41,27 @@ pub fn is_choice(what: &str) -> bool {
     of.is_some_and(|(_, asked)| asked.starts_with(CHOOSE))
 }
 
+/// How many things people are to choose, where they are: as far as that can be told, as what is asked may have brackets of its
+/// own.
+#[must_use]
+pub fn choices(what: &str) -> Option<usize> {
+    let ends = |(at, _): &(usize, &str)| matches!(what.as_bytes().get(at.saturating_add(1)), None | Some(b' '));
+    is_choice(what).then(|| what.match_indices(']').filter(ends).count())
+}
+
+/// Whether a step says that an answer to this question was none, so that it waits still; and how many things are to be
+/// chosen, where that was why.
+#[must_use]
+pub fn refused(step: &str, number: u64) -> Option<Option<usize>> {
+    if let Some(rest) = step.strip_prefix("it asks ") {
+        let (count, _) = rest.split_once(" things: ")?;
+        return count.parse().ok().map(Some);
+    }
+    let (of, why) = step.strip_prefix(QUESTION)?.split_once(' ')?;
+    let waits = ["wants a choice", "is one to allow or to deny"].iter().any(|begin| why.starts_with(begin));
+    (waits && of.parse() == Ok(number)).then_some(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +78,14 @@ mod tests {
         for other in ["a usage limit", "question x: y", "question 3"] {
             assert_eq!(question(other), None, "{other}");
         }
+    }
+
+    /// Protects people's own words, which may have commas in them, from being taken for several.
+    #[test]
+    fn what_is_to_be_chosen_is_counted() {
+        assert_eq!(choices("question 3: choose: Which? [A | B]"), Some(1));
+        assert_eq!(choices("question 3: choose: Which? [A | B] When? [] (and 1 more)"), Some(2));
+        assert_eq!(choices("question 3: choose: What of x[0]? [A | B]"), Some(1));
+        assert_eq!(choices("question 3: Bash: [ -e x ] && ls"), None);
     }
 }

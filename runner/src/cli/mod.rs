@@ -12,6 +12,7 @@ mod go_on;
 mod helps;
 mod host;
 mod journal;
+mod keyboard;
 mod manage;
 mod mcp;
 mod merge;

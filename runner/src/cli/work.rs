@@ -313,6 +313,9 @@ impl<'a> Work<'a> {
     /// Its agent may have asked something, or need no answer any more.
     fn needs_a_person(&mut self, event: &Event) {
         let Event::Progress(step) = event else { return };
+        if let Some(how) = self.asker.refused(step) {
+            return self.ask_again(step, how);
+        }
         let Some(what) = needs::read(step) else { return };
         let how = self.asker.needs(what);
         self.view.hush(how.is_some());
@@ -321,11 +324,21 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The answer that a person gave was none.
+    fn ask_again(&mut self, why: &str, how: &str) {
+        self.view.note(&format!("that was no answer: {}", print::tame(why)));
+        self.view.hush(true);
+        self.view.note(how);
+    }
+
     /// A person has typed something.
     async fn answered(&mut self, line: &str, rest: &Rest) {
         let Some(answer) = self.asker.answer(line) else { return };
         if let Err(error) = rest.say(self.order.id(), "answers", &answer).await {
             self.view.note(&format!("the answer did not get there: {error}"));
+            if let Some(how) = self.asker.again() {
+                self.view.note(how);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! `MAKIMA_BIN` names another binary than the one beside this test, `MAKIMA_E2E_MEGABYTES` how much a talkative
 //! plan prints, `MAKIMA_KILLS` how often a daemon is killed, and `MAKIMA_E2E_SEED` at which moments.
 
+mod asking;
 mod bad_homes;
 mod bad_plans;
 mod bad_repos;

@@ -2,6 +2,7 @@
 
 mod apart;
 mod binary;
+mod claude;
 mod desk;
 mod faults;
 mod fleet;
