@@ -23,7 +23,7 @@ enum Kind {
     Tells,
     /// The same by the Agent Client Protocol.
     Acp,
-    /// It writes for people.
+    /// It is to be shown as it is.
     Plain,
 }
 
@@ -95,13 +95,14 @@ impl Renderer {
     }
 }
 
-/// The first line tells: it answers the first that an agent is told.
+/// The line tells that answers the first that an agent is told, whenever that comes: what is run before an agent may write JSON
+/// as well.
 fn kind_of(text: &str) -> Kind {
     let is_first = |name: &str| name == INITIALIZE;
     match (line(text), acp_line(text)) {
         (Line::Answered { request, .. }, _) if is_first(&request) => Kind::Tells,
         (_, AcpLine::Answered { request, .. }) if is_first(&request) => Kind::Acp,
-        _ => Kind::Plain,
+        _ => Kind::Unknown,
     }
 }
 
@@ -189,8 +190,18 @@ mod tests {
         let mut renderer = Renderer::new(false);
         assert_eq!(renderer.take("half a li"), "half a li");
         assert_eq!(renderer.take("ne\n{\"a\":"), "ne\n");
-        assert_eq!(renderer.take("1}\n{\"b\":"), "{\"a\":1}\n{\"b\":");
+        assert_eq!(renderer.take("1}\n{\"b\":"), "{\"a\":1}\n");
+        assert_eq!(renderer.rest(), "{\"b\":");
         assert_eq!(shown(&["{\"type\":\"result\"}\n", "{"]), "{\"type\":\"result\"}\n{");
+    }
+
+    /// Protects people from an agent's own lines, where what sets its worktree up writes one of JSON before the agent begins.
+    #[test]
+    fn an_agent_is_known_by_its_own_line_however_late_that_comes() {
+        let text = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"I will."}]}}"#;
+        assert_eq!(shown(&["{\"installed\":3}\n", "done\n", READY, text, "\n"]), "{\"installed\":3}\ndone\nI will.\n");
+        let acp = "{\"jsonrpc\":\"2.0\",\"id\":\"makima-initialize\",\"result\":{\"protocolVersion\":1}}\n";
+        assert_eq!(shown(&["{\"installed\":3}\n", acp]), "{\"installed\":3}\n");
     }
 
     #[test]
