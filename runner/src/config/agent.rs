@@ -123,6 +123,12 @@ impl ConfigFile {
         }
     }
 
+    /// The command line that starts the agent, where one is named.
+    #[must_use]
+    pub fn agent_command(&self) -> &[String] {
+        self.agent_table().map(|table| table.command.as_slice()).unwrap_or_default()
+    }
+
     /// What is put before an agent's command line.
     #[must_use]
     pub fn wrap(&self) -> Vec<String> {
@@ -288,7 +294,18 @@ fn permissions(file: &ConfigFile) -> Permissions {
     Permissions { policy: policy.unwrap_or_default(), allow, deny, only_fenced }
 }
 
-/// A program as a shell would find it.
+/// A program as a shell would find it, by its name or its path. None where it cannot be run. What is no whole path is looked
+/// for in the folder in which the agent works: that is not known yet.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    if !name.contains('/') {
+        return find(name);
+    }
+    let path = PathBuf::from(name);
+    (path.is_relative() || (path.is_file() && access(&path, Access::EXEC_OK).is_ok())).then_some(path)
+}
+
+/// A program on PATH, as a shell would find it.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -54,6 +54,25 @@ fn the_agent_of_the_configuration_is_looked_for() {
     assert_eq!(of(&checks, "agent").1, "acp:some-agent --acp, permissions ask");
 }
 
+/// Protects people whose Claude Code is not called `claude`, or is not on PATH, from being told of another or of none.
+#[test]
+fn the_command_of_the_configuration_is_asked_for_its_version() {
+    let place = Place::new();
+    place.program("claude", "echo '1.0.0 (Claude Code)'");
+    let mine = place.path("elsewhere/claude-code");
+    program(&mine, "test \"$1\" = --fast && echo '2.1.330 (Claude Code)'");
+    place.configure(&format!("[agent]\ncommand = ['{}', '--fast']\n", mine.display()));
+    let checks = place.makima(["doctor", "--json"]).env("PATH", place.programs()).done().code(0).json();
+    let (state, detail, _) = of(&checks, "agent claude");
+    assert_eq!((state, detail), ("ok", format!("2.1.330 (Claude Code) ({})", mine.display()).as_str()));
+    assert!(of(&checks, "agent").1.starts_with("claude, permissions "), "{checks:#}");
+    fs::remove_file(&mine).expect("it is there");
+    let checks = place.makima(["doctor", "--json"]).env("PATH", place.programs()).done().code(1).json();
+    let (state, detail, help) = of(&checks, "agent");
+    assert!(state == "fail" && detail.contains(&mine.display().to_string()), "{checks:#}");
+    assert!(help.contains("`command` under [agent]"), "{checks:#}");
+}
+
 #[test]
 fn a_server_is_reached_by_both_ways_and_takes_the_key_and_knows_no_machine_more() {
     let place = Place::new();

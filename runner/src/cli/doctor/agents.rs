@@ -1,15 +1,17 @@
 //! The agents' programs.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use makima_core::agent::{Acp, Agent, Claude};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Check;
 use crate::config::{self, ConfigFile, find};
+use crate::report::Failure;
 
 /// For a program to say which version it is.
 const VERSION: Duration = Duration::from_secs(5);
@@ -25,24 +27,53 @@ pub(super) async fn agents(file: &ConfigFile) -> Vec<Check> {
         Some(path) => Check::ok("agent shell", path.display().to_string()),
         None => Check::fail("agent shell", "there is no `sh` on PATH", "set PATH so that a shell is found"),
     };
-    let claude = match find("claude") {
-        None => Check::ok("agent claude", "there is no `claude` on PATH"),
-        Some(path) => match version(&path).await {
-            Ok(said) => Check::ok("agent claude", format!("{said} ({}){}", path.display(), tested(&said))),
-            Err(why) => Check::warn("agent claude", format!("{}: {why}", path.display()), "try `claude --version`"),
-        },
+    let is_named = file.agent_name().is_some() || !file.agent_command().is_empty();
+    let mut file = file.clone();
+    let agent = file.settle_permissions(false).and_then(|()| config::agent(&file));
+    let command = match &agent {
+        // What is in a container cannot be asked from here.
+        Ok(Agent::Claude(claude)) if file.wrap().is_empty() => claude.program.clone(),
+        Ok(_) | Err(_) => vec!["claude".to_owned()],
     };
-    let mut checks = vec![shell, claude];
-    checks.extend(file.agent_name().map(|_| configured(file)));
+    let mut checks = vec![shell, claude(&command).await];
+    if is_named {
+        checks.push(configured(agent, !file.wrap().is_empty()));
+    }
     checks
 }
 
+/// Claude Code, which this command line starts.
+async fn claude(command: &[String]) -> Check {
+    let found = command.split_first().and_then(|(program, words)| Some((config::program(program)?, words)));
+    let Some((path, words)) = found else {
+        return Check::ok("agent claude", "there is no `claude` on PATH");
+    };
+    match version(&path, words).await {
+        Ok(said) => Check::ok("agent claude", format!("{said} ({}){}", path.display(), tested(&said))),
+        Err(why) => {
+            let help = format!("try `{} --version`", command.join(" "));
+            Check::warn("agent claude", format!("{}: {why}", path.display()), help)
+        }
+    }
+}
+
 /// The agent that the configuration names: whether it can be started, and what it may do.
-fn configured(file: &ConfigFile) -> Check {
-    let mut file = file.clone();
-    match file.settle_permissions(false).and_then(|()| config::agent(&file)) {
-        Ok(agent) => Check::ok("agent", config::told(&agent)),
-        Err(failure) => Check::of("agent", failure),
+fn configured(agent: Result<Agent, Failure>, is_wrapped: bool) -> Check {
+    let agent = match agent {
+        Ok(agent) => agent,
+        Err(failure) => return Check::of("agent", failure),
+    };
+    let command = match &agent {
+        Agent::Claude(Claude { program, .. }) | Agent::Acp(Acp { program, .. }) => program.first(),
+        Agent::Shell => None,
+    };
+    match command.filter(|program| !is_wrapped && config::program(program).is_none()) {
+        Some(program) => Check::fail(
+            "agent",
+            format!("there is no program {program}"),
+            "`command` under [agent] in config.toml says how the agent is started",
+        ),
+        None => Check::ok("agent", config::told(&agent)),
     }
 }
 
@@ -55,9 +86,15 @@ fn tested(said: &str) -> String {
 }
 
 /// The first line that a program says of its version, whichever that is.
-async fn version(program: &PathBuf) -> Result<String, String> {
+async fn version(program: &Path, words: &[String]) -> Result<String, String> {
     let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+        .args(words)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
     let mut said = Vec::new();
     let answer = async {
