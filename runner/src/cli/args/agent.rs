@@ -13,7 +13,7 @@ pub(in crate::cli) struct AgentArgs {
     #[arg(long, value_name = "AGENT")]
     pub(in crate::cli) agent: Option<String>,
     /// What it may do: ask, accept-edits or full [default: `permissions` in config.toml, else full in a sandbox; without one ask
-    /// at a terminal and accept-edits elsewhere]
+    /// where a single task is followed at a terminal, and accept-edits elsewhere: under a daemon, with --tasks]
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     pub(in crate::cli) permissions: Option<Policy>,
     /// Whether it is fenced in: off, auto (where it can be) or required [default: `sandbox` in config.toml, else auto]
