@@ -44,3 +44,37 @@ fn who_takes_too_much_memory_stands_still_until_a_person_lets_it_go_on() {
     assert_eq!(fleet.output(&task), "through\n");
     fleet.end();
 }
+
+/// Protects a person's money: at what a task may cost it stands still and says so, and a person's word lets it spend as much again.
+#[test]
+fn who_costs_too_much_stands_still_until_a_person_lets_it_go_on() {
+    let place = Place::new();
+    let go = place.path("go");
+    let behind = |jobs: &str| {
+        format!("line('{{\"type\":\"system\",\"subtype\":\"background_tasks_changed\",\"tasks\":[{jobs}]}}');")
+    };
+    // It has said what its turn has cost, and something runs behind the conversation still.
+    let turn = format!(
+        "{}\ncost(6); ends();\nawait('{}');\n{}\nbegins();",
+        behind("{\"task_id\":\"b\"}"),
+        go.display(),
+        behind("")
+    );
+    let agent = place.claude(&turn);
+    place.configure(&format!("permissions = 'accept-edits'\n{agent}[limits]\ncost = 5.0\nthen = 'pause'\n"));
+    let fleet = Fleet::with(&place, place.makima(["daemon"]));
+    let repo = place.repo();
+    let task = fleet.plan(&repo, "Spend it");
+    until("it stands still", PATIENCE, || (fleet.task(&task)["status"] == "paused").then_some(()));
+    until("people are told", PATIENCE, || {
+        let needs = fleet.task(&task)["needsPerson"].as_str().unwrap_or_default().to_owned();
+        (needs == "it has cost $6.0000, and may $5.0000").then_some(())
+    });
+    std::fs::write(&go, "").expect("a file");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(fleet.task(&task)["status"], "paused", "it waits for a person");
+    place.makima(["task", "resume", &task]).done().code(0);
+    let ended = fleet.ended(&task);
+    assert_eq!((&ended["success"], &ended["needsPerson"]), (&true.into(), &serde_json::Value::Null), "{ended}");
+    fleet.end();
+}

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, SOON};
+use crate::support::{Fleet, Place, SOON, until};
 
 /// Takes what is posted, and answers each with this status. Gives the address, and the bodies.
 fn webhook(status: &'static str) -> (String, mpsc::Receiver<(String, Value)>) {
@@ -62,6 +62,57 @@ fn ends_are_told_to_the_command_and_the_webhook() {
         let (request, body) = posted.recv_timeout(SOON).expect("it was posted");
         assert_eq!((request.as_str(), &body), ("POST /hook?key=secret HTTP/1.1", &item));
     }
+}
+
+/// Protects people from a task that waits for them and says so to nobody: they are told, and it stands before all others wherever
+/// tasks are listed, until they have answered.
+#[test]
+fn who_needs_a_person_is_told_of_and_stands_first() {
+    let place = Place::new();
+    let repo = place.repo();
+    let (url, posted) = webhook("200 OK");
+    let out = place.path("told");
+    let tell = format!("cat >> '{0}'; echo \"|$MAKIMA_EVENT|$MAKIMA_MESSAGE\" >> '{0}'", out.display());
+    let agent = place.claude("ask('Bash', '{\"command\":\"ls\"}');");
+    let notify = format!("[notify]\ncommand = ['sh', '-c', '''{tell}''']\nwebhook = '{url}'\non = ['needs-person']\n");
+    place.configure(&format!("permissions = 'ask'\n{agent}{notify}"));
+    let fleet = Fleet::with(&place, place.makima(["daemon"]));
+    let asks = |id: &str| {
+        until("its question", SOON, || (fleet.task(id)["needsPerson"] == "question 1: Bash: ls").then_some(()));
+        let (_, body) = posted.recv_timeout(SOON).expect("it was posted");
+        assert_eq!((&body["event"], &body["task"]), (&json!("needs-person"), &json!(id)), "{body}");
+        assert_eq!(body["message"], "question 1: Bash: ls");
+    };
+    let allow = |id: &str| drop(place.makima(["task", "answer", id, "1", "allow"]).done().code(0));
+    let listed = || {
+        let tasks: Value = serde_json::from_str(&fleet.get("/api/v1/tasks").1).expect("JSON");
+        let by_rest: Vec<String> = tasks.as_array().expect("a list").iter().map(id_of).collect();
+        let tasks = place.makima(["task", "list", "--json"]).done().code(0).json();
+        let by_command: Vec<String> = tasks.as_array().expect("a list").iter().map(id_of).collect();
+        assert_eq!(by_rest, by_command);
+        by_rest
+    };
+    let first = fleet.plan(&repo, "Look");
+    asks(&first);
+    allow(&first);
+    assert_eq!(fleet.ended(&first)["needsPerson"], Value::Null);
+    let second = fleet.plan(&repo, "Look again");
+    asks(&second);
+    assert_eq!(listed(), [second.clone(), first.clone()]);
+    let text = place.makima(["task", "list"]).done().code(0).out();
+    let place_of = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what:?} is to stand in\n{text}"));
+    assert!(place_of("needs a person: question 1: Bash: ls") < place_of(" done"), "{text}");
+    allow(&second);
+    fleet.ended(&second);
+    assert_eq!(listed(), [first, second], "nobody needs anybody");
+    let told = fs::read_to_string(&out).expect("it was told");
+    assert_eq!(told.matches("|needs-person|question 1: Bash: ls\n").count(), 2, "and of nothing else: {told}");
+    assert_eq!(told.lines().count(), 2, "{told}");
+    fleet.end();
+}
+
+fn id_of(task: &Value) -> String {
+    task["id"].as_str().expect("an id").to_owned()
 }
 
 /// Protects a daemon from whoever is to be told and does not listen, and people from being told what they do not want to hear.

@@ -94,3 +94,25 @@ fn a_set_up_is_interrupted_with_all_that_it_has_started() {
     fleet.end();
     place.assert_nothing_runs();
 }
+
+/// Protects a machine from a repository's commands where its user has put a container around agents: they run in there as well.
+#[test]
+fn what_comes_before_and_after_an_agent_goes_the_way_that_it_goes() {
+    let place = Place::new();
+    place.configure("[agent]\nname = 'shell'\nwrap = ['env', 'AROUND={worktree}']\n");
+    let repo = place.repo();
+    says(
+        &repo,
+        "setup = ['echo \"$AROUND\" > set-up']\nchecks = ['test \"$AROUND\" = \"$(cat set-up)\"', 'test -n \"$AROUND\"']\n",
+    );
+    place.makima(["repo", "allow", repo.path().to_str().expect("a plain path")]).done().code(0);
+    let done =
+        place.makima(["run", "--on-complete", "none", "cat set-up; pwd; touch work"]).at(repo.path()).done().code(0);
+    let out = done.out();
+    let lines: Vec<&str> = out.lines().filter(|line| !line.starts_with("$ ")).collect();
+    assert!(lines.len() >= 2 && lines[0] == lines[1], "{out}");
+    assert!(done.err().contains("the checks have passed"), "{}", done.err());
+    let words = ["run", "--on-complete", "none", "rm set-up; touch work"];
+    let done = place.makima(words).at(repo.path()).done();
+    assert!(done.err().contains("failed with exit code"), "a check that fails is one: {}", done.err());
+}
