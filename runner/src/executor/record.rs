@@ -201,7 +201,7 @@ impl Folder {
     }
 
     /// Its TMPDIR, made if it is not there.
-    pub(super) fn temporary(&self) -> io::Result<PathBuf> {
+    pub(crate) fn temporary(&self) -> io::Result<PathBuf> {
         let path = self.file("tmp");
         make_private(&path)?;
         Ok(path)

@@ -130,6 +130,11 @@ impl Plan {
         Some(Self { by: by?, apart, network, sockets, write, hidden, shown })
     }
 
+    /// Whether other programs stand between who starts something inside and what is started.
+    pub(crate) fn is_by_others(&self) -> bool {
+        self.by == By::Bubblewrap
+    }
+
     /// The command line that starts `argv` inside.
     pub(crate) fn argv(&self, argv: Vec<OsString>) -> Vec<OsString> {
         match self.by {

@@ -14,7 +14,7 @@ use rustix::process::{
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::first;
+use super::first::{self, Verdict};
 use super::lock;
 use super::orders::Orders;
 use super::pump::Pump;
@@ -33,8 +33,8 @@ pub(super) struct Agent {
     pub(super) pump: Pump,
     /// How it ended.
     pub(super) exit: Option<ExitStatus>,
-    /// Whether commands were to be run before it.
-    sets_up: bool,
+    /// What comes of the commands that are run before it, where some are.
+    verdict: Option<Verdict>,
     way: Way,
     /// Until when its group is looked for, which was killed. Once it is gone its number is nobody's.
     group_until: Option<Instant>,
@@ -44,8 +44,10 @@ impl Agent {
     /// Starts it; of its output so many bytes are kept. That it is about to be is on the disk before, and who it became behind that.
     pub(super) fn start(orders: Orders, output: u64) -> Result<Self, String> {
         let Orders { nonce, way, folder, setup, argv, env, fence } = orders;
-        let sets_up = !setup.commands.is_empty();
-        let argv = if sets_up { first::argv(setup, argv)? } else { argv };
+        let (argv, verdict) = match setup.commands.is_empty() {
+            true => (argv, None),
+            false => first::argv(setup, argv, fence.as_ref()).map(|(argv, verdict)| (argv, Some(verdict)))?,
+        };
         let argv = match &fence {
             Some(fence) => fence.argv(argv),
             None => argv,
@@ -82,7 +84,7 @@ impl Agent {
         held.agent = known(way, pid);
         // The agent runs by now. If this cannot be written, its parent still knows it.
         let _ = records.holds(&held);
-        let agent = Self::in_hand((pid, way), child, &records, output).map(|agent| Self { sets_up, ..agent });
+        let agent = Self::in_hand((pid, way), child, &records, output).map(|agent| Self { verdict, ..agent });
         agent.inspect_err(|_| {
             // Nobody would see to it.
             let _ = kill_process_group(pid, Signal::KILL);
@@ -98,7 +100,7 @@ impl Agent {
         if let Some(stdin) = &stdin {
             rustix::io::ioctl_fionbio(stdin, true).map_err(|failure| failed(failure.into()))?;
         }
-        Ok(Self { pid, ended, stdin, pump, exit: None, sets_up: false, way, group_until: None })
+        Ok(Self { pid, ended, stdin, pump, exit: None, verdict: None, way, group_until: None })
     }
 
     /// Takes note of processes that have ended: of the agent, and of what it left behind, which may be ours now.
@@ -144,9 +146,8 @@ impl Agent {
             let code = status.exit_status().map(ExitStatus::Code);
             let signal = status.terminating_signal().map(ExitStatus::Signal);
             let own = code.or(signal).unwrap_or(ExitStatus::Unknown);
-            let failed = self.sets_up.then(|| first::failed(Path::new("."))).flatten();
-            let failed = failed.map(|(code, _)| ExitStatus::NotSetUp(code));
-            self.exit = Some(failed.unwrap_or(own));
+            let failed = self.verdict.as_mut().and_then(Verdict::settle);
+            self.exit = Some(failed.map_or(own, ExitStatus::NotSetUp));
             self.stdin = None;
         }
     }

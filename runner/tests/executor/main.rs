@@ -7,6 +7,7 @@ mod commits;
 mod contracts;
 mod copies;
 mod failing;
+mod fences;
 mod follows;
 mod forge;
 mod froms;
