@@ -73,7 +73,9 @@ impl Seat {
         };
         command.arg(hands.settings.output_max.to_string());
         command.args(hands.descriptors.map(|limit| limit.to_string()));
-        command.env_clear().env(MARK, &mark).current_dir("/");
+        // By its own search path, and not by one that an agent is given, it finds what puts a fence around that.
+        let path = hands.settings.variable("PATH").map(|path| ("PATH", path));
+        command.env_clear().env(MARK, &mark).envs(path).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(failed)?;
         // Before anything waits for it: waiting closes its standard input.

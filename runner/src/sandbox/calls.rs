@@ -7,23 +7,31 @@ use std::env::consts::ARCH;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    TargetArch, apply_filter, sock_filter,
 };
 
-use super::Network;
 use super::plan::Plan;
+use super::{By, Network};
 
 /// On x86-64 every call has a second number.
 const SECOND: i64 = 0x4000_0000;
 
 /// Closes it around this thread and all that it starts.
 pub(super) fn close(plan: &Plan) -> Result<(), String> {
+    match filter(plan)? {
+        Some(filter) => apply_filter(&filter).map_err(|failure| failure.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// What the kernel is to go by; none on a machine of a kind for which nobody can write it, where it is not needed.
+pub(super) fn filter(plan: &Plan) -> Result<Option<BpfProgram>, String> {
     let failed = |failure: &dyn std::error::Error| failure.to_string();
     let Ok(arch) = TargetArch::try_from(ARCH) else {
-        // A machine of a kind for which nobody can write it.
-        return match (plan.network, plan.sockets) {
-            (Network::Open, true) => Ok(()),
-            _ => Err(format!("on {ARCH} sockets cannot be refused")),
+        let is_shut = plan.network == Network::None && plan.by == By::Landlock;
+        return match is_shut || !plan.sockets {
+            true => Err(format!("on {ARCH} sockets cannot be refused")),
+            false => Ok(None),
         };
     };
     let mut rules = rules(plan).map_err(|failure| failed(&failure))?;
@@ -33,8 +41,16 @@ pub(super) fn close(plan: &Plan) -> Result<(), String> {
     }
     let refuse = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).map_err(|failure| failed(&failure))?;
-    let program = BpfProgram::try_from(filter).map_err(|failure| failed(&failure))?;
-    apply_filter(&program).map_err(|failure| failed(&failure))
+    BpfProgram::try_from(filter).map(Some).map_err(|failure| failed(&failure))
+}
+
+/// A filter as the kernel reads it.
+pub(super) fn bytes(filter: &BpfProgram) -> Vec<u8> {
+    let instruction = |it: &sock_filter| {
+        let ([a, b], [c, d, e, f]) = (it.code.to_ne_bytes(), it.k.to_ne_bytes());
+        [a, b, it.jt, it.jf, c, d, e, f]
+    };
+    filter.iter().flat_map(instruction).collect()
 }
 
 /// What is left to the superuser: what installing programs takes, and not what opens the memory of processes, disks and the kernel
@@ -63,6 +79,13 @@ pub(super) fn give_up() -> Result<(), String> {
     let [effective, permitted, inheritable] = [has.effective, has.permitted, has.inheritable].map(|has| has & left);
     let kept = CapabilitySets { effective, permitted, inheritable };
     if kept == has { Ok(()) } else { set_capabilities(None, kept).map_err(failed) }
+}
+
+/// The names of what is left of what this process may: nothing, where it is not the superuser's.
+pub(super) fn left() -> Vec<String> {
+    let has = capabilities(None).map(|has| has.permitted).unwrap_or(CapabilitySet::empty());
+    let left: CapabilitySet = LEFT.into_iter().collect();
+    (has & left).iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
 }
 
 /// Calls, and what their arguments are like where they are refused: empty for any.

@@ -8,6 +8,7 @@
 //! Who decides: [`Sandbox::settle`], once, when a daemon starts. What one tree of processes may do is a `Plan`, which its
 //! supervisor puts around what it starts.
 
+#[cfg(target_os = "linux")]
 mod bubblewrap;
 #[cfg(target_os = "linux")]
 mod calls;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::places::{CACHES, in_home};
 #[cfg(target_os = "linux")]
 pub(crate) use self::plan::apart;
-pub(crate) use self::plan::{Plan, Room};
+pub(crate) use self::plan::{Inside, Plan, Room};
 pub(crate) use self::walls::Walls;
 use crate::config::SandboxFile;
 use crate::report::Failure;
@@ -91,15 +92,18 @@ impl By {
         }
     }
 
-    /// Whether this machine has it; why not.
-    fn is_here(self) -> Result<(), String> {
+    /// Whether this machine has it, with as much of the network; why not.
+    #[cfg(target_os = "linux")]
+    fn is_here(self, network: Network) -> Result<(), String> {
         match self {
-            #[cfg(target_os = "linux")]
             Self::Landlock => kernel::is_here(),
-            #[cfg(not(target_os = "linux"))]
-            Self::Landlock => Err("only Linux has it".to_owned()),
-            Self::Bubblewrap => bubblewrap::is_here(),
+            Self::Bubblewrap => bubblewrap::is_here(network),
         }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_here(self, _: Network) -> Result<(), String> {
+        Err("only Linux has it".to_owned())
     }
 }
 
@@ -135,7 +139,7 @@ impl Sandbox {
         }
         let mut missing = Vec::new();
         for by in By::ALL.into_iter().filter(|by| file.by.is_none_or(|wanted| wanted == *by)) {
-            match by.is_here() {
+            match by.is_here(file.network) {
                 Ok(()) => return Ok(Settled::On(Self::by(by, file))),
                 Err(why) => missing.push(format!("{}: {why}", by.name())),
             }
@@ -152,7 +156,10 @@ impl Sandbox {
         let usual = || CACHES.iter().map(PathBuf::from).collect();
         let write = file.write.clone().unwrap_or_else(usual);
         let real = |paths: Vec<PathBuf>| paths.iter().filter_map(|path| in_home(path).canonicalize().ok()).collect();
-        let apart = by == By::Bubblewrap && bubblewrap::holds_signals();
+        #[cfg(target_os = "linux")]
+        let apart = by == By::Bubblewrap && bubblewrap::holds_signals(file.network);
+        #[cfg(not(target_os = "linux"))]
+        let apart = false;
         let (network, sockets) = (file.network, file.sockets);
         Self { by, apart, network, sockets, write: real(write), hide: real(file.hide.clone()) }
     }
@@ -193,7 +200,7 @@ mod tests {
     fn what_is_required_and_cannot_be_is_an_error() {
         let file = SandboxFile { mode: Mode::Off, ..SandboxFile::default() };
         assert!(matches!(Sandbox::settle(&file), Ok(Settled::Off(_))));
-        let by = By::ALL.into_iter().find(|by| by.is_here().is_err());
+        let by = By::ALL.into_iter().find(|by| by.is_here(Network::Open).is_err());
         let Some(by) = by else { return };
         let auto = SandboxFile { by: Some(by), ..SandboxFile::default() };
         assert!(matches!(Sandbox::settle(&auto), Ok(Settled::Off(why)) if why.starts_with(by.name())));

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -9,7 +10,7 @@ use std::process::{Child, Command};
 use fs_err as fs;
 use makima_core::agent::Own;
 
-use super::{By, Network, Sandbox, bubblewrap};
+use super::{By, Network, Sandbox};
 
 /// What one tree of processes may do. Paths are absolute and without links.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,14 @@ pub(crate) struct Plan {
     pub(crate) hidden: Vec<PathBuf>,
     /// What it may read of that all the same.
     pub(crate) shown: Vec<PathBuf>,
+}
+
+/// What is started in the place of something that is to run inside.
+pub(crate) struct Inside {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// It inherits these: they are held until it is started.
+    pub(crate) held: Vec<OwnedFd>,
 }
 
 /// What of the daemon's home is there for one task.
@@ -135,24 +144,31 @@ impl Plan {
         self.by == By::Bubblewrap
     }
 
-    /// The command line that starts `argv` inside.
-    pub(crate) fn argv(&self, argv: Vec<OsString>) -> Vec<OsString> {
-        match self.by {
-            By::Landlock => argv,
-            By::Bubblewrap => bubblewrap::argv(self, argv),
+    /// How `argv` is started inside, with these variables.
+    ///
+    /// # Errors
+    /// What it takes is not there, or cannot be written down: then nothing is to be started.
+    pub(crate) fn inside(&self, argv: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Inside, String> {
+        #[cfg(target_os = "linux")]
+        if self.by == By::Bubblewrap {
+            return super::bubblewrap::inside(self, argv, &env);
         }
+        Ok(Inside { argv, env, held: Vec::new() })
     }
 
-    /// Starts a process inside.
+    /// Starts a process inside: what [`Plan::inside`] says.
     ///
     /// # Errors
     /// The fence cannot be closed: then nothing is started. Else as starting a process does.
     #[cfg(target_os = "linux")]
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        apart(|| {
-            self.close().map_err(|why| io::Error::other(format!("the fence around it cannot be closed: {why}")))?;
-            command.spawn()
-        })
+        match self.by {
+            By::Landlock => apart(|| {
+                self.close().map_err(|why| io::Error::other(format!("the fence around it cannot be closed: {why}")))?;
+                command.spawn()
+            }),
+            By::Bubblewrap => command.spawn(),
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -163,10 +179,8 @@ impl Plan {
     /// Closes it around this thread.
     #[cfg(target_os = "linux")]
     fn close(&self) -> Result<(), String> {
-        if self.by == By::Landlock {
-            super::kernel::close(super::kernel::rules(self, super::places::DEVICES)?)?;
-            super::calls::give_up()?;
-        }
+        super::kernel::close(super::kernel::rules(self, super::places::DEVICES)?)?;
+        super::calls::give_up()?;
         super::calls::close(self)
     }
 }

@@ -25,7 +25,7 @@ impl Walls {
     /// here too. Blocks.
     #[cfg(target_os = "linux")]
     pub(crate) fn around(home: &Path, sandbox: Option<&Sandbox>, write: &[&Path]) -> Self {
-        if By::Landlock.is_here().is_err() {
+        if By::Landlock.is_here(Network::Open).is_err() {
             return Self::default();
         }
         let real = |path: &&Path| path.canonicalize().ok();
@@ -102,7 +102,7 @@ mod tests {
         };
         let free = [(true, true); 4];
         assert_eq!(tried(&Walls::default()), free);
-        if By::Landlock.is_here().is_err() {
+        if By::Landlock.is_here(Network::Open).is_err() {
             return eprintln!("skipped: there is no Landlock");
         }
         let no_sandbox = Walls::around(&root.join("home"), None, &[&work]);

@@ -19,6 +19,7 @@ use super::lock;
 use super::orders::Orders;
 use super::pump::Pump;
 use crate::executor::{Folder, Held, Identity, Way, identity};
+use crate::sandbox::Inside;
 
 /// The longest that the processes of a group which was killed are looked for.
 const GROUP: Duration = Duration::from_secs(10);
@@ -48,9 +49,9 @@ impl Agent {
             true => (argv, None),
             false => first::argv(setup, argv, fence.as_ref()).map(|(argv, verdict)| (argv, Some(verdict)))?,
         };
-        let argv = match &fence {
-            Some(fence) => fence.argv(argv),
-            None => argv,
+        let Inside { argv, env, held: inherited } = match &fence {
+            Some(fence) => fence.inside(argv, env)?,
+            None => Inside { argv, env, held: Vec::new() },
         };
         let Some((program, args)) = argv.split_first() else { return Err("its command line is empty".to_owned()) };
         let records = Folder::at(Path::new("."));
@@ -69,8 +70,8 @@ impl Agent {
             Some(fence) => fence.spawn(&mut command),
             None => command.spawn(),
         };
-        // It is the agent's from here on.
-        drop(lent);
+        // They are the agent's from here on.
+        drop((lent, inherited));
         let child = match child {
             Ok(child) => child,
             Err(failure) => {

@@ -1,10 +1,10 @@
 //! What a fence must not take from a task: that its set-up and checks are run, and that people are told which of them failed.
 
-use makima_core::effect::{Arg, Check, Launch, Work};
+use makima_core::effect::{Arg, Check, Launch, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Stream};
 use makima_runner::config::SandboxFile;
-use makima_runner::sandbox::{By, Sandbox, Settled};
+use makima_runner::sandbox::{By, Network, Sandbox, Settled};
 
 use crate::support::{Options, World, task, text_of};
 
@@ -86,4 +86,107 @@ async fn an_agent_cannot_tell_in_the_name_of_its_set_up() {
         let (status, out, told) = runs(&mut world, id, &["true"], looks).await;
         assert_eq!((status, out.as_str()), (ExitStatus::Code(7), ""), "{by}: {told}");
     }
+}
+
+/// Protects a machine's network where bubblewrap holds the rest: it makes a network of its own, for which it needs sockets itself.
+#[tokio::test]
+async fn without_a_network_agents_run_and_reach_nobody() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let speaks = format!(
+        "perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0) or exit 1; exit !connect(S, pack_sockaddr_in({port}, inet_aton(\"127.0.0.1\")))' && echo tcp
+         perl -MSocket -e 'exit !socketpair(A, B, PF_UNIX, SOCK_STREAM, 0)' && echo pair; \
+         perl -MSocket -e 'exit !socket(S, PF_UNIX, SOCK_STREAM, 0)' && echo unix; true"
+    );
+    for (network, sockets, said) in [
+        (Network::Open, true, "tcp\npair\nunix\n"),
+        (Network::None, true, "pair\nunix\n"),
+        (Network::Open, false, "tcp\npair\n"),
+        (Network::None, false, "pair\n"),
+    ] {
+        for sandbox in fences(&SandboxFile { network, sockets, ..SandboxFile::default() }) {
+            let by = sandbox.held_by().name();
+            let (mut world, id) = world(sandbox).await;
+            let (status, out, told) = runs(&mut world, id, &[], &speaks).await;
+            assert_eq!((status, out.as_str()), (ExitStatus::Code(0), said), "{by}: {network:?} {sockets}: {told}");
+        }
+    }
+}
+
+/// Protects disks, memory and the kernel from an agent of the superuser's: only what is meant to be left is, however it is held.
+#[tokio::test]
+async fn of_what_the_superuser_may_little_is_left() {
+    // CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, AUDIT_WRITE, SETFCAP
+    const LEFT: u64 = 0xa004_05fb;
+    for sandbox in fences(&SandboxFile::default()) {
+        let by = sandbox.held_by().name();
+        let (mut world, id) = world(sandbox).await;
+        let sets = "sed -n 's/^Cap\\(Inh\\|Prm\\|Eff\\|Amb\\):.//p' /proc/self/status";
+        let (_, out, told) = runs(&mut world, id, &[], sets).await;
+        assert_eq!(out.lines().count(), 4, "{by}: {out}{told}");
+        for set in out.lines() {
+            let has = u64::from_str_radix(set, 16).unwrap();
+            assert_eq!(has & !LEFT, 0, "{by}: {out}");
+        }
+    }
+}
+
+/// Protects what lies outside from programs and libraries that a repository names in its variables: what puts the fence up runs
+/// without.
+#[tokio::test]
+async fn what_a_repository_names_is_not_run_outside() {
+    for sandbox in fences(&SandboxFile::default()) {
+        let by = sandbox.held_by().name();
+        let (mut world, id) = world(sandbox).await;
+        let (worktree, outside) = (world.home.worktree(id), world.path("outside"));
+        for name in ["env", "bwrap"] {
+            let text = format!("#!/bin/sh\necho by {name} > {}\nexec /usr/bin/{name} \"$@\"\n", outside.display());
+            std::fs::write(worktree.join(name), text).unwrap();
+            std::fs::set_permissions(worktree.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:/usr/bin:/bin", worktree.display());
+        let argv =
+            ["/bin/sh", "-c", "echo $PATH; echo $WORD; env true"].map(|word| Arg::Text(word.to_owned())).to_vec();
+        let env = [("PATH", path.as_str()), ("WORD", "a word"), ("LD_PRELOAD", "/nowhere/at all.so")];
+        let env = env.map(|(name, value)| (name.to_owned(), Value::Text(value.to_owned()))).to_vec();
+        let asked = world.ask(id, Work::Start(Launch { env, ..Launch::script(argv) }));
+        assert!(matches!(world.answer(asked).await, Outcome::Started { .. }));
+        world.exit(asked).await;
+        world.empty(id).await;
+        let (parts, _) = world.output(id, 0).await;
+        assert_eq!(text_of(&parts, Stream::Stdout), format!("{path}\na word\n"), "{by}: the agent gets them");
+        assert!(!outside.exists(), "{by}: {:?}", std::fs::read_to_string(&outside));
+    }
+}
+
+/// Protects tasks from a fence in which each of them would die at once: what is tried is all of what is started then.
+#[test]
+fn bubblewrap_is_not_taken_where_what_goes_with_it_is_too_old() {
+    let folder = crate::support::folder();
+    let (home, programs) = (folder.path().join("home"), folder.path().join("programs"));
+    for path in [&home, &programs] {
+        std::fs::create_dir(path).unwrap();
+    }
+    std::fs::write(home.join("config.toml"), "[sandbox]\nby = 'bubblewrap'\n").unwrap();
+    let said = || {
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_makima"))
+            .args(["doctor", "--json"])
+            .env("MAKIMA_HOME", &home)
+            .env("MAKIMA_SANDBOX", "auto")
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        let checks: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+        let check = checks.as_array().unwrap().iter().find(|check| check["check"] == "sandbox").unwrap();
+        check["detail"].as_str().unwrap().to_owned()
+    };
+    if !said().starts_with("held by bubblewrap") {
+        return eprintln!("skipped: {}", said());
+    }
+    let env = programs.join("env");
+    std::fs::write(&env, "#!/bin/sh\necho \"env: unrecognized option '$1'\" >&2\nexit 125\n").unwrap();
+    std::fs::set_permissions(&env, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let told = said();
+    assert!(told.starts_with("none: bubblewrap: ") && told.contains("env: unrecognized option"), "{told}");
 }
