@@ -218,6 +218,9 @@ fn orders(
         vec![("TERM".into(), "dumb".into()), ("TMPDIR".into(), (&temporary).into())];
     // What comes later wins.
     env.extend(texts.map(|(name, value)| (name.into(), value.into())));
+    let places = Places { worktree: &worktree, temporary: &temporary, folder };
+    // By what the user says alone: the rest is the repository's word, which is not to move a fence.
+    let fence = fence(hands, task, launch, &places, &env)?;
     for (name, value) in &launch.env {
         let value = match value {
             Value::Text(text) => text.clone(),
@@ -232,10 +235,8 @@ fn orders(
         Arg::PlanFile => folder.plan().into_os_string(),
         Arg::Conversation(id) => conversation::find(*id, &env),
     });
-    let places = Places { worktree: &worktree, temporary: &temporary, folder };
     let (argv, commands) = wrap::wrapped(hands, task, &places, argv.collect(), &launch.setup)?;
     let setup = SetUp { commands, seconds: limit.as_secs() };
-    let fence = fence(hands, task, launch, &places, &env)?;
     let (nonce, way) = (intent.nonce.clone(), hands.settings.way);
     Ok(Orders { nonce, way, folder: worktree, setup, argv, env, fence })
 }
