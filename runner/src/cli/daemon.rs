@@ -66,7 +66,10 @@ pub(super) async fn daemon(args: DaemonArgs) -> Result<(), Failure> {
 fn how(file: &ConfigFile) -> Result<String, Failure> {
     let agent = config::told(&config::agent(file)?);
     let fence = match file.sandbox()? {
-        Settled::On(sandbox) => format!("sandboxed by {}", sandbox.held_by().name()),
+        Settled::On(sandbox) => {
+            let held = format!("sandboxed by {}", sandbox.held_by().name());
+            std::iter::once(held).chain(sandbox.missing()).collect::<Vec<_>>().join("; ")
+        }
         Settled::Off(why) => format!("no sandbox: {why}"),
     };
     Ok(format!("agent {agent}; {fence}"))

@@ -173,7 +173,9 @@ fn options(plan: &Plan) -> Vec<OsString> {
     let is_inside = |path: &&PathBuf| plan.hidden.iter().any(|hidden| path.starts_with(hidden));
     let bind = |how: &'static str, path: &Path| [how.into(), path.into(), path.into()];
     words.extend(plan.write.iter().filter(|path| !is_inside(path)).flat_map(|path| bind("--bind", path)));
-    let (files, folders): (Vec<_>, Vec<_>) = plan.hidden.iter().partition(|path| path.is_file());
+    // What is not there has no place to be covered.
+    let there = plan.hidden.iter().filter(|path| path.exists());
+    let (folders, files): (Vec<_>, Vec<_>) = there.partition(|path| path.is_dir());
     words.extend(files.iter().flat_map(|path| ["--ro-bind".into(), "/dev/null".into(), (*path).into()]));
     words.extend(folders.iter().flat_map(|path| ["--tmpfs".into(), (*path).into()]));
     words.extend(plan.shown.iter().filter(is_inside).flat_map(|path| bind("--ro-bind", path)));

@@ -115,6 +115,7 @@ pub struct Sandbox {
     apart: bool,
     network: Network,
     sockets: bool,
+    /// By name: where that leads is looked at anew for each task.
     write: Vec<PathBuf>,
     hide: Vec<PathBuf>,
 }
@@ -155,19 +156,28 @@ impl Sandbox {
     fn by(by: By, file: &SandboxFile) -> Self {
         let usual = || CACHES.iter().map(PathBuf::from).collect();
         let write = file.write.clone().unwrap_or_else(usual);
-        let real = |paths: Vec<PathBuf>| paths.iter().filter_map(|path| in_home(path).canonicalize().ok()).collect();
+        // Where they lead is looked at for each task: what is not there now may be by then.
+        let whole = |path: &PathBuf| std::path::absolute(in_home(path)).unwrap_or_else(|_| in_home(path));
+        let all = |paths: &[PathBuf]| paths.iter().map(whole).collect();
         #[cfg(target_os = "linux")]
         let apart = by == By::Bubblewrap && bubblewrap::holds_signals(file.network);
         #[cfg(not(target_os = "linux"))]
         let apart = false;
         let (network, sockets) = (file.network, file.sockets);
-        Self { by, apart, network, sockets, write: real(write), hide: real(file.hide.clone()) }
+        Self { by, apart, network, sockets, write: all(&write), hide: all(&file.hide) }
     }
 
     /// By what it is held.
     #[must_use]
     pub const fn held_by(&self) -> By {
         self.by
+    }
+
+    /// What is to be hidden and is not there: its name may be a wrong one. Blocks.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let missing = self.hide.iter().filter(|path| !path.exists());
+        missing.map(|path| format!("{}, which is to be hidden, is not there", path.display())).collect()
     }
 
     /// What is open though it could be shut, or is shut elsewhere, for people.

@@ -10,6 +10,7 @@ use std::process::{Child, Command};
 use fs_err as fs;
 use makima_core::agent::Own;
 
+use super::places::{self, Named};
 use super::{By, Network, Sandbox};
 
 /// What one tree of processes may do. Paths are absolute and without links.
@@ -46,42 +47,55 @@ pub(crate) struct Room<'a> {
     pub(crate) reads: &'a [PathBuf],
     /// Where its agent keeps what is its own.
     pub(crate) own: &'a [Own],
-    /// Its environment.
+    /// Its environment, but for what its repository says.
     pub(crate) env: &'a [(OsString, OsString)],
 }
 
 impl Sandbox {
-    /// What the processes of a task may do. Folders of the agent's own that are not there yet are made: inside it could not. Blocks.
+    /// What the processes of a task may do. Folders of the agent's own that are not there yet are made. Blocks.
     pub(crate) fn plan(&self, room: &Room<'_>) -> Plan {
+        let mut named: Vec<Named> = room.own.iter().filter_map(|own| named(own, room.env)).collect();
+        named.extend(self.write.iter().map(|path| Named { path: path.clone(), is_made: false }));
+        let cache = variable(room.env, "XDG_CACHE_HOME").map(PathBuf::from);
+        named.extend(cache.map(|path| Named { path, is_made: false }));
         let real = |path: &Path| path.canonicalize().ok();
-        let mut write: Vec<PathBuf> = room.works_in.iter().filter_map(|path| real(path)).collect();
-        write.extend(room.own.iter().filter_map(|own| real(&make(own, room.env)?)));
-        write.extend(self.write.iter().cloned());
-        if let Some(cache) = variable(room.env, "XDG_CACHE_HOME") {
-            write.extend(real(Path::new(cache)));
-        }
         let hidden = self.hidden(room.home);
+        let works_in = room.works_in.iter().filter_map(|path| real(path));
+        let write = once(works_in.chain(places::real(&named)).collect(), &hidden);
         let shown = room.reads.iter().filter_map(|path| real(path)).collect();
         let Self { by, apart, network, sockets, .. } = *self;
         Plan { by, apart, network, sockets, write, hidden, shown }
     }
 
-    /// What is not to be read inside, but for what is named beside it.
+    /// What is not to be read inside, but for what is named beside it; what is not there yet by its place. Blocks.
     pub(super) fn hidden(&self, home: &Path) -> Vec<PathBuf> {
-        std::iter::once(home).map(Path::to_path_buf).chain(self.hide.iter().cloned()).collect()
+        std::iter::once(home.to_path_buf()).chain(self.hide.iter().map(|path| places::to_be(path))).collect()
     }
 }
 
-/// The path of what is an agent's own; none where nothing names it.
-fn make(own: &Own, env: &[(OsString, OsString)]) -> Option<PathBuf> {
+/// Without those that lie in another: whoever may write there may have put something else in their place by the time they are
+/// opened. What is hidden in between stands for itself.
+fn once(all: Vec<PathBuf>, hidden: &[PathBuf]) -> Vec<PathBuf> {
+    let is_shown_by = |path: &Path, above: &Path| {
+        path != above
+            && path.starts_with(above)
+            && !hidden.iter().any(|hidden| path.starts_with(hidden) && hidden.starts_with(above))
+    };
+    let mut left: Vec<PathBuf> = Vec::new();
+    for path in &all {
+        if !left.contains(path) && !all.iter().any(|above| is_shown_by(path, above)) {
+            left.push(path.clone());
+        }
+    }
+    left
+}
+
+/// What is an agent's own; none where nothing names it.
+fn named(own: &Own, env: &[(OsString, OsString)]) -> Option<Named> {
     let named = variable(env, own.variable).map(PathBuf::from);
     let folder = named.or_else(|| Some(Path::new(variable(env, "HOME")?).join(own.usual)))?;
     let path = if own.name.is_empty() { folder } else { folder.join(own.name) };
-    if !own.is_file {
-        // Where it cannot be, it is the agent that says so.
-        let _ = fs::create_dir_all(&path);
-    }
-    Some(path)
+    Some(Named { path, is_made: !own.is_file })
 }
 
 /// The last word counts.
@@ -242,20 +256,23 @@ mod tests {
 
     /// Protects an agent's login: where it keeps that follows from its environment.
     #[test]
-    fn folders_of_an_agents_own_are_found_and_made() {
-        let place = tempfile::tempdir().unwrap();
-        let home = place.path();
-        let env = |all: &[(&str, &Path)]| -> Vec<(OsString, OsString)> {
+    fn folders_of_an_agents_own_are_found() {
+        let env = |all: &[(&str, &str)]| -> Vec<(OsString, OsString)> {
             all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
         };
+        let at = |path: &str, is_made| Some(Named { path: path.into(), is_made });
         let own = Own { variable: "AGENT_HOME", usual: ".agent", name: "", is_file: false };
-        assert_eq!(make(&own, &[]), None);
-        assert_eq!(make(&own, &env(&[("HOME", home)])), Some(home.join(".agent")));
-        assert!(home.join(".agent").is_dir());
-        let named = env(&[("HOME", home), ("AGENT_HOME", &home.join("x"))]);
-        assert_eq!(make(&own, &named), Some(home.join("x")));
-        let file = Own { name: "f.json", is_file: true, ..own };
-        assert_eq!(make(&file, &named), Some(home.join("x/f.json")));
-        assert!(!home.join("x/f.json").exists());
+        assert_eq!(named(&own, &[]), None);
+        assert_eq!(named(&own, &env(&[("HOME", "/h")])), at("/h/.agent", true));
+        let said = env(&[("HOME", "/h"), ("AGENT_HOME", "/h/x")]);
+        assert_eq!(named(&own, &said), at("/h/x", true));
+        assert_eq!(named(&Own { name: "f.json", is_file: true, ..own }, &said), at("/h/x/f.json", false));
+    }
+
+    #[test]
+    fn what_lies_in_another_place_is_named_once() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let all = paths(&["/h/.makima/work", "/h", "/h/x", "/h", "/y", "/y/z"]);
+        assert_eq!(once(all, &paths(&["/h/.makima"])), paths(&["/h/.makima/work", "/h", "/y"]));
     }
 }

@@ -1,5 +1,6 @@
 //! What a fence must not take from a task: that its set-up and checks are run, and that people are told which of them failed.
 
+use makima_core::agent::Own;
 use makima_core::effect::{Arg, Check, Launch, Value, Work};
 use makima_core::id::TaskId;
 use makima_core::input::{ExitStatus, Outcome, Stream};
@@ -189,4 +190,107 @@ fn bubblewrap_is_not_taken_where_what_goes_with_it_is_too_old() {
     std::fs::set_permissions(&env, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let told = said();
     assert!(told.starts_with("none: bubblewrap: ") && told.contains("env: unrecognized option"), "{told}");
+}
+
+/// A world whose agents have a folder of their own, named by `AGENT_HOME`, with a file and a folder in it that are named as well.
+struct Owned {
+    world: World,
+    repository: std::path::PathBuf,
+    folder: std::path::PathBuf,
+    /// Outside, with a folder and a file in it.
+    outside: std::path::PathBuf,
+}
+
+impl Owned {
+    fn new(sandbox: Sandbox) -> Self {
+        let folder = crate::support::folder();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["agent", "outside/folder", "user"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::fs::write(root.join("outside/file"), "as it was").unwrap();
+        // That the user keeps it elsewhere is the user's own link.
+        std::os::unix::fs::symlink(root.join("agent"), root.join("link")).unwrap();
+        let agent_env = vec![("AGENT_HOME".to_owned(), root.join("link").display().to_string())];
+        let world = World::on(folder, Options { sandbox: Some(sandbox), agent_env, ..Options::default() });
+        let repository = world.repository("upstream");
+        Self { world, repository, folder: root.join("agent"), outside: root.join("outside") }
+    }
+
+    async fn runs(&mut self, env: &[(&str, &str)], script: &str) -> String {
+        let id = task();
+        self.world.prepare(id, Some(&self.repository)).await;
+        let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned())).to_vec();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), Value::Text((*value).to_owned()))).collect();
+        let own = |name, is_file| Own { variable: "AGENT_HOME", usual: ".agent", name, is_file };
+        let own = vec![own("", false), own("settings.json", true), own("data", false)];
+        let asked = self.world.ask(id, Work::Start(Launch { env, own, ..Launch::script(argv) }));
+        assert!(matches!(self.world.answer(asked).await, Outcome::Started { .. }));
+        self.world.exit(asked).await;
+        self.world.empty(id).await;
+        let (parts, _) = self.world.output(id, 0).await;
+        format!("{}{}", text_of(&parts, Stream::Stdout), text_of(&parts, Stream::Stderr))
+    }
+}
+
+/// Protects everything outside from an agent that lays a link where the next task's fence is to be open.
+#[tokio::test]
+async fn a_link_that_an_agent_made_opens_no_fence() {
+    for sandbox in fences(&SandboxFile::default()) {
+        let by = sandbox.held_by().name();
+        let mut owned = Owned::new(sandbox);
+        let outside = owned.outside.display().to_string();
+        let lays = format!(
+            "cd $AGENT_HOME; echo x > settings.json; echo x > data/kept && rm -r settings.json data; \
+             ln -s {outside} settings.json; ln -s {outside}/folder data; echo laid"
+        );
+        assert_eq!(owned.runs(&[], &lays).await, "laid\n", "{by}: what is its own it writes to");
+        let goes = format!(
+            "for to in {outside}/file {outside}/new {outside}/folder/new $AGENT_HOME/settings.json/new; do \
+             echo x > $to && echo $to; done 2> /dev/null; echo x > $AGENT_HOME/here && echo here"
+        );
+        assert_eq!(owned.runs(&[], &goes).await, "here\n", "{by}");
+        assert!(!owned.outside.join("new").exists() && !owned.outside.join("folder/new").exists(), "{by}");
+        assert!(owned.folder.join("here").exists(), "{by}");
+    }
+}
+
+/// Protects everything outside from a repository that says to an agent that its own folders are elsewhere.
+#[tokio::test]
+async fn what_a_repository_names_opens_no_fence() {
+    for sandbox in fences(&SandboxFile::default()) {
+        let by = sandbox.held_by().name();
+        let mut owned = Owned::new(sandbox);
+        let outside = owned.outside.display().to_string();
+        let names = ["AGENT_HOME", "XDG_CACHE_HOME", "HOME", "TMPDIR"].map(|name| (name, outside.as_str()));
+        let said = owned.runs(&names, "echo $AGENT_HOME; echo x > $AGENT_HOME/new && echo out").await;
+        assert!(said.starts_with(&format!("{outside}\n")) && !said.contains("out\n"), "{by}: {said}");
+        assert!(!owned.outside.join("new").exists(), "{by}");
+    }
+}
+
+/// Protects what is to be hidden and comes to be only while the daemon runs.
+#[tokio::test]
+async fn what_is_to_be_hidden_is_so_as_soon_as_it_is_there() {
+    let place = crate::support::folder();
+    let root = place.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink(&root, root.join("way")).unwrap();
+    // By a name that leads there.
+    let hide = vec![root.join("way/keys/new"), root.join("way/alone")];
+    let read = format!("cat {0}/keys/new/key {0}/alone {0}/keys/open 2> /dev/null; true", root.display());
+    for sandbox in fences(&SandboxFile { hide, ..SandboxFile::default() }) {
+        let by = sandbox.held_by().name();
+        let (mut before, id) = world(sandbox.clone()).await;
+        let (status, out, told) = runs(&mut before, id, &[], &read).await;
+        assert_eq!((status, out.as_str()), (ExitStatus::Code(0), ""), "{by}: nothing is there: {told}");
+        std::fs::create_dir_all(root.join("keys/new")).unwrap();
+        for name in ["keys/new/key", "alone", "keys/open"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        let (mut world, id) = world(sandbox).await;
+        let (status, out, told) = runs(&mut world, id, &[], &read).await;
+        assert_eq!((status, out.as_str()), (ExitStatus::Code(0), "keys/open"), "{by}: {told}");
+        std::fs::remove_dir_all(root.join("keys")).unwrap();
+        std::fs::remove_file(root.join("alone")).unwrap();
+    }
 }

@@ -60,7 +60,8 @@ pub(super) fn sandbox(file: &ConfigFile) -> Check {
         Err(failure) => Check::of("sandbox", failure),
         Ok(Settled::On(sandbox)) => {
             let held = format!("held by {}", sandbox.held_by().name());
-            let told: Vec<&str> = std::iter::once(held.as_str()).chain(sandbox.gaps()).collect();
+            let gaps = sandbox.gaps().into_iter().map(str::to_owned);
+            let told: Vec<String> = std::iter::once(held).chain(gaps).chain(sandbox.missing()).collect();
             Check::ok("sandbox", told.join("; "))
         }
         // Whoever wants it so is not to be warned each time.
