@@ -82,11 +82,14 @@ impl Task {
         if let Some(answer) = Answer::read(&text).filter(|_| self.spec.agent.talks()) {
             return self.answered_by_a_person(&answer, s);
         }
-        match &self.phase {
-            _ if self.takes_messages() => self.say(text, s),
+        let is_known_to_have_ended = self.status().is_end() && !self.outbox.owes_end();
+        if self.takes_messages() {
+            self.say(text, s);
+        } else if self.spec.agent.talks() && !is_known_to_have_ended {
             // Whoever said it was told that the agent hears it.
-            _ if self.spec.agent.talks() && (!self.status().is_end() || self.outbox.owes_end()) => self.keep(text, s),
-            _ => self.takes_none(s),
+            self.keep(text, s);
+        } else {
+            self.takes_none(s);
         }
     }
 
