@@ -8,7 +8,7 @@ use super::talking::{INIT, Talk, WELL};
 use crate::agent::{Agent, Answer, Claude, Permissions, Policy, Verdict};
 use crate::config::Config;
 use crate::effect::Effect;
-use crate::input::{ExitStatus, Outcome, Stage};
+use crate::input::{ExitStatus, Outcome, Stage, Stream};
 use crate::limits;
 use crate::notice::Notice;
 use crate::protocol::Wire;
@@ -205,4 +205,18 @@ fn a_limit_that_is_past_is_trouble_as_any_other() {
     let out = talk.says(failed);
     assert!(out.iter().any(|line| line.contains("the agent goes on in 1 minute: a usage limit is reached")), "{out:?}");
     assert_eq!(talk.bench.ring()[0], "after 60000 ms");
+}
+
+/// Protects an agent from waiting for ever for an answer to what was too long to be read.
+#[test]
+fn who_asks_with_too_many_words_is_told_so() {
+    let mut talk = Talk::at_work();
+    talk.brings(Stream::Stdout, r#"{"type":"control_request","request_id":"q","request":{"a":""#);
+    for _ in 0..2 {
+        talk.brings(Stream::Stdout, &"x".repeat(limits::AGENT_LINE / 2));
+    }
+    let out = talk.says("\"}}");
+    assert!(out.iter().any(|line| line.ends_with("asks with more words than can be read, and is told so")), "{out:?}");
+    let refused = r#"{\"error\":\"That was too long to be read.\",\"request_id\":\"q\",\"subtype\":\"error\"}"#;
+    assert!(out.iter().any(|line| line.starts_with("Stdin") && line.contains(refused)), "{out:?}");
 }
