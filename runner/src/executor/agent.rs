@@ -19,7 +19,7 @@ use super::record::{Folder, Intent};
 use super::report::Report;
 use super::supervisor::Found;
 use super::tree::{MARK, Tree, Way};
-use super::user::User;
+use super::user::{Ahead, User};
 use super::wrap::{self, Places};
 use super::{Hands, blocking, conversation, foreign, group, log, supervisor, user};
 use crate::sandbox::{Plan, Room};
@@ -42,6 +42,8 @@ pub(super) struct Seat {
     nonce: String,
     mark: String,
     group: Option<PathBuf>,
+    /// What was asked meanwhile, so that the start need not wait for it.
+    user: Option<Ahead>,
 }
 
 impl Seat {
@@ -80,7 +82,12 @@ impl Seat {
         let mut child = command.spawn().map_err(failed)?;
         // Before anything waits for it: waiting closes its standard input.
         let stdin = child.stdin.take();
-        Ok(Self { child, stdin, report, nonce, mark, group })
+        Ok(Self { child, stdin, report, nonce, mark, group, user: None })
+    }
+
+    /// It knows who the user is.
+    pub(super) fn of(self, user: Option<Ahead>) -> Self {
+        Self { user, ..self }
     }
 
     /// Lets it go: it has become nothing.
@@ -120,7 +127,7 @@ impl Seat {
         let Some(mut stdin) = self.stdin.take() else { return Err("a pipe is missing".to_owned()) };
         let folder = folder.clone();
         let ready = {
-            let user = user::of_task(hands, task, cancel).await.into_owned();
+            let user = user::asked_ahead(hands, task, self.user.take(), cancel).await.into_owned();
             let (hands, folder, intent) = (Arc::clone(hands), folder.clone(), intent.clone());
             blocking(move || ready(&hands, task, (&launch, limit, &user), &folder, &intent)).await.flatten()
         };

@@ -21,6 +21,7 @@ use super::still::Still;
 use super::supervisor::{Found, Link};
 use super::trash::Trash;
 use super::tree::{Ended, Taken, Tree, Way};
+use super::user::Ahead;
 use super::{
     Hands, blocking, check, commit, copy, deliver, foreign, group, key, log, look, merge, outcome, prepare, room,
     supervisor,
@@ -244,11 +245,13 @@ impl Task {
         }
     }
 
-    /// Makes the worktree, and lets a process take its seat meanwhile.
+    /// Makes the worktree, and meanwhile lets a process take its seat, and asks who the user is.
     async fn prepare(&self, hands: &Arc<Hands>, wanted: &Prepare, cancel: &Cancel) -> Result<Prepared, String> {
         self.vacate().await;
-        let (made, seat) = tokio::join!(prepare::prepare(hands, self.id, wanted, cancel), Seat::take(hands, self.id));
-        match (&made, seat) {
+        let made = prepare::prepare(hands, self.id, wanted, cancel);
+        let user = Ahead::ask(hands, wanted.repository.as_ref(), cancel);
+        let (made, seat, user) = tokio::join!(made, Seat::take(hands, self.id), user);
+        match (&made, seat.map(|seat| seat.of(user))) {
             (Ok(_), Ok(seat)) => *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(seat),
             (Err(_), Ok(seat)) => seat.leave().await,
             // The start tries once more, and says why it cannot.

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use makima_core::id::TaskId;
+use makima_core::policy::RepositoryUrl;
 
 use super::cancel::Cancel;
 use super::git::{Answer, Call, Git, GitError};
 use super::record::Folder;
 use super::settings::Settings;
+use super::source::Source;
 use super::{Hands, Unfit, blocking};
 
 /// The oldest git that knows all that is asked of it.
@@ -108,13 +110,41 @@ fn version(said: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// The user as a repository on this machine knows them, asked before it is known that the task is of that.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    local: PathBuf,
+    user: User,
+}
+
+impl Ahead {
+    /// Asks the repository that this names, if it is one on this machine and can be asked.
+    pub(super) async fn ask(hands: &Hands, named: Option<&RepositoryUrl>, cancel: &Cancel) -> Option<Self> {
+        let (url, home) = (named?.clone(), hands.settings.variable("HOME").map(str::to_owned));
+        let local = blocking(move || Source::find(&url, home.as_deref(), None).ok()?.local).await.ok()??;
+        let said = hands.git.run(cancel, Call::at(&local, "config").args(LIST)).await.ok()?;
+        Some(Self { local, user: hands.user.as_said_by(&said.out) })
+    }
+}
+
 /// The user as the task's repository knows them, where that is one on this machine.
 pub(super) async fn of_task<'a>(hands: &'a Hands, task: TaskId, cancel: &Cancel) -> Cow<'a, User> {
+    asked_ahead(hands, task, None, cancel).await
+}
+
+/// The same, where it was perhaps asked before.
+pub(super) async fn asked_ahead<'a>(
+    hands: &'a Hands,
+    task: TaskId,
+    ahead: Option<Ahead>,
+    cancel: &Cancel,
+) -> Cow<'a, User> {
     let folder = Folder::of(&hands.home, task);
     let local = blocking(move || folder.standing().ok().flatten()?.prepared.local.map(PathBuf::from)).await;
-    match local {
-        Ok(Some(local)) => of(hands, cancel, Call::at(&local, "config")).await,
-        Ok(None) | Err(_) => Cow::Borrowed(&hands.user),
+    match (local, ahead) {
+        (Ok(Some(local)), Some(ahead)) if local == ahead.local => Cow::Owned(ahead.user),
+        (Ok(Some(local)), _) => of(hands, cancel, Call::at(&local, "config")).await,
+        (Ok(None) | Err(_), _) => Cow::Borrowed(&hands.user),
     }
 }
 

@@ -69,7 +69,8 @@ pub(crate) fn talking(bench: &mut Bench) -> Result<(), Failure> {
     // What is cloned once is no part of it.
     plain.talk(&bench.own, Before::Nothing)?;
     let (mut ours, mut limit) = (Vec::new(), Vec::new());
-    for round in 0..=bench.rounds(15) {
+    // It is a small difference of two medians.
+    for round in 0..=bench.rounds(41) {
         let (task, asked) = daemon.spawn("do it", Some(&repository.path))?;
         let came = daemon.session.until(|message| match message {
             DaemonMessage::TaskOutput(output) => output.output.lines().find_map(agents::came).map(Ok),
