@@ -57,7 +57,9 @@ fn of_commit(root: &Path) -> Result<Option<Wants>, Failure> {
 fn allow(book: &Book, text: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let Named { key, here } = named(text)?;
     let asked = book.asked(&key).map_err(unreadable)?;
-    let wanted: Vec<Wants> = [here, asked].into_iter().flatten().filter(|wants| !wants.is_empty()).collect();
+    let mut wanted: Vec<Wants> = [here, asked].into_iter().flatten().filter(|wants| !wants.is_empty()).collect();
+    // What a task has found is mostly what stands there.
+    wanted.dedup();
     if wanted.is_empty() {
         return Err(Failure::unusable(format!("{key}: nothing is known that it wants"))
             .hint(format!("commit a {FILE} there; of a repository elsewhere a task has to find it first")));

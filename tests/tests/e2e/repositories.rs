@@ -33,6 +33,7 @@ fn what_a_repository_wants_is_run_once_the_user_has_agreed_to_just_that() {
 
     let told = place.makima(["repo", "allow", &path]).done().code(0).out();
     assert!(told.contains("setup      echo $WORD > set-up") && told.contains("check      test ! -e bad"), "{told}");
+    assert_eq!(told.matches("setup      ").count(), 1, "what a task has found there too is told once: {told}");
     let done = run("cat set-up; echo $WORD").code(0);
     let out = done.out();
     assert!(out.contains("$ echo $WORD > set-up\n") && out.contains("hello\nhello\n"), "{out}");
