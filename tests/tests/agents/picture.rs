@@ -68,7 +68,8 @@ fn the_picture_in_the_readme_is_what_is_seen() {
         // What the agent writes and what is told of it come by two ways: either may be first.
         assert!(
             lines_of(&known) == lines_of(&picture),
-            "the picture is another by now: MAKIMA_WRITE=1 draws it anew\n{picture}"
+            "the picture is another by now: MAKIMA_WRITE=1 draws it anew\n{picture}\n{:#?}",
+            scene.short()
         );
     });
 }
