@@ -49,6 +49,12 @@ pub fn choices(what: &str) -> Option<usize> {
     is_choice(what).then(|| what.match_indices(']').filter(ends).count())
 }
 
+/// How it goes on behind the number of a question that was answered without the choice that it wants.
+pub(crate) const WANTS_A_CHOICE: &str = "wants a choice";
+
+/// The same of one that was answered with a choice, and wants a verdict.
+pub(crate) const WANTS_A_VERDICT: &str = "is one to allow or to deny";
+
 /// Whether a step says that an answer to this question was none, so that it waits still; and how many things are to be
 /// chosen, where that was why.
 #[must_use]
@@ -58,7 +64,7 @@ pub fn refused(step: &str, number: u64) -> Option<Option<usize>> {
         return count.parse().ok().map(Some);
     }
     let (of, why) = step.strip_prefix(QUESTION)?.split_once(' ')?;
-    let waits = ["wants a choice", "is one to allow or to deny"].iter().any(|begin| why.starts_with(begin));
+    let waits = [WANTS_A_CHOICE, WANTS_A_VERDICT].iter().any(|begin| why.starts_with(begin));
     (waits && of.parse() == Ok(number)).then_some(None)
 }
 

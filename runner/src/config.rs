@@ -21,6 +21,7 @@ use makima_core::{Compat, Keep};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
+pub(crate) use agent::is_program;
 pub use agent::{AGENTS, AgentSetting, AgentTable, Flags, PermissionsFile, agent, find, policy, program, told};
 pub use forge::ForgeFile;
 pub use limits::{LimitsFile, millionths};

@@ -211,33 +211,41 @@ impl Mailbox {
 
     /// Takes a user's message. False where it does not fit.
     pub(crate) fn push(&mut self, text: String, task: TaskId, origin: Origin) -> bool {
-        let bytes = self.bytes.saturating_add(text.len());
-        let fits = self.messages() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
+        let fits = self.fits(&text);
         if fits {
-            self.bytes = bytes;
-            self.count = self.count.saturating_add(1);
-            // Who says the same twice at once means it.
-            let named = |name| self.letters.iter().any(|letter| letter.what.name() == Some(name));
-            let names = (0..=self.letters.len()).map(|nth| name_of(task, origin, &text, nth));
-            let name = names.into_iter().find(|name| !named(*name)).unwrap_or_default();
+            let name = self.named(&text, task, origin);
             let what = What::Message { number: self.count, name, text };
             self.letters.push_back(Letter { n: None, what, at: At::Waiting });
+            self.weigh();
         }
         fits
+    }
+
+    /// Whether there is room for it.
+    fn fits(&self, text: &str) -> bool {
+        let bytes = self.bytes.saturating_add(text.len());
+        self.messages() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES
+    }
+
+    /// The name of a user's message, which is the newest from here on.
+    fn named(&mut self, text: &str, task: TaskId, origin: Origin) -> Uuid {
+        self.count = self.count.saturating_add(1);
+        // Who says the same twice at once means it.
+        let named = |name| self.letters.iter().any(|letter| letter.what.name() == Some(name));
+        let names = (0..=self.letters.len()).map(|nth| name_of(task, origin, text, nth));
+        names.into_iter().find(|name| !named(*name)).unwrap_or_default()
     }
 
     /// Takes a user's message that comes after the agent's end, for whoever goes on. Its number; none where it does not fit.
     pub(crate) fn push_late(&mut self, text: String, task: TaskId, origin: Origin) -> Option<u64> {
         let bytes = self.left.iter().map(|left| left.text.len()).fold(text.len(), usize::saturating_add);
         let fits = self.left.len() < limits::MESSAGES && bytes <= limits::MESSAGE_BYTES;
-        if !fits || !self.push(text, task, origin) {
+        if !fits || !self.fits(&text) {
             return None;
         }
-        let letter = self.letters.pop_back();
-        self.weigh();
-        let What::Message { number, name, text } = letter?.what else { return None };
+        let name = self.named(&text, task, origin);
         self.left.push(Utterance { name, text });
-        Some(number)
+        Some(self.count)
     }
 
     /// Takes a word of ours in a user's place, which goes before what users have to say.

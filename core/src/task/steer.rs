@@ -14,17 +14,7 @@ use alloc::string::{String, ToString as _};
 
 impl Task {
     pub(super) fn can_interrupt(&self, graceful: bool) -> bool {
-        match &self.phase {
-            Phase::Finishing(_) => !graceful,
-            Phase::Concluding(_) | Phase::Ended(_) => false,
-            Phase::Pending(_)
-            | Phase::Preparing(_)
-            | Phase::Keying(_)
-            | Phase::Held
-            | Phase::Starting(_)
-            | Phase::Attaching(_)
-            | Phase::Running(_) => true,
-        }
+        !self.agent_has_ended() || !graceful && matches!(&self.phase, Phase::Finishing(_))
     }
 
     /// Why it cannot be paused or let go on any more, if it cannot.
@@ -74,7 +64,7 @@ impl Task {
 
     /// A sibling's progress, for the agent.
     pub(crate) fn sibling(&mut self, sibling: &Sibling, s: &mut Surroundings<'_>) {
-        if self.takes_messages() { self.say(sibling.told(), s) } else { self.takes_none(s) }
+        if self.agent_has_ended() { self.takes_none(s) } else { self.say(sibling.told(), s) }
     }
 
     /// The user says something to the agent.
@@ -83,7 +73,7 @@ impl Task {
             return self.answered_by_a_person(&answer, s);
         }
         let is_known_to_have_ended = self.status().is_end() && !self.outbox.owes_end();
-        if self.takes_messages() {
+        if !self.agent_has_ended() {
             self.say(text, s);
         } else if self.spec.agent.talks() && !is_known_to_have_ended {
             // Whoever said it was told that the agent hears it.
@@ -93,8 +83,8 @@ impl Task {
         }
     }
 
-    /// Whether its agent has not ended yet.
-    const fn takes_messages(&self) -> bool {
+    /// Whether its agent has ended.
+    const fn agent_has_ended(&self) -> bool {
         match &self.phase {
             Phase::Pending(_)
             | Phase::Preparing(_)
@@ -102,8 +92,8 @@ impl Task {
             | Phase::Held
             | Phase::Starting(_)
             | Phase::Attaching(_)
-            | Phase::Running(_) => true,
-            Phase::Finishing(_) | Phase::Concluding(_) | Phase::Ended(_) => false,
+            | Phase::Running(_) => false,
+            Phase::Finishing(_) | Phase::Concluding(_) | Phase::Ended(_) => true,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which agent runs the tasks, and what it may do.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use makima_core::agent::{Acp, Agent, Claude, Permissions, Policy};
 use rustix::fs::{Access, access};
@@ -302,7 +302,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
         return find(name);
     }
     let path = PathBuf::from(name);
-    (path.is_relative() || (path.is_file() && access(&path, Access::EXEC_OK).is_ok())).then_some(path)
+    (path.is_relative() || is_program(&path)).then_some(path)
 }
 
 /// A program on PATH, as a shell would find it.
@@ -310,7 +310,12 @@ pub fn program(name: &str) -> Option<PathBuf> {
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
-    places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok())
+    places.find(|place| is_program(place))
+}
+
+/// Whether a file can be run.
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub(crate) use proc::memory as proc_memory;
 #[cfg(feature = "server")]
 pub(crate) use proc::tells as proc_tells;
 pub use record::RecordError;
-pub(crate) use record::{Ending, Folder, Held, Identity};
+pub(crate) use record::{Ending, Folder, Held, Identity, forgiving};
 pub use room::{Size, size};
 pub use settings::{Forge, OwnWants, Settings};
 #[cfg(feature = "server")]

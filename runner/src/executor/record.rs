@@ -471,7 +471,7 @@ pub(super) fn now() -> u64 {
 }
 
 /// What is not there need not be removed.
-pub(super) fn forgiving(removed: io::Result<()>) -> io::Result<()> {
+pub(crate) fn forgiving(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(failure) if failure.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

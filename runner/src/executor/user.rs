@@ -122,8 +122,8 @@ impl Ahead {
     pub(super) async fn ask(hands: &Hands, named: Option<&RepositoryUrl>, cancel: &Cancel) -> Option<Self> {
         let (url, home) = (named?.clone(), hands.settings.variable("HOME").map(str::to_owned));
         let local = blocking(move || Source::find(&url, home.as_deref(), None).ok()?.local).await.ok()??;
-        let said = hands.git.run(cancel, Call::at(&local, "config").args(LIST)).await.ok()?;
-        Some(Self { local, user: hands.user.as_said_by(&said.out) })
+        let user = said_by(hands, cancel, Call::at(&local, "config")).await.ok()?;
+        Some(Self { local, user })
     }
 }
 
@@ -151,14 +151,19 @@ pub(super) async fn asked_ahead<'a>(
 /// The user as a repository on this machine knows them. `config` is a call in it. What it says is taken as it is
 /// written: of programs it names none that is run.
 pub(super) async fn of<'a>(hands: &'a Hands, cancel: &Cancel, config: Call) -> Cow<'a, User> {
-    match hands.git.run(cancel, config.args(LIST)).await {
-        Ok(answer) => Cow::Owned(hands.user.as_said_by(&answer.out)),
+    match said_by(hands, cancel, config).await {
+        Ok(user) => Cow::Owned(user),
         Err(why) => {
             // It may be gone by now, or have gone bad.
             tracing::debug!("who commits is not asked of the repository that the work came from: {why}");
             Cow::Borrowed(&hands.user)
         }
     }
+}
+
+async fn said_by(hands: &Hands, cancel: &Cancel, config: Call) -> Result<User, GitError> {
+    let answer = hands.git.run(cancel, config.args(LIST)).await?;
+    Ok(hands.user.as_said_by(&answer.out))
 }
 
 /// How a configuration is asked for what it says.

@@ -14,10 +14,11 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, MemfdFlags, access, memfd_create};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::plan::Inside;
 use super::{By, Network, Plan, calls};
+use crate::config::is_program;
 
 /// The program.
 const PROGRAM: &str = "bwrap";
@@ -135,8 +136,7 @@ pub(super) fn inside(plan: &Plan, argv: Vec<OsString>, env: &[(OsString, OsStrin
 fn program(name: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL.into());
     let mut places = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
-    let found = places.find(|place| place.is_file() && access(place, Access::EXEC_OK).is_ok());
-    found.ok_or_else(|| format!("`{name}` is not installed"))
+    places.find(|place| is_program(place)).ok_or_else(|| format!("`{name}` is not installed"))
 }
 
 /// A file without a name that says this to whoever inherits it.

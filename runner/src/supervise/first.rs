@@ -23,7 +23,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::MISUSED;
 use super::orders::SetUp;
-use crate::executor::Folder;
+use crate::executor::{Folder, forgiving};
 use crate::sandbox::Plan;
 
 /// The word that asks for it.
@@ -54,7 +54,7 @@ impl Verdict {
     /// A FIFO that nobody has opened yet, in this folder.
     fn awaited(folder: &Path) -> io::Result<(PathBuf, Self)> {
         let path = folder.join(FIFO);
-        gone(&path)?;
+        forgiving(fs::remove_file(&path))?;
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let end = rustix::fs::open(&path, flags, Mode::empty())?;
@@ -83,20 +83,12 @@ pub(super) fn argv(
 ) -> Result<(Vec<OsString>, Verdict), String> {
     let failed = |failure: io::Error| failure.to_string();
     let folder = std::env::current_dir().map_err(failed)?;
-    gone(&folder.join(FILE)).map_err(failed)?;
+    forgiving(fs::remove_file(folder.join(FILE))).map_err(failed)?;
     let (fifo, verdict) = Folder::at(&folder).temporary().and_then(|tmp| Verdict::awaited(&tmp)).map_err(failed)?;
     let own = own_program(fence).map_err(failed)?;
     let (seconds, count) = (setup.seconds.to_string(), setup.commands.len().to_string());
     let own = [own.into_os_string(), WORD.into(), fifo.into_os_string(), seconds.into(), count.into()];
     Ok((own.into_iter().chain(setup.commands).chain(argv).collect(), verdict))
-}
-
-/// Takes away what is there, if anything is.
-fn gone(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(failure) if failure.kind() != io::ErrorKind::NotFound => Err(failure),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// The exit status of the command that failed, and how it did, where one did and so no agent was started.
@@ -149,7 +141,7 @@ fn tell(fifo: &Path) -> io::Result<File> {
     // Nobody waits for a supervisor that has gone.
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let end = rustix::fs::open(fifo, flags, Mode::empty());
-    gone(fifo)?;
+    forgiving(fs::remove_file(fifo))?;
     Ok(end?.into())
 }
 

@@ -16,7 +16,7 @@ use rustix::process::{Signal, getuid};
 use super::SOCKET;
 use super::agent::Agent;
 use super::protocol::{LINE, Said, Sign, Told, VERSION, line, lines};
-use crate::executor::{Ending, Folder};
+use crate::executor::{Ending, Folder, forgiving};
 
 /// Between two attempts to write down how the agent ended, or what is missing from its output.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -39,10 +39,7 @@ const TEXTS: usize = 4_096;
 /// Makes the socket in the folder that this process stands in: paths of sockets are short.
 pub(super) fn listen() -> io::Result<UnixListener> {
     let path = Path::new(SOCKET);
-    match fs::remove_file(path) {
-        Err(failure) if failure.kind() != io::ErrorKind::NotFound => return Err(failure),
-        Ok(()) | Err(_) => {}
-    }
+    forgiving(fs::remove_file(path))?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;

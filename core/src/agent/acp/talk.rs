@@ -201,7 +201,7 @@ impl Talk {
             Verdict::Allow => (true, "allowed".to_string()),
             Verdict::Deny(None) => (false, "denied".to_string()),
             Verdict::Deny(Some(why)) => (false, format!("denied: {why}")),
-            Verdict::Choose(_) => return Err(format!("question {number} is one to allow or to deny")),
+            Verdict::Choose(_) => return Err(format!("{}{number} {}", needs::QUESTION, needs::WANTS_A_VERDICT)),
         };
         let (_, question) = self.asked.remove(at);
         Ok(Vec::from([decided(&question, allow), Heard::Tell(format!("question {number}: {how}"))]))

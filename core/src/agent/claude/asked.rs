@@ -86,7 +86,7 @@ impl Asked {
             .ok_or_else(|| format!("question {number} waits for no answer"))?;
         let (line, how) = match verdict {
             agent::Verdict::Allow if question.for_a_person => {
-                return Err(format!("question {number} wants a choice: {}", described(question)));
+                return Err(format!("{}{number} {}: {}", needs::QUESTION, needs::WANTS_A_CHOICE, described(question)));
             }
             agent::Verdict::Allow => {
                 // What goes back is taken at its word: not what is masked here. Versions that want it back deny that by themselves.
