@@ -30,11 +30,9 @@ async fn world(sandbox: Sandbox) -> (World, TaskId) {
     (world, id)
 }
 
-/// How a script ends behind these commands, and what both have said.
-async fn runs(world: &mut World, id: TaskId, setup: &[&str], script: &str) -> (ExitStatus, String, String) {
-    let setup = setup.iter().map(|command| (*command).to_owned()).collect();
-    let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned())).to_vec();
-    let asked = world.ask(id, Work::Start(Launch { setup, ..Launch::script(argv) }));
+/// How what is started ends, and what it has said: to its standard output, and to its standard error.
+async fn ends(world: &mut World, id: TaskId, launch: Launch) -> (ExitStatus, String, String) {
+    let asked = world.ask(id, Work::Start(launch));
     match world.answer(asked).await {
         Outcome::Started { .. } => {}
         other => panic!("{other:?}"),
@@ -43,6 +41,13 @@ async fn runs(world: &mut World, id: TaskId, setup: &[&str], script: &str) -> (E
     world.empty(id).await;
     let (parts, _) = world.output(id, 0).await;
     (status, text_of(&parts, Stream::Stdout), text_of(&parts, Stream::Stderr))
+}
+
+/// The same of a script behind these commands.
+async fn runs(world: &mut World, id: TaskId, setup: &[&str], script: &str) -> (ExitStatus, String, String) {
+    let setup = setup.iter().map(|command| (*command).to_owned()).collect();
+    let argv = ["sh", "-c", script].map(|word| Arg::Text(word.to_owned())).to_vec();
+    ends(world, id, Launch { setup, ..Launch::script(argv) }).await
 }
 
 async fn check(world: &mut World, id: TaskId, commands: &[&str]) -> Option<String> {
@@ -150,12 +155,8 @@ async fn what_a_repository_names_is_not_run_outside() {
             ["/bin/sh", "-c", "echo $PATH; echo $WORD; env true"].map(|word| Arg::Text(word.to_owned())).to_vec();
         let env = [("PATH", path.as_str()), ("WORD", "a word"), ("LD_PRELOAD", "/nowhere/at all.so")];
         let env = env.map(|(name, value)| (name.to_owned(), Value::Text(value.to_owned()))).to_vec();
-        let asked = world.ask(id, Work::Start(Launch { env, ..Launch::script(argv) }));
-        assert!(matches!(world.answer(asked).await, Outcome::Started { .. }));
-        world.exit(asked).await;
-        world.empty(id).await;
-        let (parts, _) = world.output(id, 0).await;
-        assert_eq!(text_of(&parts, Stream::Stdout), format!("{path}\na word\n"), "{by}: the agent gets them");
+        let (_, out, _) = ends(&mut world, id, Launch { env, ..Launch::script(argv) }).await;
+        assert_eq!(out, format!("{path}\na word\n"), "{by}: the agent gets them");
         assert!(!outside.exists(), "{by}: {:?}", std::fs::read_to_string(&outside));
     }
 }
@@ -224,12 +225,8 @@ impl Owned {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), Value::Text((*value).to_owned()))).collect();
         let own = |name, is_file| Own { variable: "AGENT_HOME", usual: ".agent", name, is_file };
         let own = vec![own("", false), own("settings.json", true), own("data", false)];
-        let asked = self.world.ask(id, Work::Start(Launch { env, own, ..Launch::script(argv) }));
-        assert!(matches!(self.world.answer(asked).await, Outcome::Started { .. }));
-        self.world.exit(asked).await;
-        self.world.empty(id).await;
-        let (parts, _) = self.world.output(id, 0).await;
-        format!("{}{}", text_of(&parts, Stream::Stdout), text_of(&parts, Stream::Stderr))
+        let (_, out, told) = ends(&mut self.world, id, Launch { env, own, ..Launch::script(argv) }).await;
+        out + &told
     }
 }
 
